@@ -1,0 +1,13 @@
+//! The shape of a resource: descriptors, schemas, defaults, validation, columns, quantities, selectors,
+//! canonical encoding. Pure: no IO, no clock, no task is spawned here.
+#![forbid(unsafe_code)]
+
+pub mod columns;
+pub mod object;
+pub mod resource;
+pub mod status;
+pub mod validation;
+
+pub use object::{Meta, Object, OwnerReference};
+pub use resource::Resource;
+pub use status::{Cause, Reason, Status};
