@@ -1,0 +1,73 @@
+//! What makes an object acceptable: pure rules over decoded and defaulted JSON, worded as upstream words them. One file
+//! per kind (or family); this one is the table from kind to rules. Nothing is cloned, nothing is spawned.
+
+pub mod at;
+pub mod errors;
+pub mod meta;
+pub mod names;
+pub mod path;
+
+pub use errors::{Error, ErrorList, ErrorType};
+pub use meta::{NameRule, Scope};
+pub use path::Path;
+
+use serde_json::Value;
+
+/// What an immutable field answers.
+pub const IMMUTABLE: &str = "field is immutable";
+
+/// Rules for a new object, metadata included.
+pub fn create(group: &str, kind: &str, new: &Value) -> ErrorList {
+    let (scope, rule) = naming(group, kind);
+    meta::create(new, scope, rule)
+}
+
+/// Rules for a changed object, metadata included.
+pub fn update(group: &str, kind: &str, new: &Value, old: &Value) -> ErrorList {
+    let _ = (group, kind);
+    meta::update(new, old)
+}
+
+/// Rules for a change that goes through the `status` subresource.
+pub fn update_status(group: &str, kind: &str, new: &Value, old: &Value) -> ErrorList {
+    update_subresource(group, kind, "status", new, old)
+}
+
+/// Rules for a change through a subresource: `status`, `ephemeralcontainers`, `resize`, `approval`, `finalize`.
+pub fn update_subresource(group: &str, kind: &str, sub: &str, new: &Value, old: &Value) -> ErrorList {
+    let _ = (group, kind, sub);
+    meta::update(new, old)
+}
+
+/// Scope and name rule of a built-in kind; anything else is a subdomain of unknown scope.
+pub fn naming(group: &str, kind: &str) -> (Scope, NameRule) {
+    use NameRule::*;
+    use Scope::*;
+    match (group, kind) {
+        ("", "Namespace") => (Cluster, Label),
+        ("", "Node" | "PersistentVolume") => (Cluster, Subdomain),
+        ("", "Service") => (Namespaced, Label1035),
+        ("", _) => (Namespaced, Subdomain),
+        ("rbac.authorization.k8s.io", "ClusterRole" | "ClusterRoleBinding") => (Cluster, PathSegment),
+        ("rbac.authorization.k8s.io", _) => (Namespaced, PathSegment),
+        ("apps" | "batch" | "autoscaling" | "policy" | "events.k8s.io" | "coordination.k8s.io" | "discovery.k8s.io", _) => {
+            (Namespaced, Subdomain)
+        }
+        ("networking.k8s.io", "IPAddress") => (Cluster, Any),
+        ("networking.k8s.io", "IngressClass" | "ServiceCIDR") => (Cluster, Subdomain),
+        ("networking.k8s.io", _) => (Namespaced, Subdomain),
+        ("flowcontrol.apiserver.k8s.io", _) => (Cluster, Subdomain),
+        ("certificates.k8s.io", "CertificateSigningRequest") => (Cluster, Subdomain),
+        ("certificates.k8s.io", "ClusterTrustBundle") => (Cluster, Any),
+        ("certificates.k8s.io", _) => (Namespaced, Subdomain),
+        ("storage.k8s.io", "CSIStorageCapacity") => (Namespaced, Subdomain),
+        ("resource.k8s.io", "ResourceClaim" | "ResourceClaimTemplate") => (Namespaced, Subdomain),
+        ("apiregistration.k8s.io", "APIService") => (Cluster, PathSegment),
+        (
+            "storage.k8s.io" | "admissionregistration.k8s.io" | "apiextensions.k8s.io" | "node.k8s.io"
+            | "scheduling.k8s.io" | "resource.k8s.io",
+            _,
+        ) => (Cluster, Subdomain),
+        _ => (Unknown, Subdomain),
+    }
+}
