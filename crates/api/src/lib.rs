@@ -3,6 +3,9 @@
 #![forbid(unsafe_code)]
 
 pub mod columns;
+pub mod catalog;
+pub mod conversion;
+pub mod schema;
 pub mod object;
 pub mod resource;
 pub mod status;

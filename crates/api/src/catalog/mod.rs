@@ -1,0 +1,361 @@
+//! What resources exist: one `Descriptor` per group-resource, with names, storage key, versions, subresources and
+//! selectable fields. The built-in catalog is made once from `data/resources.txt`; a custom resource makes the same
+//! structure at run time. Owns the built-in catalog, spawns nothing.
+
+mod builtin;
+mod fields;
+pub mod runtime_config;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::schema::{Definition, definition};
+
+pub use builtin::builtin;
+pub use fields::{FieldFormat, SelectableField};
+pub use runtime_config::RuntimeConfig;
+
+/// One resource of one group, in all its versions.
+#[derive(Debug, Clone)]
+pub struct Descriptor {
+    /// Empty for the core group.
+    pub group: String,
+    pub kind: String,
+    pub list_kind: String,
+    pub plural: String,
+    pub singular: String,
+    pub short_names: Vec<String>,
+    pub categories: Vec<String>,
+    pub namespaced: bool,
+    /// Where objects live in the store, e.g. `/registry/minions`; no slash at the end.
+    pub key_prefix: String,
+    /// The form in which objects are stored. The group differs from `group` only where two groups show the same
+    /// objects (events).
+    pub hub: Hub,
+    /// In discovery order, the preferred version first.
+    pub versions: Vec<Version>,
+    pub selectable_fields: Vec<SelectableField>,
+    /// False for kinds that are answered and not kept (reviews, bindings).
+    pub stored: bool,
+    /// Made from a CustomResourceDefinition.
+    pub custom: bool,
+}
+
+/// Group, version and kind of the stored form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hub {
+    pub group: String,
+    pub version: String,
+    pub kind: String,
+}
+
+/// Maturity of a version; only GA is served unless the runtime configuration says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Ga,
+    Beta,
+    Alpha,
+}
+
+impl Stage {
+    /// From a version's name: `v1`, `v1beta1`, `v1alpha2`.
+    pub fn of_version(version: &str) -> Self {
+        if version.contains("alpha") {
+            Stage::Alpha
+        } else if version.contains("beta") {
+            Stage::Beta
+        } else {
+            Stage::Ga
+        }
+    }
+}
+
+/// One version of a resource.
+#[derive(Debug, Clone)]
+pub struct Version {
+    pub name: String,
+    pub stage: Stage,
+    pub served: bool,
+    pub verbs: Vec<String>,
+    pub schema: Schema,
+    pub conversion: Conversion,
+    pub subresources: Vec<Subresource>,
+    /// Text of the Warning header for a deprecated version.
+    pub deprecation_warning: Option<String>,
+}
+
+/// Where the schema of a version comes from.
+#[derive(Debug, Clone)]
+pub enum Schema {
+    /// Id of a built-in definition, resolved when asked for.
+    Builtin(String),
+    Custom(Arc<Definition>),
+    None,
+}
+
+impl Schema {
+    pub fn definition(&self) -> Option<&Definition> {
+        match self {
+            Schema::Builtin(id) => definition(id),
+            Schema::Custom(d) => Some(d),
+            Schema::None => None,
+        }
+    }
+}
+
+/// How a version's JSON becomes the hub's and back. apiVersion and kind are set by the caller in both cases.
+#[derive(Debug, Clone, Copy)]
+pub enum Conversion {
+    /// Same shape: only apiVersion differs.
+    Same,
+    Functions { to_hub: fn(&mut Value), from_hub: fn(&mut Value) },
+}
+
+/// `pods/log`, `deployments/scale`, ...
+#[derive(Debug, Clone)]
+pub struct Subresource {
+    pub name: String,
+    /// The kind of its body.
+    pub kind: String,
+    pub group: String,
+    pub version: String,
+    pub verbs: Vec<String>,
+    /// HTTP methods.
+    pub methods: Vec<String>,
+    /// A stream (exec, attach, port-forward, proxy).
+    pub connect: bool,
+    /// A path follows (`proxy/{path}`).
+    pub path_tail: bool,
+}
+
+/// A name that is not in the catalog's object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    #[error("version {version} of {resource} is unknown")]
+    UnknownVersion { resource: String, version: String },
+    #[error("field label not supported: {0}")]
+    FieldLabel(String),
+    #[error("{0:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")]
+    OnlyMetadata(String),
+}
+
+impl Descriptor {
+    pub fn version(&self, name: &str) -> Option<&Version> {
+        self.versions.iter().find(|v| v.name == name)
+    }
+
+    pub fn served(&self) -> impl Iterator<Item = &Version> {
+        self.versions.iter().filter(|v| v.served)
+    }
+
+    pub fn is_served(&self) -> bool {
+        self.versions.iter().any(|v| v.served)
+    }
+
+    /// `pods` or `deployments.apps`, as messages name the resource.
+    pub fn group_resource(&self) -> String {
+        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self, version: &str) -> String {
+        api_version(&self.group, version)
+    }
+
+    /// apiVersion of the stored form.
+    pub fn hub_api_version(&self) -> String {
+        api_version(&self.hub.group, &self.hub.version)
+    }
+
+    /// The definition of the stored form.
+    pub fn hub_definition(&self) -> Option<&Definition> {
+        if self.hub.group == self.group {
+            return self.version(&self.hub.version)?.schema.definition();
+        }
+        crate::schema::definition_for(&self.hub.group, &self.hub.version, &self.hub.kind)
+    }
+
+    /// Key of one object, or of the prefix of a namespace's objects when `name` is empty (with a slash at the end).
+    pub fn key(&self, namespace: &str, name: &str) -> String {
+        let mut k = String::with_capacity(self.key_prefix.len() + namespace.len() + name.len() + 2);
+        k.push_str(&self.key_prefix);
+        k.push('/');
+        if self.namespaced && !namespace.is_empty() {
+            k.push_str(namespace);
+            k.push('/');
+        }
+        k.push_str(name);
+        k
+    }
+
+    /// Rewrites an object of `version` into the stored form.
+    pub fn to_hub(&self, version: &str, v: &mut Value) -> Result<(), CatalogError> {
+        let from = self.need(version)?;
+        if let Conversion::Functions { to_hub, .. } = from.conversion {
+            to_hub(v);
+        }
+        set_type(v, self.hub_api_version(), &self.hub.kind);
+        Ok(())
+    }
+
+    /// Rewrites a stored object into `version`.
+    pub fn from_hub(&self, version: &str, v: &mut Value) -> Result<(), CatalogError> {
+        let to = self.need(version)?;
+        if let Conversion::Functions { from_hub, .. } = to.conversion {
+            from_hub(v);
+        }
+        set_type(v, self.api_version(version), &self.kind);
+        Ok(())
+    }
+
+    /// True when stored bytes can be sent as `version` without any rewriting.
+    pub fn is_hub(&self, version: &str) -> bool {
+        self.hub.version == version && self.hub.group == self.group
+    }
+
+    fn need(&self, version: &str) -> Result<&Version, CatalogError> {
+        self.version(version).ok_or_else(|| CatalogError::UnknownVersion {
+            resource: self.group_resource(),
+            version: version.to_string(),
+        })
+    }
+
+    /// The selectable field behind a label of a field selector.
+    pub fn selectable(&self, label: &str) -> Result<&SelectableField, CatalogError> {
+        self.selectable_fields.iter().find(|f| f.label == label).ok_or_else(|| {
+            if self.selectable_fields.len() > 2 {
+                CatalogError::FieldLabel(label.to_string())
+            } else {
+                CatalogError::OnlyMetadata(label.to_string())
+            }
+        })
+    }
+
+    /// Values of all selectable fields of a stored object.
+    pub fn field_values(&self, v: &Value) -> Vec<(&str, String)> {
+        self.selectable_fields.iter().map(|f| (f.label.as_str(), f.value(v))).collect()
+    }
+}
+
+impl Version {
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+    pub fn has_verb(&self, verb: &str) -> bool {
+        self.verbs.iter().any(|v| v == verb)
+    }
+}
+
+/// `v1` for the core group, `group/version` otherwise.
+pub fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_string() } else { format!("{group}/{version}") }
+}
+
+fn set_type(v: &mut Value, api_version: String, kind: &str) {
+    if let Some(o) = v.as_object_mut() {
+        o.insert("apiVersion".into(), Value::String(api_version));
+        o.insert("kind".into(), Value::String(kind.to_string()));
+    }
+}
+
+/// A set of descriptors with lookups. Cheap to clone entry by entry, so that a catalog with custom resources is made
+/// beside the old one and swapped in.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// Sorted by group, then plural.
+    entries: Vec<Arc<Descriptor>>,
+    /// Indices into `entries`, sorted by group, then kind.
+    by_kind: Vec<usize>,
+}
+
+impl Catalog {
+    pub fn new(descriptors: impl IntoIterator<Item = Arc<Descriptor>>) -> Self {
+        let mut entries: Vec<Arc<Descriptor>> = descriptors.into_iter().collect();
+        entries.sort_by(|a, b| (&a.group, &a.plural).cmp(&(&b.group, &b.plural)));
+        entries.dedup_by(|a, b| a.group == b.group && a.plural == b.plural);
+        let mut by_kind: Vec<usize> = (0..entries.len()).collect();
+        by_kind.sort_by(|a, b| {
+            let key = |i: &usize| entries.get(*i).map(|d| (&d.group, &d.kind));
+            key(a).cmp(&key(b))
+        });
+        Catalog { entries, by_kind }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Descriptor>> {
+        self.entries.iter()
+    }
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn by_plural(&self, group: &str, plural: &str) -> Option<&Arc<Descriptor>> {
+        let i = self
+            .entries
+            .binary_search_by(|d| (d.group.as_str(), d.plural.as_str()).cmp(&(group, plural)))
+            .ok()?;
+        self.entries.get(i)
+    }
+
+    pub fn by_kind(&self, group: &str, kind: &str) -> Option<&Arc<Descriptor>> {
+        let at = |i: &usize| self.entries.get(*i).map(|d| (d.group.as_str(), d.kind.as_str()));
+        let i = self.by_kind.binary_search_by(|i| at(i).cmp(&Some((group, kind)))).ok()?;
+        self.entries.get(*self.by_kind.get(i)?)
+    }
+
+    /// The groups, core first, then by name.
+    pub fn groups(&self) -> Vec<&str> {
+        let mut g: Vec<&str> = self.entries.iter().map(|d| d.group.as_str()).collect();
+        g.dedup();
+        g
+    }
+
+    /// The served versions of a group, the preferred one first.
+    pub fn group_versions(&self, group: &str) -> Vec<&str> {
+        let mut out: Vec<&str> = Vec::new();
+        for v in self.entries.iter().filter(|d| d.group == group).flat_map(|d| d.served()) {
+            if !out.contains(&v.name.as_str()) {
+                out.push(&v.name);
+            }
+        }
+        out.sort_by(|a, b| version_priority(b).cmp(&version_priority(a)));
+        out
+    }
+
+    /// The resources that a group version serves.
+    pub fn resources(&self, group: &str, version: &str) -> impl Iterator<Item = (&Arc<Descriptor>, &Version)> {
+        self.entries.iter().filter(move |d| d.group == group).filter_map(move |d| {
+            let v = d.version(version).filter(|v| v.served)?;
+            Some((d, v))
+        })
+    }
+
+    /// The same catalog with more descriptors; one with the same group and plural is replaced.
+    pub fn with(&self, more: impl IntoIterator<Item = Arc<Descriptor>>) -> Self {
+        let more: Vec<Arc<Descriptor>> = more.into_iter().collect();
+        Catalog::new(more.into_iter().chain(self.entries.iter().cloned()))
+    }
+}
+
+/// Orders version names as upstream does: v2 > v1 > v1beta2 > v1beta1 > v1alpha1 > anything else.
+pub fn version_priority(v: &str) -> (u8, u32, u32) {
+    fn number(s: &str) -> Option<(u32, &str)> {
+        let end = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
+        let (digits, rest) = s.split_at(end);
+        Some((digits.parse().ok()?, rest))
+    }
+    let parsed = v.strip_prefix('v').and_then(number);
+    let Some((major, rest)) = parsed else { return (0, 0, 0) };
+    if rest.is_empty() {
+        return (3, major, 0);
+    }
+    for (word, class) in [("beta", 2), ("alpha", 1)] {
+        if let Some((minor, "")) = rest.strip_prefix(word).and_then(number) {
+            return (class, major, minor);
+        }
+    }
+    (0, 0, 0)
+}

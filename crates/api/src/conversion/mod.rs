@@ -1,0 +1,4 @@
+//! Conversions between versions of built-in kinds, as pure functions over JSON.
+
+pub mod autoscaling;
+pub mod events;
