@@ -1,1 +1,168 @@
-//! scheduler
+//! The scheduler: watches pods and nodes, decides placements in a pure core, binds. `core` holds snapshot and decision,
+//! `plugins` one file per rule, `queue` what waits and why, `bind` the writes. Spawns one scheduling task and a bounded
+//! number of binding tasks.
+#![forbid(unsafe_code)]
+
+mod bind;
+pub mod core;
+pub mod plugins;
+mod queue;
+
+use std::sync::Arc;
+
+use api::Object;
+use api::resource::{NODES, PODS};
+use client::{Change, Client, EventRecorder, Informers};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::core::{Cache, NodeInfo, Outcome, PodInfo};
+use crate::queue::{ClusterEvent, Queue};
+
+/// The scheduler name that a pod without one gets.
+pub const DEFAULT_NAME: &str = "default-scheduler";
+/// Bindings under way at once.
+const BINDERS: usize = 32;
+
+struct Shared {
+    cache: Mutex<Cache>,
+    queue: Mutex<Queue>,
+    wake: Notify,
+}
+
+impl Shared {
+    fn event(&self, event: ClusterEvent) {
+        self.queue.lock().cluster_event(event, client::clock::now());
+        self.wake.notify_one();
+    }
+
+    fn pod_changed(&self, change: Change<'_>) {
+        let parse = |o: Option<&Object>| {
+            o.and_then(|o| match PodInfo::from_object(o) {
+                Ok(p) => Some(p),
+                Err(e) => {
+                    warn!(pod = %o.name(), namespace = %o.namespace(), error = %e, "skipped a pod that does not decode");
+                    None
+                }
+            })
+        };
+        let (old, new) = (parse(change.old), parse(change.new));
+        let frees = old.as_ref().is_some_and(PodInfo::holds_resources)
+            && !new.as_ref().is_some_and(PodInfo::holds_resources);
+        {
+            let mut cache = self.cache.lock();
+            match (&old, &new) {
+                (_, Some(n)) if n.holds_resources() => cache.set_pod(Arc::new(n.clone())),
+                (Some(o), _) if frees => cache.remove_pod(&o.uid),
+                _ => {}
+            }
+        }
+        {
+            let mut queue = self.queue.lock();
+            match (&old, new) {
+                (_, Some(n)) if n.wants_scheduling(DEFAULT_NAME) => queue.add(Arc::new(n), client::clock::now()),
+                (Some(o), _) => queue.remove(&o.uid),
+                (None, _) => {}
+            }
+        }
+        self.wake.notify_one();
+        if frees {
+            self.event(ClusterEvent::PodGone);
+        }
+    }
+
+    fn node_changed(&self, change: Change<'_>) {
+        let Some(o) = change.object() else { return };
+        let mut cache = self.cache.lock();
+        let matters = match change.new.map(NodeInfo::from_object) {
+            Some(Ok(node)) => cache.set_node(node),
+            Some(Err(e)) => {
+                warn!(node = %o.name(), error = %e, "skipped a node that does not decode");
+                false
+            }
+            None => {
+                cache.remove_node(o.name());
+                false
+            }
+        };
+        drop(cache);
+        if matters {
+            self.event(ClusterEvent::NodeChanged);
+        }
+    }
+}
+
+/// Runs until the token is cancelled.
+pub async fn run(client: Client, informers: Informers, token: CancellationToken) {
+    let shared = Arc::new(Shared { cache: Mutex::default(), queue: Mutex::default(), wake: Notify::new() });
+    let (pods, nodes) = (informers.get(&PODS), informers.get(&NODES));
+    let s = shared.clone();
+    nodes.on_change(move |c| s.node_changed(c));
+    let s = shared.clone();
+    pods.on_change(move |c| s.pod_changed(c));
+    tokio::select! {
+        () = token.cancelled() => return,
+        _ = async { nodes.synced().await && pods.synced().await } => {}
+    }
+    info!("scheduler started");
+    let recorder = EventRecorder::new(client.clone(), DEFAULT_NAME, "");
+    let slots = Arc::new(Semaphore::new(BINDERS));
+    while let Some(pod) = next(&shared, &token).await {
+        let outcome = {
+            let cache = shared.cache.lock();
+            core::schedule(&cache, &pod)
+        };
+        match outcome {
+            Outcome::Node(node) => {
+                let Ok(slot) = slots.clone().acquire_owned().await else { return };
+                shared.cache.lock().assume(&pod, &node);
+                let (shared, client, recorder) = (shared.clone(), client.clone(), recorder.clone());
+                tokio::spawn(async move {
+                    match bind::bind(&client, &recorder, &pod, &node).await {
+                        Ok(()) => shared.queue.lock().forget(&pod.uid),
+                        Err(status) => {
+                            debug!(pod = %pod.name, error = %status, "failed to bind");
+                            shared.cache.lock().remove_pod(&pod.uid);
+                            if !status.is_not_found() && !status.is_conflict() {
+                                shared.queue.lock().back_off(pod, client::clock::now());
+                            }
+                            shared.event(ClusterEvent::PodGone);
+                        }
+                    }
+                    drop(slot);
+                });
+            }
+            Outcome::Unschedulable { message, failed } => {
+                shared.queue.lock().unschedulable(pod.clone(), failed, client::clock::now());
+                bind::report(&client, &recorder, &pod, &message).await;
+            }
+        }
+    }
+}
+
+async fn next(shared: &Shared, token: &CancellationToken) -> Option<Arc<PodInfo>> {
+    loop {
+        let woken = shared.wake.notified();
+        let wait = {
+            let mut queue = shared.queue.lock();
+            let now = client::clock::now();
+            if let Some(pod) = queue.pop(now) {
+                return Some(pod);
+            }
+            queue.next_due(now)
+        };
+        let due = async {
+            match wait {
+                Some(d) => tokio::time::sleep(d).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = token.cancelled() => return None,
+            () = woken => {}
+            () = due => {}
+        }
+    }
+}

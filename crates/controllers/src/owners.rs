@@ -1,0 +1,88 @@
+//! Ownership: owner references, adoption of orphans that a selector matches, release of children it no longer matches.
+
+use std::collections::BTreeMap;
+
+use api::selector::LabelSelector;
+use api::{Object, Resource, Status};
+use client::{Client, Patch};
+use serde_json::{Value, json};
+
+/// The reference that makes `owner` the managing owner.
+pub fn controller_ref(resource: &Resource, owner: &Object) -> Value {
+    json!({ "apiVersion": resource.api_version(), "kind": resource.kind, "name": owner.name(), "uid": owner.uid(),
+        "controller": true, "blockOwnerDeletion": true })
+}
+
+/// What to do with one object that may be a child.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Claim {
+    Keep,
+    Adopt,
+    Release,
+    Ignore,
+}
+
+/// Decides by the owner's uid and selector; an owner that is being deleted adopts nothing.
+pub fn claim(owner_uid: &str, owner_deleting: bool, matches: bool, child: &Object) -> Claim {
+    match child.meta().controller() {
+        Some(c) if c.uid == owner_uid => match matches {
+            true => Claim::Keep,
+            false if owner_deleting => Claim::Ignore,
+            false => Claim::Release,
+        },
+        Some(_) => Claim::Ignore,
+        None if matches && !owner_deleting && !child.meta().is_deleting() => Claim::Adopt,
+        None => Claim::Ignore,
+    }
+}
+
+/// The children of `owner` among `candidates` (those of its namespace), after adopting and releasing.
+pub async fn claim_all(
+    client: &Client,
+    owner_resource: &Resource,
+    owner: &Object,
+    selector: &LabelSelector,
+    child_resource: &Resource,
+    candidates: Vec<Object>,
+) -> Result<Vec<Object>, Status> {
+    let mut mine = Vec::with_capacity(candidates.len());
+    let mut checked_owner = false;
+    for child in candidates {
+        let matches = selector.matches(&child.meta().labels);
+        match claim(owner.uid(), owner.meta().is_deleting(), matches, &child) {
+            Claim::Keep => mine.push(child),
+            Claim::Ignore => {}
+            Claim::Release => {
+                let patch = Patch::Strategic(json!({ "metadata": { "uid": child.uid(),
+                    "ownerReferences": [{ "$patch": "delete", "uid": owner.uid() }] } }));
+                match client.patch(child_resource, child.namespace(), child.name(), "", &patch).await {
+                    Err(s) if !s.is_not_found() && !s.is_conflict() && s.code != 422 => return Err(s),
+                    _ => {}
+                }
+            }
+            Claim::Adopt => {
+                if !checked_owner {
+                    // The informer may lag: adopting for an owner that is gone would lose the child to the collector.
+                    let fresh = client.get(owner_resource, owner.namespace(), owner.name()).await?;
+                    if fresh.uid() != owner.uid() || fresh.meta().is_deleting() {
+                        continue;
+                    }
+                    checked_owner = true;
+                }
+                let patch = Patch::Strategic(json!({ "metadata": { "uid": child.uid(),
+                    "ownerReferences": [controller_ref(owner_resource, owner)] } }));
+                match client.patch(child_resource, child.namespace(), child.name(), "", &patch).await {
+                    Ok(adopted) => mine.push(adopted),
+                    Err(s) if s.is_not_found() || s.is_conflict() || s.code == 422 => {}
+                    Err(s) => return Err(s),
+                }
+            }
+        }
+    }
+    Ok(mine)
+}
+
+/// A selector that requires exactly these labels (a ReplicationController's).
+pub fn exact(labels: &BTreeMap<String, String>) -> LabelSelector {
+    LabelSelector { match_labels: labels.clone(), ..LabelSelector::default() }
+}

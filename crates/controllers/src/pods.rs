@@ -1,0 +1,131 @@
+//! What several loops need to know about a pod, as one small view.
+
+use api::Object;
+use api::object::DecodeError;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct PodView {
+    pub metadata: PodMeta,
+    pub spec: PodSpec,
+    pub status: PodStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct PodMeta {
+    pub annotations: Option<std::collections::BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    pub node_name: String,
+    pub hostname: String,
+    pub subdomain: String,
+    pub restart_policy: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    pub phase: String,
+    pub reason: String,
+    #[serde(rename = "podIP")]
+    pub pod_ip: String,
+    #[serde(rename = "podIPs")]
+    pub pod_ips: Vec<PodIp>,
+    pub conditions: Vec<Condition>,
+    pub container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct PodIp {
+    pub ip: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerStatus {
+    pub name: String,
+    pub restart_count: i64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Condition {
+    pub r#type: String,
+    pub status: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_update_time: Option<String>,
+}
+
+/// A pod with its parsed view.
+#[derive(Debug, Clone)]
+pub struct Pod {
+    pub object: Object,
+    pub view: PodView,
+}
+
+impl Pod {
+    pub fn of(object: Object) -> Result<Self, DecodeError> {
+        let view = object.view()?;
+        Ok(Self { object, view })
+    }
+
+    /// Neither ended nor on its way out.
+    pub fn is_active(&self) -> bool {
+        !self.is_finished() && !self.object.meta().is_deleting()
+    }
+
+    pub fn is_finished(&self) -> bool {
+        matches!(self.view.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    pub fn condition(&self, name: &str) -> Option<&Condition> {
+        self.view.status.conditions.iter().find(|c| c.r#type == name)
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.condition("Ready").is_some_and(|c| c.status == "True")
+    }
+
+    /// Since when it is ready.
+    pub fn ready_since(&self) -> Option<Timestamp> {
+        let c = self.condition("Ready").filter(|c| c.status == "True")?;
+        client::clock::parse(c.last_transition_time.as_deref()?)
+    }
+
+    /// Ready for at least `min_ready_seconds`.
+    pub fn is_available(&self, min_ready_seconds: i64, now: Timestamp) -> bool {
+        self.is_ready()
+            && (min_ready_seconds <= 0
+                || self.ready_since().is_some_and(|t| now.duration_since(t).as_secs() >= min_ready_seconds))
+    }
+
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.view.metadata.annotations.as_ref()?.get(name).map(String::as_str)
+    }
+
+    pub fn restarts(&self) -> i64 {
+        self.view.status.container_statuses.iter().map(|c| c.restart_count).sum()
+    }
+
+    pub fn created(&self) -> &str {
+        self.object.meta().creation_timestamp.as_deref().unwrap_or_default()
+    }
+}
+
+/// Those that decode; what the API accepted always does.
+pub fn parse(objects: Vec<Object>) -> Result<Vec<Pod>, DecodeError> {
+    objects.into_iter().map(Pod::of).collect()
+}

@@ -1,0 +1,225 @@
+//! The ReplicaSet loop, and the ReplicationController loop, which differs in its kind and selector only. Keeps the
+//! number of pods, adopts and releases, reports status. Owns nothing but expectations; spawns its workers.
+
+mod plan;
+
+use std::sync::Arc;
+
+use api::resource::{PODS, REPLICA_SETS, REPLICATION_CONTROLLERS};
+use api::selector::LabelSelector;
+use api::{Object, Resource, Status};
+use client::{DeleteOptions, Informer, ObjectRef, clock};
+use futures::future::join_all;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::expectations::Expectations;
+use crate::pods::{self, Condition, Pod};
+use crate::skeleton::{self, Error, Key, Next, Queue, key_of};
+use crate::{Context, owners, template};
+
+/// Creates or deletes at once at most.
+const BURST: usize = 500;
+
+#[derive(Deserialize)]
+struct View {
+    spec: Spec,
+    #[serde(default)]
+    status: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default)]
+    replicas: Option<i64>,
+    #[serde(default)]
+    min_ready_seconds: i64,
+    #[serde(default)]
+    selector: Value,
+    #[serde(default)]
+    template: Value,
+}
+
+struct Set {
+    ctx: Context,
+    resource: Resource,
+    sets: Informer,
+    pods: Informer,
+    expected: Arc<Expectations>,
+}
+
+pub async fn replica_sets(ctx: Context) {
+    run(ctx, REPLICA_SETS).await;
+}
+
+pub async fn replication_controllers(ctx: Context) {
+    run(ctx, REPLICATION_CONTROLLERS).await;
+}
+
+async fn run(ctx: Context, resource: Resource) {
+    let queue = Queue::default();
+    let (sets, pods) = (ctx.informers.get(&resource), ctx.informers.get(&PODS));
+    pods.index_by_owner();
+    let expected = Arc::new(Expectations::default());
+    skeleton::enqueue_self(&sets, &queue);
+    let (q, e, all, kind) = (queue.clone(), expected.clone(), sets.clone(), resource.kind.to_string());
+    pods.on_change(move |c| {
+        for o in [c.old, c.new].into_iter().flatten() {
+            match o.meta().controller() {
+                Some(owner) if owner.kind == kind => {
+                    let key = (o.namespace().to_owned(), owner.name.clone());
+                    e.observe(&key, c);
+                    q.add(key);
+                }
+                Some(_) => {}
+                // An orphan: whoever selects it may adopt it.
+                None if c.old.is_none_or(|old| old.meta().labels != o.meta().labels || old.meta().controller().is_some()) => {
+                    for set in all.list(Some(o.namespace())) {
+                        if selector(&set).is_ok_and(|s| s.matches(&o.meta().labels)) {
+                            q.add(key_of(&set));
+                        }
+                    }
+                }
+                None => {}
+            }
+        }
+    });
+    if !skeleton::synced(&ctx.token, &[&sets, &pods]).await {
+        return;
+    }
+    let name = resource.plural.to_string();
+    let set = Set { ctx: ctx.clone(), resource, sets, pods, expected };
+    skeleton::work(&name, &ctx.token, &queue, 5, |key| set.reconcile(key)).await;
+}
+
+fn selector(set: &Object) -> Result<LabelSelector, Error> {
+    let v: View = set.view()?;
+    parse_selector(&v.spec.selector)
+}
+
+/// A ReplicationController's selector is a plain map of labels.
+fn parse_selector(v: &Value) -> Result<LabelSelector, Error> {
+    if v.get("matchLabels").is_some_and(Value::is_object) || v.get("matchExpressions").is_some_and(Value::is_array) {
+        return serde_json::from_value(v.clone()).map_err(|e| Error::Decode(e.into()));
+    }
+    let labels = serde_json::from_value(v.clone()).map_err(|e| Error::Decode(e.into()))?;
+    Ok(owners::exact(&labels))
+}
+
+impl Set {
+    async fn reconcile(&self, key: Key) -> Result<Next, Error> {
+        let Some(set) = self.sets.get(&key.0, &key.1) else {
+            self.expected.forget(&key);
+            return Ok(Next::Wait);
+        };
+        let now = clock::now();
+        let ready_to_act = self.expected.satisfied(&key, now);
+        let view: View = set.view()?;
+        let selector = parse_selector(&view.spec.selector)?;
+        let client = &self.ctx.client;
+        let candidates = self.pods.list(Some(&key.0));
+        let claimed = owners::claim_all(client, &self.resource, &set, &selector, &PODS, candidates).await?;
+        let all = pods::parse(claimed)?;
+        let active: Vec<Pod> = all.into_iter().filter(Pod::is_active).collect();
+        let want = usize::try_from(view.spec.replicas.unwrap_or(1)).unwrap_or(0);
+
+        let mut failure = None;
+        if ready_to_act && !set.meta().is_deleting() {
+            failure = self.manage(&key, &set, &view, &active, want).await.err();
+        }
+        let status = plan::status(&view.status, &set, &active, &view.spec.template, view.spec.min_ready_seconds, now);
+        let status = with_failure(status, failure.as_ref(), active.len(), want);
+        if status != view.status {
+            client.patch_status(&self.resource, &key.0, &key.1, status).await?;
+        }
+        if let Some(status) = failure {
+            return Err(status.into());
+        }
+        Ok(plan::next_available(&active, view.spec.min_ready_seconds, now))
+    }
+
+    async fn manage(&self, key: &Key, set: &Object, view: &View, active: &[Pod], want: usize) -> Result<(), Status> {
+        if active.len() < want {
+            return self.create(key, set, view, (want - active.len()).min(BURST)).await;
+        }
+        if active.len() > want {
+            let surplus = (active.len() - want).min(BURST);
+            let now = clock::now();
+            let victims = plan::victims(active, surplus, now);
+            let deletes = victims.into_iter().map(|pod| async move {
+                self.expected.deleting(key, &pod.object, now);
+                let o = &pod.object;
+                let result = self.ctx.client.delete_if_there(&PODS, &key.0, o.name(), &DeleteOptions::uid(o.uid())).await;
+                let about = ObjectRef::of(&self.resource, set);
+                match &result {
+                    Ok(()) => self.ctx.events.normal(about, "SuccessfulDelete", format!("Deleted pod: {}", o.name())),
+                    Err(s) => {
+                        self.expected.not_deleted(key, o);
+                        self.ctx.events.warning(about, "FailedDelete", format!("Error deleting: {s}"));
+                    }
+                }
+                result
+            });
+            return join_all(deletes).await.into_iter().find(Result::is_err).unwrap_or(Ok(()));
+        }
+        Ok(())
+    }
+
+    /// In batches that double, so that a pod that can't be created (quota) costs one failed request, not hundreds.
+    async fn create(&self, key: &Key, set: &Object, view: &View, count: usize) -> Result<(), Status> {
+        let body = template::pod(&view.spec.template, &self.resource, set);
+        let (mut left, mut batch) = (count, 1);
+        while left > 0 {
+            let n = batch.min(left);
+            let one = || async {
+                let pod = self.ctx.client.create(&PODS, &key.0, &body).await?;
+                self.expected.created(key, &pod, &self.pods, clock::now());
+                Ok::<Object, Status>(pod)
+            };
+            let mut failed = None;
+            for result in join_all((0..n).map(|_| one())).await {
+                let about = ObjectRef::of(&self.resource, set);
+                match result {
+                    Ok(pod) => {
+                        let message = format!("Created pod: {}", pod.name());
+                        self.ctx.events.normal(about, "SuccessfulCreate", message);
+                    }
+                    Err(s) => {
+                        self.ctx.events.warning(about, "FailedCreate", format!("Error creating: {s}"));
+                        failed = Some(s);
+                    }
+                }
+            }
+            if let Some(s) = failed {
+                return Err(s);
+            }
+            left -= n;
+            batch *= 2;
+        }
+        Ok(())
+    }
+}
+
+fn with_failure(mut status: Value, failure: Option<&Status>, have: usize, want: usize) -> Value {
+    let mut conditions: Vec<Condition> =
+        status.get("conditions").cloned().and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default();
+    let old = conditions.iter().position(|c| c.r#type == "ReplicaFailure");
+    match (failure, old) {
+        (Some(_), Some(_)) | (None, None) => return status,
+        (Some(s), None) => conditions.push(Condition {
+            r#type: "ReplicaFailure".into(),
+            status: "True".into(),
+            reason: if have < want { "FailedCreate" } else { "FailedDelete" }.into(),
+            message: s.message.clone(),
+            last_transition_time: Some(clock::rfc3339(clock::now())),
+            last_update_time: None,
+        }),
+        (None, Some(i)) => {
+            conditions.remove(i);
+        }
+    }
+    status["conditions"] = if conditions.is_empty() { Value::Null } else { json!(conditions) };
+    status
+}
+

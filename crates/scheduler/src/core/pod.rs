@@ -1,0 +1,356 @@
+//! A pod as the scheduler sees it: parsed once from the object, then shared.
+
+use std::collections::BTreeMap;
+
+use api::Object;
+use api::object::DecodeError;
+use serde::Deserialize;
+
+use super::terms::{NodeTerm, Requirement};
+use super::{Amounts, Taint};
+use crate::DEFAULT_NAME;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Toleration {
+    pub key: String,
+    pub operator: String,
+    pub value: String,
+    pub effect: String,
+}
+
+impl Toleration {
+    pub fn tolerates(&self, taint: &Taint) -> bool {
+        if !self.effect.is_empty() && self.effect != taint.effect {
+            return false;
+        }
+        if !self.key.is_empty() && self.key != taint.key {
+            return false;
+        }
+        let number = |s: &str| s.parse::<i64>().ok();
+        match self.operator.as_str() {
+            "Exists" => true,
+            "" | "Equal" => !self.key.is_empty() && self.value == taint.value,
+            "Gt" => matches!((number(&taint.value), number(&self.value)), (Some(a), Some(b)) if a > b),
+            "Lt" => matches!((number(&taint.value), number(&self.value)), (Some(a), Some(b)) if a < b),
+            _ => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    pub ip: String,
+    pub protocol: String,
+    pub port: i32,
+}
+
+impl HostPort {
+    /// The same port collides when either side listens on all addresses or both on the same one.
+    pub fn collides(&self, o: &Self) -> bool {
+        let any = |ip: &str| ip.is_empty() || ip == "0.0.0.0" || ip == "::";
+        self.port == o.port && self.protocol == o.protocol && (any(&self.ip) || any(&o.ip) || self.ip == o.ip)
+    }
+}
+
+/// A term of pod affinity or anti-affinity.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodTerm {
+    pub topology_key: String,
+    /// Namespaces it looks at; `None` is all.
+    pub namespaces: Option<Vec<String>>,
+    /// `None` selects no pod.
+    pub selector: Option<Vec<Requirement>>,
+    pub weight: i64,
+}
+
+impl PodTerm {
+    pub fn matches(&self, pod: &PodInfo) -> bool {
+        self.namespaces.as_ref().is_none_or(|ns| ns.contains(&pod.namespace))
+            && self
+                .selector
+                .as_ref()
+                .is_some_and(|rs| rs.iter().all(|r| r.matches(pod.labels.get(&r.key).map(String::as_str))))
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct PodInfo {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub labels: BTreeMap<String, String>,
+    pub node_name: String,
+    pub scheduler_name: String,
+    pub priority: i64,
+    pub finished: bool,
+    pub deleting: bool,
+    pub gates: Vec<String>,
+    pub requests: Amounts,
+    pub node_selector: BTreeMap<String, String>,
+    /// Required node affinity: any term must match; `None` when there is none.
+    pub node_required: Option<Vec<NodeTerm>>,
+    pub node_preferred: Vec<(i64, NodeTerm)>,
+    pub affinity: Vec<PodTerm>,
+    pub anti_affinity: Vec<PodTerm>,
+    pub preferred: Vec<PodTerm>,
+    pub tolerations: Vec<Toleration>,
+    pub host_ports: Vec<HostPort>,
+    pub images: Vec<String>,
+    /// The message of the PodScheduled condition, to write it only when it changes.
+    pub reported: Option<String>,
+}
+
+type List = BTreeMap<String, String>;
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct View {
+    spec: Spec,
+    status: PodStatus,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct PodStatus {
+    phase: String,
+    conditions: Vec<Condition>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Condition {
+    r#type: String,
+    status: String,
+    message: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    node_name: String,
+    scheduler_name: String,
+    priority: i64,
+    node_selector: BTreeMap<String, String>,
+    affinity: Affinity,
+    tolerations: Vec<Toleration>,
+    containers: Vec<Container>,
+    init_containers: Vec<Container>,
+    overhead: List,
+    resources: Resources,
+    scheduling_gates: Vec<Gate>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Gate {
+    name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Container {
+    image: String,
+    restart_policy: String,
+    resources: Resources,
+    ports: Vec<Port>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Resources {
+    requests: List,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Port {
+    host_port: i32,
+    #[serde(rename = "hostIP")]
+    host_ip: String,
+    protocol: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Affinity {
+    node_affinity: NodeAffinity,
+    pod_affinity: PodAffinity,
+    pod_anti_affinity: PodAffinity,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct NodeAffinity {
+    #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution")]
+    required: Option<NodeTerms>,
+    #[serde(rename = "preferredDuringSchedulingIgnoredDuringExecution")]
+    preferred: Vec<PreferredNode>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct NodeTerms {
+    node_selector_terms: Vec<NodeTerm>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct PreferredNode {
+    weight: i64,
+    preference: NodeTerm,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct PodAffinity {
+    #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution")]
+    required: Vec<TermView>,
+    #[serde(rename = "preferredDuringSchedulingIgnoredDuringExecution")]
+    preferred: Vec<PreferredTerm>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct PreferredTerm {
+    weight: i64,
+    pod_affinity_term: TermView,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct TermView {
+    topology_key: String,
+    namespaces: Vec<String>,
+    namespace_selector: Option<serde::de::IgnoredAny>,
+    label_selector: Option<SelectorView>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct SelectorView {
+    match_labels: BTreeMap<String, String>,
+    match_expressions: Vec<Requirement>,
+}
+
+impl TermView {
+    fn into_term(self, own_namespace: &str, weight: i64) -> PodTerm {
+        let namespaces = match (self.namespace_selector, self.namespaces.is_empty()) {
+            (Some(_), _) => None,
+            (None, true) => Some(vec![own_namespace.to_owned()]),
+            (None, false) => Some(self.namespaces),
+        };
+        let selector = self.label_selector.map(|s| {
+            let mut all = s.match_expressions;
+            all.extend(s.match_labels.into_iter().map(|(key, v)| Requirement {
+                key,
+                operator: "In".into(),
+                values: vec![v],
+            }));
+            all
+        });
+        PodTerm { topology_key: self.topology_key, namespaces, selector, weight }
+    }
+}
+
+impl PodInfo {
+    pub fn from_object(o: &Object) -> Result<Self, DecodeError> {
+        let v: View = o.view()?;
+        let s = v.spec;
+        let ns = o.namespace();
+        let requests = total(&s);
+        let terms = |list: Vec<TermView>| list.into_iter().map(|t| t.into_term(ns, 0)).collect();
+        let mut preferred: Vec<PodTerm> = Vec::new();
+        for p in s.affinity.pod_affinity.preferred {
+            preferred.push(p.pod_affinity_term.into_term(ns, p.weight));
+        }
+        for p in s.affinity.pod_anti_affinity.preferred {
+            preferred.push(p.pod_affinity_term.into_term(ns, -p.weight));
+        }
+        let host_ports = s
+            .containers
+            .iter()
+            .chain(s.init_containers.iter().filter(|c| c.restart_policy == "Always"))
+            .flat_map(|c| &c.ports)
+            .filter(|p| p.host_port > 0)
+            .map(|p| HostPort {
+                ip: p.host_ip.clone(),
+                protocol: if p.protocol.is_empty() { "TCP".into() } else { p.protocol.clone() },
+                port: p.host_port,
+            })
+            .collect();
+        Ok(Self {
+            namespace: ns.to_owned(),
+            name: o.name().to_owned(),
+            uid: o.uid().to_owned(),
+            labels: o.meta().labels.clone(),
+            node_name: s.node_name,
+            scheduler_name: s.scheduler_name,
+            priority: s.priority,
+            finished: matches!(v.status.phase.as_str(), "Succeeded" | "Failed"),
+            deleting: o.meta().is_deleting(),
+            gates: s.scheduling_gates.into_iter().map(|g| g.name).collect(),
+            requests,
+            node_selector: s.node_selector,
+            node_required: s.affinity.node_affinity.required.map(|r| r.node_selector_terms),
+            node_preferred: s.affinity.node_affinity.preferred.into_iter().map(|p| (p.weight, p.preference)).collect(),
+            affinity: terms(s.affinity.pod_affinity.required),
+            anti_affinity: terms(s.affinity.pod_anti_affinity.required),
+            preferred,
+            tolerations: s.tolerations,
+            host_ports,
+            images: s.containers.into_iter().chain(s.init_containers).map(|c| c.image).collect(),
+            reported: v
+                .status
+                .conditions
+                .into_iter()
+                .find(|c| c.r#type == "PodScheduled" && c.status == "False")
+                .map(|c| c.message),
+        })
+    }
+
+    /// Bound and not finished: it takes room on its node.
+    pub fn holds_resources(&self) -> bool {
+        !self.node_name.is_empty() && !self.finished
+    }
+
+    pub fn wants_scheduling(&self, scheduler: &str) -> bool {
+        let name = if self.scheduler_name.is_empty() { DEFAULT_NAME } else { &self.scheduler_name };
+        self.node_name.is_empty() && !self.finished && !self.deleting && name == scheduler
+    }
+}
+
+/// What the pod asks for: sidecars and containers together, or the largest moment of start-up if that is more, plus
+/// overhead (KEP-753); requests of the pod itself win over the sum (KEP-2837).
+fn total(s: &Spec) -> Amounts {
+    let mut sum = Amounts::default();
+    for c in &s.containers {
+        sum.add(&Amounts::from_list(&c.resources.requests));
+    }
+    let (mut sidecars, mut peak) = (Amounts::default(), Amounts::default());
+    for c in &s.init_containers {
+        let own = Amounts::from_list(&c.resources.requests);
+        if c.restart_policy == "Always" {
+            sidecars.add(&own);
+            peak.max(&sidecars);
+        } else {
+            let mut moment = sidecars.clone();
+            moment.add(&own);
+            peak.max(&moment);
+        }
+    }
+    sum.add(&sidecars);
+    sum.max(&peak);
+    if !s.resources.requests.is_empty() {
+        let pod = Amounts::from_list(&s.resources.requests);
+        if s.resources.requests.contains_key("cpu") {
+            sum.cpu_milli = pod.cpu_milli;
+        }
+        if s.resources.requests.contains_key("memory") {
+            sum.memory = pod.memory;
+        }
+    }
+    sum.add(&Amounts::from_list(&s.overhead));
+    sum.pods = 1;
+    sum
+}

@@ -1,0 +1,109 @@
+//! Decisions of the core by table, and what must hold for any input.
+
+use std::sync::Arc;
+
+use api::Object;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn node(name: &str, cpu: &str, extra: Value) -> NodeInfo {
+    let mut v = json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": {},
+        "status": {"allocatable": {"cpu": cpu, "memory": "4Gi", "pods": "10"}}});
+    if let Some(spec) = extra.as_object() {
+        v["spec"] = Value::Object(spec.clone());
+    }
+    NodeInfo::from_object(&Object::from_value(v, 1).expect("object")).expect("node")
+}
+
+fn pod(uid: &str, spec: Value) -> PodInfo {
+    let v = json!({"metadata": {"name": uid, "namespace": "d", "uid": uid, "labels": {"app": "x"}}, "spec": spec});
+    PodInfo::from_object(&Object::from_value(v, 1).expect("object")).expect("pod")
+}
+
+fn cpu(amount: &str) -> Value {
+    json!({"containers": [{"image": "i", "resources": {"requests": {"cpu": amount}}}]})
+}
+
+fn message(o: &Outcome) -> &str {
+    match o {
+        Outcome::Unschedulable { message, .. } => message,
+        Outcome::Node(n) => n,
+    }
+}
+
+#[test]
+fn reasons_are_counted_in_words() {
+    let mut cache = Cache::default();
+    cache.set_node(node("a", "1", json!({})));
+    cache.set_node(node("b", "1", json!({"unschedulable": true})));
+    cache.set_node(node("c", "1", json!({"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]})));
+    let out = schedule(&cache, &pod("p", cpu("2")));
+    assert_eq!(
+        message(&out),
+        "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {k: v}, 1 node(s) were unschedulable."
+    );
+    assert_eq!(message(&schedule(&Cache::default(), &pod("p", cpu("2")))), "no nodes available to schedule pods");
+}
+
+#[test]
+fn the_emptier_node_wins_and_assumed_pods_count() {
+    let mut cache = Cache::default();
+    cache.set_node(node("a", "4", json!({})));
+    cache.set_node(node("b", "4", json!({})));
+    cache.assume(&pod("one", cpu("1")), "a");
+    assert_eq!(schedule(&cache, &pod("p", cpu("1"))), Outcome::Node("b".into()));
+    cache.remove_pod("one");
+    cache.assume(&pod("two", cpu("1")), "b");
+    assert_eq!(schedule(&cache, &pod("p", cpu("1"))), Outcome::Node("a".into()));
+}
+
+#[test]
+fn affinity_terms_and_anti_affinity_of_others() {
+    let anti = |topology: &str| {
+        json!({"containers": [], "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+            [{"topologyKey": topology, "labelSelector": {"matchLabels": {"app": "x"}}}]}}})
+    };
+    let mut cache = Cache::default();
+    cache.set_node(node("a", "4", json!({})));
+    cache.set_node(node("b", "4", json!({})));
+    cache.assume(&pod("one", anti("kubernetes.io/hostname")), "a");
+    assert_eq!(schedule(&cache, &pod("p", cpu("1"))), Outcome::Node("b".into()));
+    cache.assume(&pod("two", anti("kubernetes.io/hostname")), "b");
+    assert!(message(&schedule(&cache, &pod("p", cpu("1")))).contains("existing pods anti-affinity"));
+    let required = json!({"containers": [], "affinity": {"nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["z"]}]}]}}}});
+    assert!(message(&schedule(&cache, &pod("q", required))).contains("node affinity/selector"));
+}
+
+#[test]
+fn start_up_peak_and_sidecars_count() {
+    let p = pod("p", json!({
+        "containers": [{"resources": {"requests": {"cpu": "100m"}}}],
+        "initContainers": [
+            {"restartPolicy": "Always", "resources": {"requests": {"cpu": "50m"}}},
+            {"resources": {"requests": {"cpu": "200m"}}}],
+        "overhead": {"cpu": "5m"}}));
+    assert_eq!(p.requests.cpu_milli, 255);
+}
+
+#[test]
+fn used_amounts_return_to_zero() {
+    let mut cache = Cache::default();
+    cache.set_node(node("a", "4", json!({})));
+    for i in 0..8 {
+        cache.assume(&pod(&format!("p{i}"), cpu("100m")), "a");
+    }
+    let mut again = node("a", "4", json!({}));
+    again.labels.insert("l".into(), "v".into());
+    cache.set_node(again);
+    for i in 0..8 {
+        cache.remove_pod(&format!("p{i}"));
+    }
+    let left = cache.nodes().first().map(|n| (n.used.cpu_milli, n.used.pods, n.pods.len()));
+    assert_eq!(left, Some((0, 0, 0)));
+    cache.set_pod(Arc::new(pod("x", json!({"nodeName": "later", "containers": []}))));
+    cache.set_node(node("later", "1", json!({})));
+    assert_eq!(cache.nodes().get(1).map(|n| n.pods.len()), Some(1));
+}

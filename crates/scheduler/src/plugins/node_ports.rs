@@ -1,0 +1,12 @@
+//! A host port can be taken once per node, address and protocol.
+
+use super::Cycle;
+use crate::core::{NodeInfo, PodInfo};
+
+pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<String>> {
+    let taken = pod
+        .host_ports
+        .iter()
+        .any(|want| node.pods.iter().flat_map(|p| &p.host_ports).any(|have| have.collides(want)));
+    if taken { Err(vec!["node(s) didn't have free ports for the requested pod ports".into()]) } else { Ok(()) }
+}

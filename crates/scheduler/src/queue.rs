@@ -1,0 +1,247 @@
+//! What waits to be scheduled: ready pods by priority and age, pods in back-off (1 s doubling to 10 s), and pods that fit
+//! nowhere, which an event that could help brings back. Pure but for the times handed in.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::core::PodInfo;
+
+const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(1);
+const MAX_BACKOFF: SignedDuration = SignedDuration::from_secs(10);
+/// A pod that fits nowhere is tried again after this even when no event came.
+const FLUSH: SignedDuration = SignedDuration::from_secs(300);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClusterEvent {
+    NodeChanged,
+    /// A pod ended or left its node.
+    PodGone,
+}
+
+impl ClusterEvent {
+    /// Whether it could help a pod that these plugins refused.
+    fn helps(self, failed: &[&str]) -> bool {
+        failed.iter().any(|p| match (self, *p) {
+            (_, "SchedulingGates") => false,
+            (ClusterEvent::NodeChanged, _) => true,
+            (ClusterEvent::PodGone, p) => matches!(p, "NodeResourcesFit" | "NodePorts" | "InterPodAffinity"),
+        }) || failed.is_empty()
+    }
+}
+
+type Rank = (Reverse<i64>, u64);
+
+#[derive(Default)]
+pub struct Queue {
+    ready: BTreeMap<Rank, Arc<PodInfo>>,
+    backoff: BTreeMap<(Timestamp, u64), Arc<PodInfo>>,
+    stuck: HashMap<String, (Arc<PodInfo>, Vec<&'static str>, Timestamp)>,
+    attempts: HashMap<String, u32>,
+    /// Pods popped and not yet settled; a change of the object while it is under way must not queue it twice.
+    popped: BTreeSet<String>,
+    /// Where each waiting pod stands.
+    place: HashMap<String, Place>,
+    sequence: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Ready(Rank),
+    Backoff((Timestamp, u64)),
+    Stuck,
+}
+
+impl Queue {
+    /// A new or changed pod. An update of a pod that fits nowhere makes it ready when its spec could fit now.
+    pub fn add(&mut self, pod: Arc<PodInfo>, now: Timestamp) {
+        if self.popped.contains(&pod.uid) {
+            return;
+        }
+        match self.place.get(&pod.uid).copied() {
+            Some(Place::Ready(rank)) => {
+                self.ready.insert(rank, pod);
+            }
+            Some(Place::Backoff(slot)) => {
+                self.backoff.insert(slot, pod);
+            }
+            Some(Place::Stuck) => {
+                let same = self.stuck.get(&pod.uid).is_some_and(|(old, _, _)| {
+                    old.gates == pod.gates
+                        && old.requests == pod.requests
+                        && old.labels == pod.labels
+                        && old.tolerations == pod.tolerations
+                        && old.node_selector == pod.node_selector
+                });
+                if same {
+                    if let Some(entry) = self.stuck.get_mut(&pod.uid) {
+                        entry.0 = pod;
+                    }
+                } else {
+                    self.stuck.remove(&pod.uid);
+                    self.push_ready(pod);
+                }
+            }
+            None => self.push_ready(pod),
+        }
+        let _ = now;
+    }
+
+    fn push_ready(&mut self, pod: Arc<PodInfo>) {
+        self.sequence += 1;
+        let rank = (Reverse(pod.priority), self.sequence);
+        self.place.insert(pod.uid.clone(), Place::Ready(rank));
+        self.ready.insert(rank, pod);
+    }
+
+    /// The pod is bound, finished or gone.
+    pub fn remove(&mut self, uid: &str) {
+        match self.place.remove(uid) {
+            Some(Place::Ready(rank)) => {
+                self.ready.remove(&rank);
+            }
+            Some(Place::Backoff(slot)) => {
+                self.backoff.remove(&slot);
+            }
+            Some(Place::Stuck) => {
+                self.stuck.remove(uid);
+            }
+            None => {}
+        }
+        self.popped.remove(uid);
+        self.attempts.remove(uid);
+    }
+
+    pub fn pop(&mut self, now: Timestamp) -> Option<Arc<PodInfo>> {
+        while let Some(entry) = self.backoff.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let pod = entry.remove();
+            self.push_ready(pod);
+        }
+        let old: Vec<String> = self
+            .stuck
+            .iter()
+            .filter(|(_, (_, _, since))| now.duration_since(*since) > FLUSH)
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in old {
+            if let Some((pod, _, _)) = self.stuck.remove(&uid) {
+                self.push_ready(pod);
+            }
+        }
+        let (_, pod) = self.ready.pop_first()?;
+        self.place.remove(&pod.uid);
+        self.popped.insert(pod.uid.clone());
+        *self.attempts.entry(pod.uid.clone()).or_default() += 1;
+        Some(pod)
+    }
+
+    /// How long until something becomes ready by itself.
+    pub fn next_due(&self, now: Timestamp) -> Option<Duration> {
+        let first = self.backoff.keys().next().map(|(at, _)| *at);
+        let flush = self.stuck.values().map(|(_, _, since)| *since + FLUSH).min();
+        let at = match (first, flush) {
+            (Some(a), Some(b)) => a.min(b),
+            (a, b) => a.or(b)?,
+        };
+        Some(client::clock::between(now, at).max(Duration::from_millis(1)))
+    }
+
+    /// It fits nowhere now.
+    pub fn unschedulable(&mut self, pod: Arc<PodInfo>, failed: Vec<&'static str>, now: Timestamp) {
+        self.popped.remove(&pod.uid);
+        self.place.insert(pod.uid.clone(), Place::Stuck);
+        self.stuck.insert(pod.uid.clone(), (pod, failed, now));
+    }
+
+    /// Binding failed; try again later.
+    pub fn back_off(&mut self, pod: Arc<PodInfo>, now: Timestamp) {
+        self.popped.remove(&pod.uid);
+        let n = self.attempts.get(&pod.uid).copied().unwrap_or(1).saturating_sub(1).min(8);
+        let delay = (FIRST_BACKOFF * (1 << n)).min(MAX_BACKOFF);
+        self.sequence += 1;
+        let slot = (now + delay, self.sequence);
+        self.place.insert(pod.uid.clone(), Place::Backoff(slot));
+        self.backoff.insert(slot, pod);
+    }
+
+    /// Bound: nothing about it is kept.
+    pub fn forget(&mut self, uid: &str) {
+        self.remove(uid);
+    }
+
+    pub fn cluster_event(&mut self, event: ClusterEvent, now: Timestamp) {
+        let helped: Vec<String> =
+            self.stuck.iter().filter(|(_, (_, failed, _))| event.helps(failed)).map(|(u, _)| u.clone()).collect();
+        for uid in helped {
+            if let Some((pod, _, since)) = self.stuck.remove(&uid) {
+                // One that was tried just now waits its back-off, so that a storm of events costs little.
+                if now.duration_since(since) < FIRST_BACKOFF && self.attempts.get(&uid).is_some_and(|n| *n > 3) {
+                    self.back_off(pod, now);
+                } else {
+                    self.push_ready(pod);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(uid: &str, priority: i64) -> Arc<PodInfo> {
+        Arc::new(PodInfo { uid: uid.into(), name: uid.into(), priority, ..PodInfo::default() })
+    }
+    fn at(s: i64) -> Timestamp {
+        Timestamp::from_second(s).expect("timestamp")
+    }
+
+    #[test]
+    fn priority_then_age() {
+        let mut q = Queue::default();
+        for (u, p) in [("a", 0), ("b", 10), ("c", 0)] {
+            q.add(pod(u, p), at(0));
+        }
+        let order: Vec<String> = std::iter::from_fn(|| q.pop(at(0))).map(|p| p.uid.clone()).collect();
+        assert_eq!(order, ["b", "a", "c"]);
+    }
+
+    #[test]
+    fn a_stuck_pod_comes_back_on_an_event_that_helps() {
+        let mut q = Queue::default();
+        q.add(pod("a", 0), at(0));
+        let p = q.pop(at(0)).expect("pod");
+        q.unschedulable(p, vec!["NodeAffinity"], at(0));
+        q.cluster_event(ClusterEvent::PodGone, at(1));
+        assert!(q.pop(at(1)).is_none());
+        q.cluster_event(ClusterEvent::NodeChanged, at(2));
+        assert!(q.pop(at(2)).is_some());
+    }
+
+    #[test]
+    fn an_update_while_binding_does_not_queue_it_again() {
+        let mut q = Queue::default();
+        q.add(pod("a", 0), at(0));
+        assert!(q.pop(at(0)).is_some());
+        q.add(pod("a", 0), at(0));
+        assert!(q.pop(at(0)).is_none());
+        q.forget("a");
+    }
+
+    #[test]
+    fn back_off_grows_and_is_due() {
+        let mut q = Queue::default();
+        q.add(pod("a", 0), at(0));
+        let p = q.pop(at(0)).expect("pod");
+        q.back_off(p, at(0));
+        assert!(q.pop(at(0)).is_none());
+        assert_eq!(q.next_due(at(0)), Some(Duration::from_secs(1)));
+        assert!(q.pop(at(1)).is_some());
+    }
+}
