@@ -1,6 +1,10 @@
 //! The API server: every request passes one filter chain and ends in one generic engine over the catalog of resources.
 //! The only crate that opens the store.
 
+pub mod admission;
+pub mod authn;
+pub mod authz;
+pub mod bootstrap;
 pub mod reader;
 pub mod request_info;
 pub mod user;

@@ -1,0 +1,133 @@
+//! Admission: an ordered chain of plugins between the request and the store. First all may change the object, then all
+//! may refuse it. The order is upstream's and stands in [`Chain::new`], nowhere else.
+//!
+//! Webhooks and admission policies have their place in that order (`Place::Webhooks`), filled later.
+
+use std::sync::Arc;
+
+use api::Status;
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::authz::Authorizer;
+use crate::{Reader, User};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+impl Operation {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
+}
+
+/// A write on its way to the store.
+pub struct Request<'a> {
+    pub operation: Operation,
+    pub user: &'a User,
+    pub group: &'a str,
+    pub version: &'a str,
+    /// Plural.
+    pub resource: &'a str,
+    pub subresource: &'a str,
+    pub kind: &'a str,
+    pub namespace: &'a str,
+    /// Empty for a create with `generateName`.
+    pub name: &'a str,
+    /// The new object, defaulted; `Null` on delete and for bodies that are no object. Of a subresource with its own kind
+    /// (binding, eviction, scale, token) it is that body.
+    pub object: Value,
+    /// The stored object on update and delete.
+    pub old: Option<&'a Value>,
+    pub dry_run: bool,
+}
+
+impl Request<'_> {
+    pub fn is(&self, group: &str, resource: &str) -> bool {
+        self.group == group && self.resource == resource
+    }
+    pub fn is_pod(&self) -> bool {
+        self.is("", "pods")
+    }
+    /// The name in the request, or else in the object.
+    pub fn object_name(&self) -> &str {
+        if self.name.is_empty() { self.object["metadata"]["name"].as_str().unwrap_or_default() } else { self.name }
+    }
+    /// A refusal in upstream's form: `pods "x" is forbidden: why`.
+    pub fn forbidden(&self, why: impl AsRef<str>) -> Status {
+        let name = match self.object_name() {
+            // A name still to be made is shown by its beginning, as upstream does.
+            "" => self.object["metadata"]["generateName"].as_str().unwrap_or_default(),
+            n => n,
+        };
+        let name = if name.is_empty() { "Unknown" } else { name };
+        Status::forbidden(self.group, self.resource, name, why.as_ref())
+    }
+}
+
+/// What plugins may use.
+pub struct Context {
+    pub reader: Arc<dyn Reader>,
+    pub authorizer: Arc<Authorizer>,
+}
+
+/// One step of the chain. Without state about objects: what it needs it reads.
+#[async_trait]
+pub trait Plugin: Send + Sync {
+    fn name(&self) -> &'static str;
+    /// Asked first, so that a request passes by what does not concern it.
+    fn handles(&self, r: &Request<'_>) -> bool;
+    async fn admit(&self, _cx: &Context, _r: &mut Request<'_>) -> Result<(), Status> {
+        Ok(())
+    }
+    async fn validate(&self, _cx: &Context, _r: &Request<'_>) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+/// The plugins in their order.
+pub struct Chain {
+    cx: Context,
+    plugins: Vec<Box<dyn Plugin>>,
+}
+
+impl Chain {
+    pub fn new(reader: Arc<dyn Reader>, authorizer: Arc<Authorizer>) -> Self {
+        let plugins: Vec<Box<dyn Plugin>> = Vec::new();
+        Self { cx: Context { reader, authorizer }, plugins }
+    }
+
+    pub fn names(&self) -> Vec<&'static str> {
+        self.plugins.iter().map(|p| p.name()).collect()
+    }
+
+    /// Lets the plugins change the object.
+    pub async fn admit(&self, r: &mut Request<'_>) -> Result<(), Status> {
+        for p in &self.plugins {
+            if p.handles(r) {
+                p.admit(&self.cx, r).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the plugins refuse it. After defaulting and validation, right before the write (quota is charged here).
+    pub async fn validate(&self, r: &Request<'_>) -> Result<(), Status> {
+        for p in &self.plugins {
+            if p.handles(r) {
+                p.validate(&self.cx, r).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! Who sends this request? In order: the identity that the in-process transport puts into the request, a client
+//! certificate, a bearer token (service account, then bootstrap token), and nobody at all, which is allowed for the
+//! health paths only unless configured otherwise.
+//!
+//! A certificate is judged once per connection ([`Authn::peer`]), a token's signature once per token while it stays in
+//! a bounded cache; that its service account and pod still exist is looked up each time, in memory.
+
+pub mod bootstrap_token;
+pub mod review;
+pub mod service_account;
+pub mod token_request;
+
+use std::sync::Arc;
+
+use api::{Reason, Status};
+use client::LocalIdentity;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use rustls_pki_types::CertificateDer;
+
+use crate::user::AUTHENTICATED;
+use crate::{Reader, User};
+
+pub use service_account::TokenAuthenticator;
+pub use token_request::TokenIssuer;
+
+/// What a connection's TLS handshake told about its client.
+#[derive(Debug, Clone, Default)]
+pub enum Peer {
+    /// No certificate.
+    #[default]
+    None,
+    Certificate(Arc<pki::CertIdentity>),
+    /// A certificate that no authority of ours stands behind.
+    Untrusted,
+}
+
+/// Which requests may come without credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Anonymous {
+    Never,
+    /// On these paths and below `/livez/`, `/readyz/`, `/healthz/` when they are among them.
+    Paths(Vec<String>),
+    Always,
+}
+
+impl Anonymous {
+    pub fn health() -> Self {
+        Self::Paths(["/livez", "/readyz", "/healthz"].map(str::to_owned).to_vec())
+    }
+    fn allows(&self, path: &str) -> bool {
+        match self {
+            Anonymous::Never => false,
+            Anonymous::Always => true,
+            Anonymous::Paths(p) => {
+                p.iter().any(|a| path.strip_prefix(a.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('/')))
+            }
+        }
+    }
+}
+
+pub struct Authn {
+    trust: pki::ClientTrust,
+    tokens: TokenAuthenticator,
+    reader: Arc<dyn Reader>,
+    anonymous: Anonymous,
+}
+
+/// 401 as upstream words it.
+pub fn unauthorized() -> Status {
+    Status::new(Reason::Unauthorized, "Unauthorized")
+}
+
+fn now() -> i64 {
+    client::clock::now().as_second()
+}
+
+impl Authn {
+    pub fn new(
+        trust: pki::ClientTrust,
+        tokens: TokenAuthenticator,
+        reader: Arc<dyn Reader>,
+        anonymous: Anonymous,
+    ) -> Self {
+        Self { trust, tokens, reader, anonymous }
+    }
+
+    pub fn tokens(&self) -> &TokenAuthenticator {
+        &self.tokens
+    }
+
+    /// To be called once per connection, with the chain that the client sent.
+    pub fn peer(&self, chain: &[CertificateDer<'_>]) -> Peer {
+        if chain.is_empty() {
+            return Peer::None;
+        }
+        match self.trust.identify(chain, now()) {
+            Ok(id) => Peer::Certificate(Arc::new(id)),
+            Err(e) => {
+                tracing::debug!(error = %e, "client certificate does not count");
+                Peer::Untrusted
+            }
+        }
+    }
+
+    /// The sender of a request, or 401.
+    pub async fn authenticate(
+        &self,
+        local: Option<&LocalIdentity>,
+        peer: &Peer,
+        headers: &HeaderMap,
+        path: &str,
+    ) -> Result<User, Status> {
+        if let Some(l) = local {
+            return Ok(User { name: l.name.clone(), groups: l.groups.clone(), ..User::default() });
+        }
+        match peer {
+            Peer::Certificate(c) if c.not_after > now() => return Ok(from_certificate(c)),
+            _ => {}
+        }
+        match bearer(headers) {
+            Some(token) => self.token(token).await.map(|(user, _)| user).map_err(|why| {
+                tracing::debug!(why, "bearer token does not count");
+                unauthorized()
+            }),
+            None if matches!(peer, Peer::None) && !headers.contains_key(AUTHORIZATION) && self.anonymous.allows(path) => {
+                Ok(User::anonymous())
+            }
+            None => Err(unauthorized()),
+        }
+    }
+
+    /// The owner of a bearer token for the API server's own audiences, and the audiences that matched.
+    async fn token(&self, token: &str) -> Result<(User, Vec<String>), String> {
+        self.token_for(token, &[]).await
+    }
+
+    /// As above; `audiences` empty means the API server's own.
+    pub async fn token_for(&self, token: &str, audiences: &[String]) -> Result<(User, Vec<String>), String> {
+        if bootstrap_token::looks_like_one(token) && audiences.is_empty() {
+            return bootstrap_token::authenticate(self.reader.as_ref(), token, now()).await.map(|u| (u, Vec::new()));
+        }
+        self.tokens.authenticate(self.reader.as_ref(), token, audiences, now()).await
+    }
+}
+
+fn from_certificate(c: &pki::CertIdentity) -> User {
+    let mut groups = c.groups.clone();
+    groups.push(AUTHENTICATED.into());
+    let credential = ("authentication.kubernetes.io/credential-id".to_owned(), vec![format!("X509SHA256={}", c.fingerprint)]);
+    User { name: c.user.clone(), uid: c.uid.clone(), groups, extra: [credential].into() }
+}
+
+/// The token of an `Authorization: Bearer` header; also the subprotocol by which browsers send one with a WebSocket.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anonymous_is_for_health_only() {
+        let a = Anonymous::health();
+        for (path, want) in [("/livez", true), ("/readyz/ping", true), ("/healthz", true), ("/livezx", false), ("/api", false), ("/version", false)] {
+            assert_eq!(a.allows(path), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn bearer_headers() {
+        for (value, want) in [("Bearer abc", Some("abc")), ("bearer  abc ", Some("abc")), ("Basic abc", None), ("Bearer ", None), ("abc", None)] {
+            let mut h = HeaderMap::new();
+            h.insert(AUTHORIZATION, value.parse().expect("header"));
+            assert_eq!(bearer(&h), want, "{value}");
+        }
+    }
+}

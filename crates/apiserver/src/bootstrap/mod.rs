@@ -1,0 +1,102 @@
+//! What a cluster has from its first moment: namespaces, default roles and bindings, priority classes, flow control.
+//! Read and written through the `Reader`, side by side, so that the store joins the writes into few fsyncs. A later
+//! start writes only what is missing or was taken away.
+
+pub mod flow;
+pub mod rbac;
+
+use api::{Object, Status};
+use futures::stream::{self, TryStreamExt};
+use serde_json::{Value, json};
+
+use crate::Reader;
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+pub const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// Writes under way at once.
+const PARALLEL: usize = 128;
+
+fn namespace(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
+        "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
+    })
+}
+
+fn priority_classes() -> [Value; 2] {
+    let class = |name: &str, value: i64, text: &str| {
+        json!({
+            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name, "generation": 1},
+            "value": value, "description": text, "preemptionPolicy": "PreemptLowerPriority",
+        })
+    };
+    [
+        class(
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        class(
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their node.",
+        ),
+    ]
+}
+
+/// One object that must be there.
+struct Want {
+    group: &'static str,
+    plural: &'static str,
+    value: Value,
+    /// Present for what is brought back to its default.
+    rbac: Option<rbac::DefaultObject>,
+}
+
+/// Makes everything that is missing. Namespaces come first: others live in them.
+pub async fn run(reader: &dyn Reader) -> Result<(), Status> {
+    let first = NAMESPACES.map(|n| Want { group: "", plural: "namespaces", value: namespace(n), rbac: None });
+    ensure(reader, first.into()).await?;
+    let mut rest: Vec<Want> = Vec::new();
+    for d in rbac::defaults() {
+        rest.push(Want { group: RBAC, plural: d.plural(), value: d.value(), rbac: Some(d) });
+    }
+    for value in priority_classes() {
+        rest.push(Want { group: "scheduling.k8s.io", plural: "priorityclasses", value, rbac: None });
+    }
+    for (plural, value) in flow::defaults() {
+        rest.push(Want { group: "flowcontrol.apiserver.k8s.io", plural, value, rbac: None });
+    }
+    ensure(reader, rest).await
+}
+
+async fn ensure(reader: &dyn Reader, wants: Vec<Want>) -> Result<(), Status> {
+    stream::iter(wants.into_iter().map(Ok)).try_for_each_concurrent(PARALLEL, |w| ensure_one(reader, w)).await
+}
+
+async fn ensure_one(reader: &dyn Reader, w: Want) -> Result<(), Status> {
+    let meta = &w.value["metadata"];
+    let namespace = meta["namespace"].as_str().unwrap_or_default().to_owned();
+    let name = meta["name"].as_str().unwrap_or_default().to_owned();
+    let have: Option<Object> = reader.get(w.group, w.plural, &namespace, &name).await?;
+    let Some(have) = have else {
+        return match reader.create(w.group, w.plural, w.value).await {
+            Ok(_) => Ok(()),
+            // Another server of the same cluster was faster.
+            Err(e) if e.is_already_exists() => Ok(()),
+            Err(e) => Err(e),
+        };
+    };
+    let Some(d) = w.rbac else { return Ok(()) };
+    if d.reconcile(&have.value().map_err(Status::internal)?).is_none() {
+        return Ok(());
+    }
+    let update = reader.update(w.group, w.plural, &namespace, &name, &mut |v| Ok(d.reconcile(&v))).await;
+    match update {
+        Ok(_) => Ok(()),
+        Err(e) if e.is_not_found() => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
