@@ -93,6 +93,23 @@ pub struct LinuxContainerResources {
     pub pids_limit: i64,
 }
 
+/// What a kubelet passes for `procMount: Default`; a runtime masks what it is given, nothing else.
+pub const DEFAULT_MASKED_PATHS: [&str; 11] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+pub const DEFAULT_READONLY_PATHS: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LinuxContainerSecurityContext {
@@ -108,6 +125,7 @@ pub struct LinuxContainerSecurityContext {
     pub supplemental_groups: Vec<i64>,
     pub supplemental_groups_policy: SupplementalGroupsPolicy,
     pub no_new_privs: bool,
+    /// Exactly these: [`DEFAULT_MASKED_PATHS`] unless the pod asks for `Unmasked` or is privileged.
     pub masked_paths: Vec<String>,
     pub readonly_paths: Vec<String>,
     pub seccomp: Option<SecurityProfile>,
