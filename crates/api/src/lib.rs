@@ -5,7 +5,14 @@
 pub mod columns;
 pub mod catalog;
 pub mod conversion;
+pub mod cron;
 pub mod schema;
+pub mod int_or_string;
+pub mod labels;
+pub mod quantity;
+pub mod time;
+pub mod canonical;
+pub mod decode;
 pub mod object;
 pub mod resource;
 pub mod status;

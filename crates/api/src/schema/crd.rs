@@ -59,6 +59,7 @@ fn object(schema: &Value) -> Definition {
         preserve_unknown: flag(schema, "x-kubernetes-preserve-unknown-fields"),
         additional: additional(schema),
         embedded_resource: flag(schema, "x-kubernetes-embedded-resource"),
+        custom: true,
         ..Definition::default()
     };
     if d.embedded_resource {

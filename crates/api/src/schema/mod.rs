@@ -33,6 +33,8 @@ pub struct Definition {
     pub additional: Option<Box<Type>>,
     /// A whole object with apiVersion, kind and metadata inside another (custom resources).
     pub embedded_resource: bool,
+    /// Belongs to a custom resource: values are checked by its own schema, not by Go's types.
+    pub custom: bool,
 }
 
 /// One field of a struct.
