@@ -1,1 +1,31 @@
-//! netlink
+//! Links, addresses, routes and nftables: the one place that changes the kernel's network. No Kubernetes policy. Owns
+//! one netlink socket with its driving task per `Netlink`, and short-lived threads that enter a pod's namespace.
+#![forbid(unsafe_code)]
+
+mod link;
+mod netns;
+pub mod nft;
+pub mod sysctl;
+
+pub use link::{Cidr, CidrError, Netlink, PodLink};
+pub use netns::inside;
+
+/// What failed, on which link or table.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to {what}: {source}")]
+    Netlink { what: String, source: rtnetlink::Error },
+    #[error("failed to {what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    #[error("nft refused the change: {0}")]
+    Nft(String),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Error {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Error::Io { what, source }
+    }
+}
