@@ -1,11 +1,16 @@
 //! What makes an object acceptable: pure rules over decoded and defaulted JSON, worded as upstream words them. One file
 //! per kind (or family); this one is the table from kind to rules. Nothing is cloned, nothing is spawned.
 
+mod amount;
 pub mod at;
+mod common;
 pub mod errors;
 pub mod meta;
 pub mod names;
 pub mod path;
+mod pod;
+mod storage;
+mod table;
 
 pub use errors::{Error, ErrorList, ErrorType};
 pub use meta::{NameRule, Scope};
@@ -19,13 +24,16 @@ pub const IMMUTABLE: &str = "field is immutable";
 /// Rules for a new object, metadata included.
 pub fn create(group: &str, kind: &str, new: &Value) -> ErrorList {
     let (scope, rule) = naming(group, kind);
-    meta::create(new, scope, rule)
+    let mut e = meta::create(new, scope, rule);
+    table::create(group, kind, new, &mut e);
+    e
 }
 
 /// Rules for a changed object, metadata included.
 pub fn update(group: &str, kind: &str, new: &Value, old: &Value) -> ErrorList {
-    let _ = (group, kind);
-    meta::update(new, old)
+    let mut e = meta::update(new, old);
+    table::update(group, kind, new, old, &mut e);
+    e
 }
 
 /// Rules for a change that goes through the `status` subresource.
@@ -35,8 +43,9 @@ pub fn update_status(group: &str, kind: &str, new: &Value, old: &Value) -> Error
 
 /// Rules for a change through a subresource: `status`, `ephemeralcontainers`, `resize`, `approval`, `finalize`.
 pub fn update_subresource(group: &str, kind: &str, sub: &str, new: &Value, old: &Value) -> ErrorList {
-    let _ = (group, kind, sub);
-    meta::update(new, old)
+    let mut e = meta::update(new, old);
+    table::update_subresource(group, kind, sub, new, old, &mut e);
+    e
 }
 
 /// Scope and name rule of a built-in kind; anything else is a subdomain of unknown scope.

@@ -1,0 +1,158 @@
+//! Volumes that are files made from API objects: secrets, config maps, the downward API, projections.
+
+use super::super::at::At;
+use super::super::common::{format, label_selector, local_non_reserved_path, required};
+use super::super::errors::ErrorList;
+use super::super::names;
+use super::env;
+use std::collections::HashSet;
+
+const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
+/// Fields that a file may hold, sorted.
+const FILE_FIELDS: [&str; 5] =
+    ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
+
+fn mode(a: &At, e: &mut ErrorList) {
+    if a.int().is_some_and(|m| !(0..=0o777).contains(&m)) {
+        e.bad(a, MODE);
+    }
+}
+
+fn items(list: &At, e: &mut ErrorList) {
+    for k in list.iter() {
+        required(&k.get("key"), e);
+        let path = k.get("path");
+        if required(&path, e) {
+            local_non_reserved_path(&path, path.str(), e);
+        }
+        mode(&k.get("mode"), e);
+    }
+}
+
+pub fn secret(s: &At, e: &mut ErrorList) {
+    required(&s.get("secretName"), e);
+    mode(&s.get("defaultMode"), e);
+    items(&s.get("items"), e);
+}
+
+pub fn config_map(s: &At, e: &mut ErrorList) {
+    required(&s.get("name"), e);
+    mode(&s.get("defaultMode"), e);
+    items(&s.get("items"), e);
+}
+
+pub fn downward(s: &At, e: &mut ErrorList) {
+    mode(&s.get("defaultMode"), e);
+    for f in s.get("items").iter() {
+        downward_file(&f, e);
+    }
+}
+
+fn downward_file(f: &At, e: &mut ErrorList) {
+    let path = f.get("path");
+    if required(&path, e) {
+        local_non_reserved_path(&path, path.str(), e);
+    }
+    let (field, resource) = (f.get("fieldRef"), f.get("resourceFieldRef"));
+    if !field.is_null() {
+        env::field_ref(&field, &FILE_FIELDS, e);
+        if !resource.is_null() {
+            e.invalid(f, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously");
+        }
+    } else if !resource.is_null() {
+        env::resource_field_ref(&resource, true, e);
+    } else {
+        e.required(f, "one of fieldRef and resourceFieldRef is required");
+    }
+    mode(&f.get("mode"), e);
+}
+
+pub fn projected(s: &At, e: &mut ErrorList) {
+    mode(&s.get("defaultMode"), e);
+    let mut paths: HashSet<&str> = HashSet::new();
+    for src in s.get("sources").iter() {
+        let mut count = 0;
+        for kind in src.keys() {
+            let p = src.get(kind);
+            if p.is_null() {
+                continue;
+            }
+            count += 1;
+            if count > 1 {
+                e.forbidden(&p, "may not specify more than 1 volume type");
+                continue;
+            }
+            projection(kind, &p, &mut paths, e);
+        }
+    }
+}
+
+fn projection<'v>(kind: &str, p: &At<'v, '_>, paths: &mut HashSet<&'v str>, e: &mut ErrorList) {
+    match kind {
+        "secret" | "configMap" => {
+            required(&p.get("name"), e);
+            let list = p.get("items");
+            items(&list, e);
+            for k in list.iter() {
+                claim(&k, p, paths, e);
+            }
+        }
+        "downwardAPI" => {
+            for f in p.get("items").iter() {
+                downward_file(&f, e);
+                claim(&f, p, paths, e);
+            }
+        }
+        "serviceAccountToken" => {
+            let seconds = p.i("expirationSeconds").unwrap_or(3600);
+            if seconds < 600 {
+                e.invalid(&p.at("expirationSeconds"), seconds, "may not specify a duration less than 10 minutes");
+            }
+            if seconds > 1 << 32 {
+                e.invalid(&p.at("expirationSeconds"), seconds, "may not specify a duration larger than 2^32 seconds");
+            }
+            single(p, "path", paths, e);
+        }
+        "clusterTrustBundle" => {
+            match (p.s("name").is_empty(), p.s("signerName").is_empty()) {
+                (false, false) => e.bad(p, "only one of name and signerName may be used"),
+                (true, true) => e.required(p, "either name or signerName must be specified"),
+                (false, true) => format(&p.get("name"), names::dns1123_subdomain, e),
+                _ => label_selector(&p.get("labelSelector"), e),
+            }
+            single(p, "path", paths, e);
+        }
+        "podCertificate" => {
+            required(&p.get("signerName"), e);
+            required(&p.get("keyType"), e);
+            let fields = ["credentialBundlePath", "keyPath", "certificateChainPath"];
+            if fields.iter().all(|f| p.s(f).is_empty()) {
+                e.required(p, "specify at least one of credentialBundlePath, keyPath, and certificateChainPath");
+            }
+            for f in fields {
+                if !p.s(f).is_empty() {
+                    single(p, f, paths, e);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A source that makes one file.
+fn single<'v>(p: &At<'v, '_>, field: &str, paths: &mut HashSet<&'v str>, e: &mut ErrorList) {
+    let path = p.get(field);
+    if required(&path, e) {
+        local_non_reserved_path(&path, path.str(), e);
+        if !paths.insert(path.str()) {
+            e.invalid(p, path.str(), "conflicting duplicate paths");
+        }
+    }
+}
+
+fn claim<'v>(item: &At<'v, '_>, at: &At, paths: &mut HashSet<&'v str>, e: &mut ErrorList) {
+    let path = item.s("path");
+    if !path.is_empty() && !paths.insert(path) {
+        e.invalid(at, path, "conflicting duplicate paths");
+    }
+}
