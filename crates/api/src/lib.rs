@@ -17,6 +17,8 @@ pub mod decode;
 pub mod defaults;
 pub mod object;
 pub mod resource;
+pub mod scale;
+pub mod selector;
 pub mod status;
 pub mod validation;
 
