@@ -16,6 +16,7 @@ pub mod canonical;
 pub mod decode;
 pub mod defaults;
 pub mod object;
+pub mod openapi;
 pub mod resource;
 pub mod scale;
 pub mod selector;

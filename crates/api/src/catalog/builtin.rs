@@ -96,6 +96,7 @@ fn new_version(d: &Descriptor, name: &str, verbs: Vec<String>) -> Version {
             _ => Conversion::Same,
         },
         subresources: Vec::new(),
+        openapi: None,
         deprecation_warning: match (d.group.as_str(), d.plural.as_str(), name) {
             ("", "componentstatuses", _) => Some("v1 ComponentStatus is deprecated in v1.19+".into()),
             ("", "endpoints", _) => {

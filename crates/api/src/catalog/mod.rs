@@ -81,6 +81,8 @@ pub struct Version {
     pub schema: Schema,
     pub conversion: Conversion,
     pub subresources: Vec<Subresource>,
+    /// `openAPIV3Schema` of a custom resource, for the OpenAPI documents.
+    pub openapi: Option<Arc<Value>>,
     /// Text of the Warning header for a deprecated version.
     pub deprecation_warning: Option<String>,
 }
