@@ -1,0 +1,288 @@
+//! Opening: lock, format, newest snapshot, then the log behind it. Files are read and checked in parallel and replayed
+//! in order. Only a last group that was provably never finished is dropped; any other fault is an error with its
+//! place.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::codec::{Entry, Reader};
+use super::commit::tombstone;
+use super::format::{self, MIGRATIONS};
+use super::fs::{Fs, is_full};
+use super::log::{Log, Segment, file_number, make_segment, segment_name, snapshot_name};
+use super::maintain::Files;
+use super::segment::{self, GroupKind, SECTOR, Scan, Tail};
+use super::snapshot::Snapshot;
+use super::view::View;
+use crate::{Error, Event, EventKind, Record, Revision};
+
+pub(super) struct Opened {
+    pub log: Log,
+    pub files: Files,
+    pub next_revision: Revision,
+    /// The log's last group was torn: the segment gets a seal and no more.
+    pub torn: bool,
+}
+
+struct Found {
+    snapshots: Vec<u64>,
+    segments: Vec<u64>,
+}
+
+fn io_error(what: String) -> impl FnOnce(io::Error) -> Error {
+    move |source| match is_full(&source) {
+        true => Error::Full { path: what },
+        false => Error::Io { what, source },
+    }
+}
+
+fn damaged(path: &Path, offset: u64, why: impl Into<String>) -> Error {
+    Error::Damaged { path: path.display().to_string(), offset, why: why.into() }
+}
+
+fn find(fs: &dyn Fs, dir: &Path) -> Result<Found, Error> {
+    let mut found = Found { snapshots: Vec::new(), segments: Vec::new() };
+    for name in fs.list(dir).map_err(io_error(format!("list {}", dir.display())))? {
+        if name.ends_with(".tmp") {
+            fs.remove(&dir.join(&name)).map_err(io_error(format!("remove {name}")))?;
+        } else if let Some(seq) = file_number(&name, ".log") {
+            found.segments.push(seq);
+        } else if let Some(seq) = file_number(&name, ".snap") {
+            found.snapshots.push(seq);
+        }
+    }
+    found.segments.sort_unstable();
+    found.snapshots.sort_unstable();
+    Ok(found)
+}
+
+enum Piece {
+    Chunk(Vec<Arc<Record>>),
+    Segment { scan: Scan, seed: u32, bytes: u64 },
+}
+
+/// Reads everything into the view.
+pub(super) fn open(fs: &dyn Fs, dir: &Path, segment_bytes: u64, view: &mut View) -> Result<Opened, Error> {
+    let sectors = (segment_bytes / SECTOR as u64) as usize;
+    let version = format::read(fs, dir)?;
+    if let Some(version) = version {
+        format::settle(fs, dir, version, MIGRATIONS)?;
+    }
+    let Found { snapshots, segments } = find(fs, dir)?;
+    if version.is_none() {
+        return create(fs, dir, sectors, &snapshots, &segments);
+    }
+    let snapshot = match snapshots.last() {
+        Some(seq) => Some((*seq, Snapshot::open(fs, &dir.join(snapshot_name(*seq)), *seq)?)),
+        None => None,
+    };
+    let first = snapshot.as_ref().map_or(1, |(seq, _)| *seq);
+    let needed: Vec<u64> = segments.iter().copied().filter(|seq| *seq >= first).collect();
+    for (i, seq) in (first..).zip(needed.iter().map(Some).chain([None])).take(needed.len().max(1)) {
+        if seq != Some(&i) {
+            return Err(damaged(&dir.join(segment_name(i)), 0, "the file is missing"));
+        }
+    }
+    let mut pieces = read_all(fs, dir, snapshot.as_ref().map(|(_, s)| s), &needed)?;
+    let logs = pieces.split_off(snapshot.as_ref().map_or(0, |(_, s)| s.chunks()));
+    let (mut began, mut ended) = (0, 0);
+    if let Some((seq, s)) = &snapshot {
+        let mut records = Vec::with_capacity(s.count as usize);
+        for piece in pieces {
+            if let Piece::Chunk(chunk) = piece {
+                records.extend(chunk);
+            }
+        }
+        let sorted = records.is_sorted_by(|a, b| a.key < b.key);
+        if records.len() as u64 != s.count || !sorted {
+            return Err(damaged(&dir.join(snapshot_name(*seq)), s.bytes - 32, "records are missing or out of order"));
+        }
+        view.load(records);
+        (began, ended) = (s.began, s.ended);
+        view.compacted = s.compacted;
+    }
+    let (log, mut files, last, reserve, torn) = replay(fs, dir, &needed, logs, view, ended)?;
+    if last.max(began) < ended {
+        let name = dir.join(segment_name(log.active.seq));
+        let offset = (log.next_sector * SECTOR) as u64;
+        return Err(damaged(&name, offset, format!("the log ends at revision {last}, before its snapshot's {ended}")));
+    }
+    view.revision = view.revision.max(last).max(ended);
+    view.base = ended;
+    files.snapshot = snapshot.as_ref().map(|(seq, s)| (*seq, s.bytes));
+    for seq in segments.iter().filter(|seq| **seq < first) {
+        fs.remove(&dir.join(segment_name(*seq))).map_err(io_error(format!("remove log segment {seq}")))?;
+    }
+    for seq in snapshots.iter().rev().skip(1) {
+        fs.remove(&dir.join(snapshot_name(*seq))).map_err(io_error(format!("remove snapshot {seq}")))?;
+    }
+    Ok(Opened { log, files, next_revision: view.revision.max(reserve) + 1, torn })
+}
+
+/// A new directory, or one whose making was cut short. FORMAT comes last, so that without it nothing was answered.
+fn create(fs: &dyn Fs, dir: &Path, sectors: usize, snapshots: &[u64], segments: &[u64]) -> Result<Opened, Error> {
+    let missing = || damaged(&dir.join(format::NAME), 0, "the file is missing though there is data beside it");
+    if !snapshots.is_empty() || segments.iter().any(|seq| *seq > 1) {
+        return Err(missing());
+    }
+    for seq in segments {
+        let path = dir.join(segment_name(*seq));
+        if let Piece::Segment { scan, .. } = read_segment(fs, &path, *seq)?
+            && (!scan.groups.is_empty() || scan.tail != Tail::Clean)
+        {
+            return Err(missing());
+        }
+        fs.remove(&path).map_err(io_error(format!("remove {}", path.display())))?;
+    }
+    let what = || format!("create a store in {}", dir.display());
+    let active = make_segment(fs, dir, 1, sectors, None).map_err(io_error(what()))?;
+    format::write(fs, dir, format::known(MIGRATIONS)).map_err(io_error(what()))?;
+    Ok(Opened {
+        files: Files { next: None, segments: BTreeMap::from([(1, 0)]), active: 1, snapshot: None },
+        log: Log { active, next_sector: 1, must_rotate: false, buffer: Vec::new() },
+        next_revision: 1,
+        torn: false,
+    })
+}
+
+fn read_segment(fs: &dyn Fs, path: &Path, seq: u64) -> Result<Piece, Error> {
+    let name = path.display().to_string();
+    let file = fs.open(path).map_err(io_error(format!("open {name}")))?;
+    let bytes = file.len().map_err(io_error(format!("read {name}")))?;
+    let mut data = vec![0; bytes as usize];
+    file.read_at(&mut data, 0).map_err(io_error(format!("read {name}")))?;
+    let scan = segment::scan(&data, seq, &name)?;
+    let seed = segment::read_header(&data, seq).map_err(|why| damaged(path, 0, why))?;
+    Ok(Piece::Segment { scan, seed, bytes })
+}
+
+/// Reads snapshot chunks and segments on all cores; answers them in order, chunks first.
+fn read_all(fs: &dyn Fs, dir: &Path, snapshot: Option<&Snapshot>, segments: &[u64]) -> Result<Vec<Piece>, Error> {
+    let chunks = snapshot.map_or(0, Snapshot::chunks);
+    let total = chunks + segments.len();
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, Result<Piece, Error>)>> = Mutex::new(Vec::with_capacity(total));
+    let work = || {
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let piece = match (snapshot, segments.get(i.wrapping_sub(chunks))) {
+                (Some(s), _) if i < chunks => s.read(i).map(Piece::Chunk),
+                (_, Some(seq)) => read_segment(fs, &dir.join(segment_name(*seq)), *seq),
+                _ => return,
+            };
+            done.lock().push((i, piece));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(8).min(total);
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let mut done = done.into_inner();
+    done.sort_unstable_by_key(|(i, _)| *i);
+    // The first fault in log order is the one to tell.
+    done.into_iter().map(|(_, piece)| piece).collect()
+}
+
+type Replayed = (Log, Files, Revision, Revision, bool);
+
+fn replay(
+    fs: &dyn Fs,
+    dir: &Path,
+    seqs: &[u64],
+    pieces: Vec<Piece>,
+    view: &mut View,
+    ended: Revision,
+) -> Result<Replayed, Error> {
+    let mut files = Files { next: None, segments: BTreeMap::new(), active: 0, snapshot: None };
+    let mut active: Option<(Log, bool)> = None;
+    let (mut last, mut reserve) = (0, 0);
+    for (seq, piece) in seqs.iter().zip(pieces) {
+        let Piece::Segment { scan, seed, bytes } = piece else { continue };
+        let path = dir.join(segment_name(*seq));
+        let sectors = (bytes / SECTOR as u64) as usize;
+        if let Some((log, _)) = &active {
+            if !scan.groups.is_empty() || scan.tail != Tail::Clean {
+                let path = dir.join(segment_name(log.active.seq));
+                let offset = (log.next_sector * SECTOR) as u64;
+                return Err(damaged(&path, offset, "its end is missing though the log goes on in the next segment"));
+            }
+            // Made ahead and not used yet.
+            if files.next.is_none() {
+                let file = fs.open(&path).map_err(io_error(format!("open {}", path.display())))?;
+                files.next = Some(Segment { file, seq: *seq, seed, sectors });
+            } else {
+                fs.remove(&path).map_err(io_error(format!("remove {}", path.display())))?;
+            }
+            continue;
+        }
+        let mut sector = 1;
+        for (kind, payload) in &scan.groups {
+            let place = (sector * SECTOR) as u64;
+            sector += segment::sectors(payload.len());
+            let mut r = Reader::new(payload);
+            let (Some(new_reserve), Some(time)) = (r.u64(), r.u64()) else {
+                return Err(damaged(&path, place, "a group is shorter than its head"));
+            };
+            reserve = if *kind == GroupKind::Close { new_reserve } else { new_reserve.max(reserve) };
+            apply(&mut r, view, ended, time, &mut last).map_err(|why| damaged(&path, place, why))?;
+        }
+        files.segments.insert(*seq, bytes);
+        if scan.tail != Tail::Sealed {
+            files.active = *seq;
+            let file = fs.open(&path).map_err(io_error(format!("open {}", path.display())))?;
+            let segment = Segment { file, seq: *seq, seed, sectors };
+            let log = Log { active: segment, next_sector: scan.end, must_rotate: false, buffer: Vec::new() };
+            active = Some((log, scan.tail == Tail::Torn));
+        }
+    }
+    match active {
+        Some((log, torn)) => Ok((log, files, last, reserve, torn)),
+        None => {
+            let next = seqs.last().map_or(1, |seq| seq + 1);
+            Err(damaged(&dir.join(segment_name(next)), 0, "the file is missing though the log goes on in it"))
+        }
+    }
+}
+
+/// Replays a group. Up to the end of the snapshot a change counts only where it is newer than what is there.
+fn apply(r: &mut Reader<'_>, view: &mut View, ended: Revision, time: u64, last: &mut Revision) -> Result<(), &'static str> {
+    let mut events: Vec<Event> = Vec::new();
+    while !r.is_empty() {
+        let (kind, record) = match r.entry().ok_or("a group holds something that is no entry")? {
+            Entry::Compact(revision) => {
+                view.compact(revision);
+                continue;
+            }
+            Entry::Put(record) => (EventKind::Put, record),
+            Entry::Delete { key, revision } => (EventKind::Delete, tombstone(key, revision)),
+        };
+        if record.mod_revision < *last {
+            return Err("revisions are out of order");
+        }
+        *last = record.mod_revision;
+        if record.mod_revision <= ended {
+            let newer = view.map.get(&*record.key).is_none_or(|now| now.mod_revision < record.mod_revision);
+            if newer {
+                view.set(kind, &record);
+            }
+            continue;
+        }
+        let previous = view.set(kind, &record);
+        events.push(Event { kind, record, previous });
+    }
+    for e in events {
+        view.remember(e);
+    }
+    if view.revision > ended {
+        view.trim(time);
+    }
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! The store trait and its types: revisions, records, ranges, transactions, watches, errors. Owns no state, spawns
+//! nothing; every engine implements `Store`.
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// A point in the one global order of writes. Starts at 1; never used twice.
+pub type Revision = u64;
+
+/// What a layer above has parsed out of a value, kept beside it so that it is parsed once.
+pub type Aux = Arc<dyn Any + Send + Sync>;
+
+/// One key at one revision.
+pub struct Record {
+    pub key: Arc<str>,
+    pub value: Bytes,
+    /// Revision at which the key came to be (again, after a delete).
+    pub create_revision: Revision,
+    /// Revision of this state; for a delete, that of the delete.
+    pub mod_revision: Revision,
+    /// Count of changes since creation, from 1; 0 on a delete.
+    pub version: u64,
+    /// When the record ends by TTL, in Unix milliseconds.
+    pub expires_at_ms: Option<u64>,
+    pub aux: OnceLock<Aux>,
+}
+
+/// Keys `start <= key < end`; a single key when `end` is `None`.
+#[derive(Debug, Clone, Default)]
+pub struct Range {
+    pub start: String,
+    pub end: Option<String>,
+    /// The revision to read at; `None` is the newest durable one.
+    pub at: Option<Revision>,
+    /// 0: no limit.
+    pub limit: usize,
+    /// Fill only `count`.
+    pub count_only: bool,
+}
+
+impl Range {
+    pub fn key(key: impl Into<String>) -> Self {
+        Self { start: key.into(), ..Self::default() }
+    }
+    /// Every key that starts with `prefix`.
+    pub fn prefix(prefix: impl Into<String>) -> Self {
+        let start = prefix.into();
+        let end = prefix_end(&start);
+        Self { start, end: Some(end), ..Self::default() }
+    }
+}
+
+/// The first key after all keys with this prefix.
+pub fn prefix_end(prefix: &str) -> String {
+    let mut chars: Vec<char> = prefix.chars().collect();
+    while let Some(last) = chars.pop() {
+        if let Some(next) = (last as u32 + 1..=char::MAX as u32).find_map(char::from_u32) {
+            chars.push(next);
+            return chars.into_iter().collect();
+        }
+    }
+    char::MAX.to_string()
+}
+
+#[derive(Debug, Clone)]
+pub struct RangeResult {
+    pub records: Vec<Arc<Record>>,
+    /// Keys in the range at that revision, beyond `limit` too.
+    pub count: u64,
+    pub more: bool,
+    /// The revision that was read.
+    pub revision: Revision,
+}
+
+/// A condition of a transaction. A missing key has mod and create revision 0.
+#[derive(Debug, Clone)]
+pub enum Compare {
+    ModRevision { key: String, equals: Revision },
+    CreateRevision { key: String, equals: Revision },
+}
+
+#[derive(Clone)]
+pub enum Op {
+    Put { key: String, value: Bytes, ttl: Option<Duration>, aux: Option<Aux> },
+    Delete { key: String },
+    Get { key: String },
+}
+
+#[derive(Default, Clone)]
+pub struct Txn {
+    pub compare: Vec<Compare>,
+    pub then: Vec<Op>,
+    pub otherwise: Vec<Op>,
+}
+
+/// Per operation, in order.
+#[derive(Debug, Clone)]
+pub enum OpResult {
+    /// The new record.
+    Put(Arc<Record>),
+    /// The record that was deleted, if there was one.
+    Deleted(Option<Arc<Record>>),
+    Got(Option<Arc<Record>>),
+}
+
+#[derive(Debug, Clone)]
+pub struct TxnResult {
+    pub succeeded: bool,
+    /// The revision of the transaction (of the newest write, if this one wrote nothing).
+    pub revision: Revision,
+    pub results: Vec<OpResult>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    Put,
+    Delete,
+}
+
+/// One change. `record` of a delete has an empty value; its last state is `previous`.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub kind: EventKind,
+    pub record: Arc<Record>,
+    pub previous: Option<Arc<Record>>,
+}
+
+/// What a watcher gets next: all events of one revision or more, in order and never split inside a revision, or news
+/// that nothing up to `revision` is missing.
+#[derive(Debug, Clone)]
+pub enum WatchItem {
+    Events(Vec<Event>),
+    Progress(Revision),
+}
+
+/// A running watch. Dropping it ends it.
+#[async_trait]
+pub trait Watcher: Send {
+    /// The next batch. `Err(Compacted)` when history is gone, `Err(Slow)` when the watcher fell too far behind; after
+    /// an error the watch has ended.
+    async fn next(&mut self) -> Result<WatchItem, Error>;
+    /// Asks for a `Progress` item as soon as all events up to the store's present revision were handed over.
+    fn request_progress(&mut self);
+}
+
+/// Why the store refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("revision {asked} was compacted; the oldest one left is {oldest}")]
+    Compacted { asked: Revision, oldest: Revision },
+    #[error("revision {asked} lies in the future; the newest one is {newest}")]
+    Future { asked: Revision, newest: Revision },
+    #[error("the watcher fell too far behind and was ended")]
+    Slow,
+    #[error("no space left on the device that holds {path}; reads go on, writes fail until there is room")]
+    Full { path: String },
+    #[error("damaged file {path} at byte {offset}: {why}")]
+    Damaged { path: String, offset: u64, why: String },
+    #[error("value of {size} bytes for {key} is over the limit of {limit}")]
+    TooLarge { key: String, size: usize, limit: usize },
+    #[error("the store is stopped: {0}")]
+    Stopped(String),
+    #[error("{path} is in use by another process; only one may open a data directory")]
+    Locked { path: String },
+    #[error("{path} was written by a newer version (format {found}, this one knows up to {known}); use that version")]
+    Newer { path: String, found: u32, known: u32 },
+    #[error("failed to {what}: {source}")]
+    Io { what: String, source: std::io::Error },
+}
+
+/// Counters of an engine, for metrics and benches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub revision: Revision,
+    pub compacted: Revision,
+    pub keys: u64,
+    pub bytes_in_memory: u64,
+    pub bytes_on_disk: u64,
+    pub fsyncs: u64,
+}
+
+/// The interface to a store. Nothing but the API server opens one.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The newest durable revision.
+    fn revision(&self) -> Revision;
+    async fn get(&self, key: &str) -> Result<Option<Arc<Record>>, Error>;
+    async fn range(&self, range: Range) -> Result<RangeResult, Error>;
+    /// Answered after the write is durable; several run side by side and share an fsync.
+    async fn txn(&self, txn: Txn) -> Result<TxnResult, Error>;
+    /// Changes of keys with `prefix` from `from` on (that revision included); `None`: from now on.
+    async fn watch(&self, prefix: &str, from: Option<Revision>) -> Result<Box<dyn Watcher>, Error>;
+    /// Forgets history before `revision`; current values stay.
+    async fn compact(&self, revision: Revision) -> Result<(), Error>;
+    fn stats(&self) -> Stats;
+    /// Flushes and closes; later calls answer `Stopped`.
+    async fn close(&self) -> Result<(), Error>;
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Record({}@{})", self.key, self.mod_revision)
+    }
+}
