@@ -10,6 +10,8 @@ use serde_json::Value;
 pub use list::{List, add, exceeding, list, mask, negative, pretty, pretty_names, remove_zeros, subtract_to_zero, to_value};
 pub use pods::{limits as pod_limits, quality_is_best_effort, requests as pod_requests};
 
+pub use storage::class as claim_class;
+
 use crate::quantity::{Format, Quantity};
 
 /// Core kinds that are counted under their own name besides `count/…`.

@@ -1,7 +1,23 @@
 //! Admission: an ordered chain of plugins between the request and the store. First all may change the object, then all
 //! may refuse it. The order is upstream's and stands in [`Chain::new`], nowhere else.
 //!
-//! Webhooks and admission policies have their place in that order (`Place::Webhooks`), filled later.
+//! Webhooks and admission policies have their place in that order, right before quota; it is empty so far.
+
+mod certificates;
+mod classes;
+pub(crate) mod json;
+mod limit_ranger;
+mod namespace_lifecycle;
+mod node_restriction;
+mod pod_security;
+mod priority;
+mod rbac;
+mod resource_quota;
+mod runtime_class;
+mod service_account;
+mod storage_in_use;
+mod taint_nodes;
+mod tolerations;
 
 use std::sync::Arc;
 
@@ -95,6 +111,15 @@ pub trait Plugin: Send + Sync {
     }
 }
 
+/// Plugins that depend on what else runs.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Set when loops run that take the finalizers of used claims and volumes away.
+    pub storage_in_use_protection: bool,
+    /// Names of plugins to leave out.
+    pub disabled: Vec<String>,
+}
+
 /// The plugins in their order.
 pub struct Chain {
     cx: Context,
@@ -102,8 +127,33 @@ pub struct Chain {
 }
 
 impl Chain {
-    pub fn new(reader: Arc<dyn Reader>, authorizer: Arc<Authorizer>) -> Self {
-        let plugins: Vec<Box<dyn Plugin>> = Vec::new();
+    pub fn new(reader: Arc<dyn Reader>, authorizer: Arc<Authorizer>, options: &Options) -> Self {
+        let mut plugins: Vec<Box<dyn Plugin>> = vec![
+            Box::new(namespace_lifecycle::NamespaceLifecycle),
+            Box::new(limit_ranger::LimitRanger),
+            Box::new(service_account::ServiceAccount),
+            Box::new(node_restriction::NodeRestriction),
+            Box::new(taint_nodes::TaintNodesByCondition),
+            Box::new(pod_security::PodSecurity),
+            Box::new(priority::Priority),
+            Box::new(tolerations::DefaultTolerationSeconds),
+            Box::new(classes::DefaultStorageClass),
+            Box::new(storage_in_use::StorageObjectInUseProtection),
+            Box::new(classes::PersistentVolumeClaimResize),
+            Box::new(runtime_class::RuntimeClass),
+            Box::new(certificates::CertificateApproval),
+            Box::new(certificates::CertificateSigning),
+            Box::new(certificates::CertificateSubjectRestriction),
+            Box::new(classes::DefaultIngressClass),
+            // Mutating and validating policies and webhooks stand here.
+            Box::new(rbac::RbacEscalation),
+            // The last one: it charges, and nobody may refuse after that.
+            Box::new(resource_quota::ResourceQuota),
+        ];
+        plugins.retain(|p| {
+            (options.storage_in_use_protection || p.name() != "StorageObjectInUseProtection")
+                && !options.disabled.iter().any(|d| d == p.name())
+        });
         Self { cx: Context { reader, authorizer }, plugins }
     }
 

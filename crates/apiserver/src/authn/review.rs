@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Authn;
 use crate::User;
+use crate::admission::json::put;
 
 /// `UserInfo` as it stands in reviews.
 pub fn user_info(u: &User) -> Value {
@@ -32,7 +33,7 @@ pub async fn token_review(authn: &Authn, mut body: Value) -> Result<Value, Statu
         Some(v) => serde_json::from_value(v.clone())
             .map_err(|e| Status::bad_request(format!("spec.audiences is no list of strings: {e}")))?,
     };
-    body["status"] = match authn.token_for(&token, &audiences).await {
+    let status = match authn.token_for(&token, &audiences).await {
         Ok((user, matched)) => {
             let mut s = json!({"authenticated": true, "user": user_info(&user)});
             if !matched.is_empty() {
@@ -42,11 +43,12 @@ pub async fn token_review(authn: &Authn, mut body: Value) -> Result<Value, Statu
         }
         Err(why) => json!({"user": {}, "error": why}),
     };
+    put(&mut body, &["status"], status);
     Ok(body)
 }
 
 /// Answers a SelfSubjectReview.
 pub fn self_subject_review(user: &User, mut body: Value) -> Value {
-    body["status"] = json!({"userInfo": user_info(user)});
+    put(&mut body, &["status"], json!({"userInfo": user_info(user)}));
     body
 }

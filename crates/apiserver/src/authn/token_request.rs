@@ -8,6 +8,7 @@ use pki::{BoundRef, Claims, Signer};
 use serde_json::{Value, json};
 
 use crate::Reader;
+use crate::admission::json::put;
 
 const GROUP: &str = "authentication.k8s.io";
 const DEFAULT_SECONDS: i64 = 3600;
@@ -72,17 +73,18 @@ impl TokenIssuer {
         };
         let token = if dry_run { String::new() } else { self.signer.mint(&claims).map_err(Status::internal)? };
         let end = jiff::Timestamp::from_second(iat + seconds).unwrap_or(now);
-        body["apiVersion"] = json!("authentication.k8s.io/v1");
-        body["kind"] = json!("TokenRequest");
-        body["metadata"]["name"] = json!(name);
-        body["metadata"]["namespace"] = json!(namespace);
-        body["metadata"]["creationTimestamp"] = json!(client::clock::rfc3339(now));
-        body["spec"]["audiences"] = json!(audiences);
-        body["spec"]["expirationSeconds"] = json!(seconds);
+        put(&mut body, &["apiVersion"], json!("authentication.k8s.io/v1"));
+        put(&mut body, &["kind"], json!("TokenRequest"));
+        put(&mut body, &["metadata", "name"], json!(name));
+        put(&mut body, &["metadata", "namespace"], json!(namespace));
+        put(&mut body, &["metadata", "creationTimestamp"], json!(client::clock::rfc3339(now)));
+        put(&mut body, &["spec", "audiences"], json!(audiences));
+        put(&mut body, &["spec", "expirationSeconds"], json!(seconds));
         if body["spec"].get("boundObjectRef").is_none() {
-            body["spec"]["boundObjectRef"] = Value::Null;
+            put(&mut body, &["spec", "boundObjectRef"], Value::Null);
         }
-        body["status"] = json!({"token": token, "expirationTimestamp": client::clock::rfc3339(end)});
+        let status = json!({"token": token, "expirationTimestamp": client::clock::rfc3339(end)});
+        put(&mut body, &["status"], status);
         Ok(body)
     }
 }

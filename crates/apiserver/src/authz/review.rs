@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::rules::nullable;
 use super::{Attributes, Authorizer};
 use crate::User;
+use crate::admission::json::put;
 
 const GROUP: &str = "authorization.k8s.io";
 
@@ -146,7 +147,7 @@ pub async fn access_review(
     if !decision.reason().is_empty() {
         status["reason"] = json!(decision.reason());
     }
-    body["status"] = status;
+    put(&mut body, &["status"], status);
     Ok(body)
 }
 
@@ -192,6 +193,6 @@ pub fn rules_review(authorizer: &Authorizer, user: &User, mut body: Value) -> Re
     if !errors.is_empty() {
         status["evaluationError"] = json!(errors.join(", "));
     }
-    body["status"] = status;
+    put(&mut body, &["status"], status);
     Ok(body)
 }
