@@ -1,16 +1,32 @@
 //! What makes an object acceptable: pure rules over decoded and defaulted JSON, worded as upstream words them. One file
 //! per kind (or family); this one is the table from kind to rules. Nothing is cloned, nothing is spawned.
 
+mod admission;
 mod amount;
 pub mod at;
+mod autoscaling;
+mod batch;
+mod certificates;
 mod common;
+mod config;
+mod core;
 pub mod errors;
+mod extensions;
 pub mod meta;
 pub mod names;
+mod networking;
 pub mod path;
 mod pod;
+mod policy;
+mod rbac;
+mod service;
 mod storage;
+mod structural;
 mod table;
+mod workloads;
+
+#[cfg(test)]
+mod tests;
 
 pub use errors::{Error, ErrorList, ErrorType};
 pub use meta::{NameRule, Scope};
