@@ -20,6 +20,9 @@ pub enum Error {
     /// The patch contradicts the schema in a way upstream answers as a plain error (500 without a reason).
     #[error("{0}")]
     Failed(String),
+    /// Others own what an apply wants to change (409).
+    #[error("{0}")]
+    Conflict(crate::apply::Conflicts),
 }
 
 impl Error {
@@ -44,6 +47,7 @@ impl From<Error> for api::Status {
                 api::Reason::Invalid,
                 format!("the server rejected our request due to an error in our request: {m}"),
             ),
+            Error::Conflict(c) => api::Status::from(&c),
             Error::Failed(m) => api::Status::new(api::Reason::Unknown, m),
         }
     }

@@ -3,6 +3,7 @@
 //! hands in the time), spawns nothing. Works on `serde_json::Value` with a `schema::Type` beside it.
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod error;
 mod gofmt;
 pub mod json;

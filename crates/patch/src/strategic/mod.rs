@@ -4,7 +4,7 @@
 mod diff;
 mod lists;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use diff::create_two_way;
 
