@@ -12,7 +12,10 @@ pub mod table;
 mod template;
 
 mod deployment;
+mod endpoints;
+mod namespace;
 mod replicaset;
+mod serviceaccount;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! Ownership: owner references, adoption of orphans that a selector matches, release of children it no longer matches.
 
-use std::collections::BTreeMap;
-
 use api::selector::LabelSelector;
 use api::{Object, Resource, Status};
 use client::{Client, Patch};
@@ -80,9 +78,4 @@ pub async fn claim_all(
         }
     }
     Ok(mine)
-}
-
-/// A selector that requires exactly these labels (a ReplicationController's).
-pub fn exact(labels: &BTreeMap<String, String>) -> LabelSelector {
-    LabelSelector { match_labels: labels.clone(), ..LabelSelector::default() }
 }

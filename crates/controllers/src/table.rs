@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 
-use crate::{Loop, deployment, replicaset};
+use crate::{Loop, deployment, endpoints, namespace, replicaset, serviceaccount};
 
 pub const LOOPS: &[Loop] = &[
     Loop {
@@ -25,5 +25,40 @@ pub const LOOPS: &[Loop] = &[
         watches: &["replicationcontrollers", "pods"],
         writes: &["pods", "replicationcontrollers/status"],
         run: |c| replicaset::replication_controllers(c).boxed(),
+    },
+    Loop {
+        name: "namespace",
+        account: "namespace-controller",
+        watches: &["namespaces"],
+        writes: &["namespaces/finalize", "namespaces/status", "everything inside a namespace that is being deleted"],
+        run: |c| namespace::run(c).boxed(),
+    },
+    Loop {
+        name: "serviceaccount",
+        account: "service-account-controller",
+        watches: &["namespaces", "serviceaccounts"],
+        writes: &["serviceaccounts"],
+        run: |c| serviceaccount::default_accounts(c).boxed(),
+    },
+    Loop {
+        name: "root-ca",
+        account: "root-ca-cert-publisher",
+        watches: &["namespaces", "configmaps"],
+        writes: &["configmaps"],
+        run: |c| serviceaccount::root_ca(c).boxed(),
+    },
+    Loop {
+        name: "endpointslice",
+        account: "endpointslice-controller",
+        watches: &["services", "pods", "nodes", "endpointslices"],
+        writes: &["endpointslices"],
+        run: |c| endpoints::run(c).boxed(),
+    },
+    Loop {
+        name: "endpoints",
+        account: "endpoint-controller",
+        watches: &["services", "pods", "endpoints"],
+        writes: &["endpoints"],
+        run: |c| endpoints::endpoints(c).boxed(),
     },
 ];

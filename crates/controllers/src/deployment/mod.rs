@@ -48,7 +48,7 @@ impl Annotated {
 struct Spec {
     #[serde(default)]
     replicas: Option<i64>,
-    selector: LabelSelector,
+    selector: Value,
     template: Value,
     #[serde(default)]
     strategy: Value,
@@ -173,7 +173,8 @@ impl Loop {
         let spec = &view.spec;
         let candidates = self.sets.list(Some(&key.0));
         let client = &self.ctx.client;
-        let claimed = owners::claim_all(client, &DEPLOYMENTS, &d, &spec.selector, &REPLICA_SETS, candidates).await?;
+        let selector = LabelSelector::from_value(&spec.selector).map_err(|e| Status::bad_request(e.to_string()))?;
+        let claimed = owners::claim_all(client, &DEPLOYMENTS, &d, &selector, &REPLICA_SETS, candidates).await?;
         let mut all = claimed.into_iter().map(Rs::of).collect::<Result<Vec<_>, _>>()?;
         all.sort_by(|a, b| a.object.meta().creation_timestamp.cmp(&b.object.meta().creation_timestamp).then_with(|| a.object.name().cmp(b.object.name())));
         let newest = all.iter().position(|rs| same_template(&rs.template, &spec.template));
@@ -199,7 +200,7 @@ impl Loop {
             return self.write_status(&d, &view, &sets, false).await;
         }
 
-        let mut created = false;
+        let created;
         match strategy {
             Strategy::Recreate => {
                 let downs: Vec<String> = sets.old.iter().filter(|r| r.replicas > 0).map(|r| r.object.name().into()).collect();
@@ -248,7 +249,7 @@ impl Loop {
         let revision = sets.old.iter().map(Rs::revision).max().unwrap_or(0) + 1;
         let mut template = view.spec.template.clone();
         template["metadata"]["labels"][HASH_LABEL] = json!(hash);
-        let mut selector = serde_json::to_value(&view.spec.selector).map_err(Status::internal)?;
+        let mut selector = view.spec.selector.clone();
         selector["matchLabels"][HASH_LABEL] = json!(hash);
         let replicas = rollout::new_replicas(sets, desired, strategy);
         let mut annotations = inherited(&view.metadata);

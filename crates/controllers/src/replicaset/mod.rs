@@ -100,11 +100,11 @@ fn selector(set: &Object) -> Result<LabelSelector, Error> {
 
 /// A ReplicationController's selector is a plain map of labels.
 fn parse_selector(v: &Value) -> Result<LabelSelector, Error> {
-    if v.get("matchLabels").is_some_and(Value::is_object) || v.get("matchExpressions").is_some_and(Value::is_array) {
-        return serde_json::from_value(v.clone()).map_err(|e| Error::Decode(e.into()));
+    let structured = v.get("matchLabels").is_some_and(Value::is_object) || v.get("matchExpressions").is_some_and(Value::is_array);
+    if !structured {
+        return Ok(LabelSelector::from_map_value(v));
     }
-    let labels = serde_json::from_value(v.clone()).map_err(|e| Error::Decode(e.into()))?;
-    Ok(owners::exact(&labels))
+    LabelSelector::from_value(v).map_err(|e| Status::bad_request(e.to_string()).into())
 }
 
 impl Set {
