@@ -1,14 +1,35 @@
-//! The API server: every request passes one filter chain and ends in one generic engine over the catalog of resources.
-//! The only crate that opens the store.
+//! The API server: every request passes one filter chain (`chain`) and ends in one generic engine (`handlers`) over the
+//! catalog of resources; what is special to a kind stands in `registry`. The only crate that opens the store.
 
+pub mod adapt;
 pub mod admission;
 pub mod authn;
 pub mod authz;
+pub mod body;
 pub mod bootstrap;
+pub mod call;
+pub mod chain;
+pub mod discovery;
+pub mod flow;
+pub mod handlers;
+mod impersonation;
+mod local;
+pub mod metrics;
+pub mod negotiate;
+pub mod nonresource;
+mod openapi;
 pub mod reader;
+pub mod registry;
 pub mod request_info;
+pub mod serve;
+pub mod server;
+pub mod storage;
+mod store_reader;
+pub mod streaming;
 pub mod user;
 
 pub use reader::Reader;
 pub use request_info::RequestInfo;
+pub use server::{ApiServer, Cluster, Config, Security};
+pub use streaming::NodeTransport;
 pub use user::User;

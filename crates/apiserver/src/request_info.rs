@@ -29,6 +29,16 @@ pub struct RequestInfo {
 const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
 
 impl RequestInfo {
+    /// The name comes from a field selector: the request is still about the collection.
+    pub fn name_is_only_selected(&self) -> bool {
+        !self.name.is_empty() && self.is_collection()
+    }
+
+    /// A list, a watch or a deletecollection.
+    pub fn is_collection(&self) -> bool {
+        matches!(self.verb.as_str(), "list" | "watch" | "deletecollection")
+    }
+
     pub fn is_read_only(&self) -> bool {
         matches!(self.verb.as_str(), "get" | "list" | "watch")
     }

@@ -127,7 +127,11 @@ pub struct Chain {
 }
 
 impl Chain {
-    pub fn new(reader: Arc<dyn Reader>, authorizer: Arc<Authorizer>, options: &Options) -> Self {
+    pub fn new(reader: Arc<dyn Reader>, authorizer: Arc<Authorizer>) -> Self {
+        Self::with(reader, authorizer, &Options::default())
+    }
+
+    pub fn with(reader: Arc<dyn Reader>, authorizer: Arc<Authorizer>, options: &Options) -> Self {
         let mut plugins: Vec<Box<dyn Plugin>> = vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle),
             Box::new(limit_ranger::LimitRanger),

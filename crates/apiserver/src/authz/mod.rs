@@ -7,6 +7,7 @@
 pub mod escalation;
 pub mod index;
 pub mod node;
+mod node_graph;
 pub mod review;
 pub mod rules;
 mod watch;

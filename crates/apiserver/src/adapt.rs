@@ -1,0 +1,65 @@
+//! The few places where the pure crates are called with this crate's types.
+
+use api::Status;
+use api::catalog::Descriptor;
+use api::validation::{self, ErrorList};
+use serde_json::{Value, json};
+
+/// Fills in what upstream's decoder fills in, in the version at hand.
+pub fn default(kind: &Descriptor, version: &str, v: &mut Value) {
+    api::defaults::apply(&kind.group, version, &kind.kind, v);
+}
+
+/// What a failed patch means to the client.
+pub fn patch_error(kind: &Descriptor, name: &str, e: patch::Error) -> Status {
+    let mut s = Status::from(e);
+    if s.reason != api::Reason::BadRequest {
+        s.group = kind.group.clone();
+        s.kind = kind.plural.clone();
+        s.name = name.to_owned();
+    }
+    s
+}
+
+/// Canonical form of a stored object.
+pub fn canonical(kind: &Descriptor, v: &mut Value) {
+    if let Some(d) = kind.hub_definition() {
+        api::canonical::canonicalize(v, d);
+    }
+}
+
+fn invalid(kind: &Descriptor, v: &Value, errors: ErrorList) -> Result<(), Status> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let name = v["metadata"]["name"].as_str().unwrap_or_default();
+    let name = if name.is_empty() { v["metadata"]["generateName"].as_str().unwrap_or_default() } else { name };
+    Err(Status::invalid(&kind.group, &kind.kind, name, errors.into_causes()))
+}
+
+pub fn validate_create(kind: &Descriptor, new: &Value) -> Result<(), Status> {
+    invalid(kind, new, validation::create(&kind.hub.group, &kind.hub.kind, new))
+}
+
+pub fn validate_update(kind: &Descriptor, sub: &str, new: &Value, old: &Value) -> Result<(), Status> {
+    let errors = match sub {
+        "" => validation::update(&kind.hub.group, &kind.hub.kind, new, old),
+        sub => validation::update_subresource(&kind.hub.group, &kind.hub.kind, sub, new, old),
+    };
+    invalid(kind, new, errors)
+}
+
+/// `columnDefinitions` of a Table.
+pub fn table_columns(kind: &Descriptor, version: &str) -> Value {
+    let _ = (kind, version);
+    json!([
+        {"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0},
+        {"name": "Created At", "type": "date", "format": "", "description": "", "priority": 0}
+    ])
+}
+
+/// The cells of one row.
+pub fn table_cells(kind: &Descriptor, version: &str, v: &Value) -> Value {
+    let _ = (kind, version);
+    json!([v["metadata"]["name"], v["metadata"]["creationTimestamp"]])
+}

@@ -1,0 +1,288 @@
+//! The filter chain, top to bottom. Every request of every transport passes `handle`, and every error leaves it as a
+//! Status. Spawns nothing.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use api::{Reason, Status};
+use bytes::Bytes;
+use client::LocalIdentity;
+use futures::FutureExt;
+use http::request::Parts;
+use http::{HeaderValue, StatusCode, header};
+use tokio::time::Instant;
+
+use crate::authz::Attributes;
+use crate::body::{self, Reply};
+use crate::call::{BODY_LIMIT, BodySource, Call, Peer, Warnings};
+use crate::metrics::Labels;
+use crate::request_info::{Query, RequestInfo};
+use crate::server::ApiServer;
+use crate::{flow, handlers, impersonation, nonresource};
+
+/// Time that a request without an own timeout gets.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Streams and watches: they may take for ever, hold no seat, and are not timed out.
+pub fn is_long_running(info: &RequestInfo) -> bool {
+    info.verb == "watch"
+        || info.verb == "proxy"
+        || matches!(info.subresource.as_str(), "attach" | "exec" | "proxy" | "log" | "portforward")
+}
+
+pub async fn handle(s: &ApiServer, parts: Parts, body: BodySource, peer: Peer) -> Reply {
+    let started = Instant::now();
+    let info = RequestInfo::parse(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default());
+    let long = is_long_running(&info);
+    let labels = labels(s, &info, parts.method.as_str());
+    // Request id: every log line and audit event of this request carries it; a client may choose it.
+    let audit_id = match parts.headers.get("audit-id").and_then(|v| v.to_str().ok()) {
+        Some(id) if !id.is_empty() && id.len() <= 64 => id.to_owned(),
+        _ => uuid::Uuid::new_v4().to_string(),
+    };
+    let warnings = Arc::new(Warnings::default());
+    let flow_names = parking_lot::Mutex::new(("", ""));
+    let local = peer.local;
+
+    let inner = filters(s, parts, body, peer, info, audit_id.clone(), warnings.clone(), &flow_names);
+    // Panic guard, outermost: a bug in one request answers 500 and ends nothing else.
+    let guarded = AssertUnwindSafe(inner).catch_unwind();
+    let result = match guarded.await {
+        Ok(r) => r,
+        Err(panic) => {
+            let why = panic
+                .downcast_ref::<&str>()
+                .map(|s| (*s).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default();
+            tracing::error!(audit_id, why, "request panicked");
+            Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
+        }
+    };
+    let mut reply = result.unwrap_or_else(|s| body::status(&s));
+
+    let code = reply.status().as_u16();
+    s.metrics.request(labels, code, (!long).then(|| started.elapsed()));
+    if code >= 500 {
+        tracing::warn!(audit_id, code, took_ms = started.elapsed().as_millis() as u64, "request failed");
+    }
+    if local && reply.status().as_u16() < 400 {
+        // Nobody reads headers in process.
+        return reply;
+    }
+    let h = reply.headers_mut();
+    if let Ok(v) = HeaderValue::from_str(&audit_id) {
+        h.insert("audit-id", v);
+    }
+    h.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    let (schema, level) = *flow_names.lock();
+    if !schema.is_empty() {
+        // Upstream puts the objects' uids here; while there are none, the names say as much.
+        h.insert("x-kubernetes-pf-flowschema-uid", HeaderValue::from_static(schema));
+        h.insert("x-kubernetes-pf-prioritylevel-uid", HeaderValue::from_static(level));
+    }
+    for w in warnings.take() {
+        let text = w.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
+        if let Ok(v) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            h.append(header::WARNING, v);
+        }
+    }
+    reply
+}
+
+#[expect(clippy::too_many_arguments, reason = "the context of a request, made in one place and taken apart here")]
+async fn filters(
+    s: &ApiServer,
+    mut parts: Parts,
+    body: BodySource,
+    peer: Peer,
+    info: RequestInfo,
+    audit_id: String,
+    warnings: Arc<Warnings>,
+    flow_names: &parking_lot::Mutex<(&'static str, &'static str)>,
+) -> Result<Reply, Status> {
+    // Draining: new work on kept connections goes elsewhere; what runs is finished.
+    if s.is_stopping() && !peer.local && info.is_resource {
+        let mut st = Status::new(Reason::TooManyRequests, "The apiserver is shutting down, please try again later.");
+        st.retry_after_seconds = 1;
+        return Err(st);
+    }
+
+    // Authentication: who is it? In-process callers carry an identity that no socket can forge.
+    let identity = parts.extensions.get::<LocalIdentity>().filter(|_| peer.local);
+    let mut user = s.authn.authenticate(identity, &peer.identity, &parts.headers, parts.uri.path()).await?;
+    // The credential has done its work; nothing behind this line (proxies above all) may see it.
+    parts.headers.remove(header::AUTHORIZATION);
+
+    // Impersonation comes before authorization: from here on the request is judged as the other user's.
+    if let Some(other) = impersonation::apply(s, &user, &parts.headers).await? {
+        user = other;
+    }
+    impersonation::strip(&mut parts.headers);
+
+    // Priority and fairness stand before the costly layers, so that overload is turned away cheaply.
+    let (schema, level) = flow::classify(&user, &info);
+    *flow_names.lock() = (schema, level);
+    let long = is_long_running(&info);
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let deadline = if long { None } else { Some(deadline(&query)?) };
+    let patience = deadline.unwrap_or(DEADLINE) / 4;
+    let seat = match s.flow.enter(level, info.is_read_only(), patience).await {
+        Ok(seat) => seat,
+        Err(st) => {
+            s.metrics.terminated(st.code);
+            return Err(st);
+        }
+    };
+    let gauge = match (long, info.is_read_only()) {
+        (true, _) => &s.metrics.long_running,
+        (false, true) => &s.metrics.in_flight_read,
+        (false, false) => &s.metrics.in_flight_write,
+    };
+    gauge.fetch_add(1, Ordering::Relaxed);
+    let _count = Counted(gauge);
+
+    // Authorization: may this user do that?
+    s.authorizer.check(&Attributes::new(&user, &info)).await?;
+
+    let upgrade = parts
+        .headers
+        .contains_key(header::UPGRADE)
+        .then(|| parts.extensions.remove::<hyper::upgrade::OnUpgrade>())
+        .flatten();
+    let mut call = Call {
+        info,
+        method: parts.method,
+        uri: parts.uri,
+        headers: parts.headers,
+        query,
+        user,
+        peer,
+        audit_id,
+        warnings,
+        body: Bytes::new(),
+        source: Some(body),
+        upgrade,
+    };
+    let work = async move {
+        if !long && let Some(source) = call.source.take() {
+            call.body = source.read(BODY_LIMIT).await?;
+        }
+        if call.info.is_resource { handlers::dispatch(s, call).await } else { nonresource::dispatch(s, call).await }
+    };
+    // Deadline last: it covers reading the body and the work, not a stream that was begun.
+    let reply = match deadline {
+        None => Box::pin(work).await,
+        Some(d) => match tokio::time::timeout(d, Box::pin(work)).await {
+            Ok(r) => r,
+            Err(_) => {
+                s.metrics.terminated(504);
+                Err(Status::new(
+                    Reason::Timeout,
+                    "Timeout: request did not complete within the allotted timeout",
+                ))
+            }
+        },
+    };
+    drop(seat);
+    reply
+}
+
+struct Counted<'a>(&'a std::sync::atomic::AtomicI64);
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// `timeout=10s`, cut to the server's own limit.
+fn deadline(q: &Query) -> Result<Duration, Status> {
+    let Some(t) = q.get("timeout").filter(|t| !t.is_empty()) else { return Ok(DEADLINE) };
+    let d = go_duration(t).ok_or_else(|| Status::bad_request(format!("invalid timeout specified in the request URL: {t:?}")))?;
+    Ok(if d.is_zero() { DEADLINE } else { d.min(DEADLINE) })
+}
+
+/// `1m30s`, `500ms`.
+pub fn go_duration(s: &str) -> Option<Duration> {
+    let (mut rest, mut total) = (s, 0f64);
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+        let (n, tail) = rest.split_at(end);
+        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, next) = tail.split_at(unit_end);
+        let scale = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        total += n.parse::<f64>().ok()? * scale;
+        rest = next;
+    }
+    (!s.is_empty()).then(|| Duration::try_from_secs_f64(total).ok()).flatten()
+}
+
+fn labels(s: &ApiServer, info: &RequestInfo, method: &str) -> Labels {
+    let known = info.is_resource && s.catalog().by_plural(&info.api_group, &info.resource).is_some();
+    if !known {
+        return Labels { verb: known_method(method).into(), ..Labels::default() };
+    }
+    let verb = match info.verb.as_str() {
+        "get" => "GET",
+        "list" => "LIST",
+        "watch" => "WATCH",
+        "create" => "POST",
+        "update" => "PUT",
+        "patch" => "PATCH",
+        "delete" => "DELETE",
+        "deletecollection" => "DELETECOLLECTION",
+        _ => "CONNECT",
+    };
+    const SUBS: [&str; 15] = [
+        "status", "scale", "binding", "eviction", "token", "log", "exec", "attach", "portforward", "proxy", "finalize",
+        "approval", "ephemeralcontainers", "resize", "",
+    ];
+    Labels {
+        verb: verb.into(),
+        group: info.api_group.clone(),
+        version: info.api_version.clone(),
+        resource: info.resource.clone(),
+        subresource: if SUBS.contains(&info.subresource.as_str()) { info.subresource.clone() } else { String::new() },
+        scope: match (info.name.is_empty(), info.namespace.is_empty()) {
+            (false, _) => "resource",
+            (true, false) => "namespace",
+            (true, true) => "cluster",
+        },
+    }
+}
+
+fn known_method(m: &str) -> &'static str {
+    ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"].into_iter().find(|k| *k == m).unwrap_or("other")
+}
+
+/// Answer for paths that nothing serves.
+pub fn no_such_path() -> Reply {
+    body::text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(go_duration("1m30s"), Some(Duration::from_secs(90)));
+        assert_eq!(go_duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(go_duration("x"), None);
+        assert_eq!(go_duration(""), None);
+        assert_eq!(go_duration("10"), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! From a RequestInfo to the code that answers it: which kind, which verb, which subresource. Nothing here is special to a
+//! kind; that stands in `registry`.
+
+pub mod create;
+pub mod decode;
+pub mod delete;
+pub mod managed;
+pub mod meta;
+pub mod output;
+pub mod patch;
+pub mod read;
+pub mod reviews;
+pub mod scale;
+pub mod update;
+pub mod write;
+
+use std::sync::Arc;
+
+use api::catalog::{Descriptor, Version};
+use api::{Reason, Status};
+use http::Method;
+
+use crate::body::Reply;
+use crate::call::Call;
+use crate::chain::no_such_path;
+use crate::server::ApiServer;
+use crate::{registry, streaming};
+
+/// The kind and version that a request is about.
+#[derive(Clone)]
+pub struct Target {
+    pub kind: Arc<Descriptor>,
+    pub version: String,
+}
+
+impl Target {
+    pub fn api_version(&self) -> String {
+        self.kind.api_version(&self.version)
+    }
+    pub fn is_hub(&self) -> bool {
+        self.kind.is_hub(&self.version)
+    }
+    pub fn served(&self) -> Option<&Version> {
+        self.kind.version(&self.version)
+    }
+    pub fn has_subresource(&self, name: &str) -> bool {
+        self.served().is_some_and(|v| v.subresource(name).is_some())
+    }
+    pub fn not_found(&self, name: &str) -> Status {
+        Status::not_found(&self.kind.group, &self.kind.plural, name)
+    }
+    pub fn conflict(&self, name: &str, why: &str) -> Status {
+        Status::conflict(&self.kind.group, &self.kind.plural, name, why)
+    }
+    /// Key of one object.
+    pub fn key(&self, namespace: &str, name: &str) -> String {
+        self.kind.key(namespace, name)
+    }
+}
+
+fn method_not_allowed() -> Status {
+    Status::new(Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
+}
+
+pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
+    let info = &call.info;
+    let catalog = s.catalog();
+    let Some(kind) = catalog.by_plural(&info.api_group, &info.resource) else { return Ok(no_such_path()) };
+    let Some(version) = kind.version(&info.api_version).filter(|v| v.served) else { return Ok(no_such_path()) };
+    if (info.api_prefix == "api") != kind.group.is_empty() {
+        return Ok(no_such_path());
+    }
+    // Namespaces are objects of the cluster although their name stands where a namespace does.
+    let in_namespace = !info.namespace.is_empty() && info.resource != "namespaces";
+    if in_namespace != kind.namespaced {
+        // `GET /api/v1/pods` lists all namespaces; one object, or a write, needs its own.
+        let whole = !in_namespace && (info.is_collection() || info.verb == "create");
+        if !whole {
+            return Ok(no_such_path());
+        }
+        if info.verb == "create" && kind.stored {
+            return Err(Status::bad_request("an empty namespace may not be set during creation"));
+        }
+    }
+    if let Some(w) = &version.deprecation_warning {
+        call.warnings.add(w.clone());
+    }
+    let target = Target { kind: kind.clone(), version: version.name.clone() };
+    if !info.subresource.is_empty() {
+        return subresource(s, call, target).await;
+    }
+    if !kind.stored {
+        return match (call.info.verb.as_str(), version.has_verb(&call.info.verb)) {
+            ("create", true) => reviews::create(s, call, target).await,
+            ("list" | "get", true) => reviews::component_statuses(s, &call, &target).await,
+            _ => Err(method_not_allowed()),
+        };
+    }
+    if !version.has_verb(&call.info.verb) {
+        return Err(method_not_allowed());
+    }
+    match call.info.verb.as_str() {
+        "get" => read::get(s, &call, &target).await,
+        "list" => read::list(s, &call, &target).await,
+        "watch" => read::watch(s, &call, &target).await,
+        "create" => create::handle(s, &call, &target).await,
+        "update" => update::handle(s, &call, &target, "").await,
+        "patch" => patch::handle(s, &call, &target, "").await,
+        "delete" => delete::handle(s, &call, &target).await,
+        "deletecollection" => delete::collection(s, &call, &target).await,
+        _ => Err(method_not_allowed()),
+    }
+}
+
+async fn subresource(s: &ApiServer, call: Call, target: Target) -> Result<Reply, Status> {
+    let name = call.info.subresource.clone();
+    let Some(sub) = target.served().and_then(|v| v.subresource(&name)).cloned() else { return Ok(no_such_path()) };
+    let method = if call.method == Method::HEAD { "GET" } else { call.method.as_str() };
+    if !sub.methods.iter().any(|m| m == method) && !sub.connect {
+        return Err(method_not_allowed());
+    }
+    if call.info.name.is_empty() {
+        return Ok(no_such_path());
+    }
+    if sub.connect || name == "log" {
+        return streaming::handle(s, call, &target, &name).await;
+    }
+    if !call.info.tail.is_empty() {
+        return Ok(no_such_path());
+    }
+    match (name.as_str(), call.info.verb.as_str()) {
+        ("scale", "get") => scale::get(s, &call, &target).await,
+        ("scale", "update") => scale::update(s, &call, &target).await,
+        ("scale", "patch") => scale::patch(s, &call, &target).await,
+        ("binding", "create") => registry::core::binding::create(s, &call, &target).await,
+        ("eviction", "create") => registry::core::eviction::create(s, &call, &target).await,
+        ("token", "create") => registry::core::token::create(s, &call, &target).await,
+        (_, "get") => read::get(s, &call, &target).await,
+        (sub, "update") => update::handle(s, &call, &target, sub).await,
+        (sub, "patch") => patch::handle(s, &call, &target, sub).await,
+        _ => Err(method_not_allowed()),
+    }
+}

@@ -1,0 +1,84 @@
+//! get, list and watch of any kind.
+
+use api::{Reason, Status};
+use client::ObjectList;
+use http::StatusCode;
+
+use super::{Target, output};
+use crate::body::Reply;
+use crate::call::Call;
+use crate::request_info::Query;
+use crate::server::ApiServer;
+use crate::storage::filter::Filter;
+use crate::storage::paging::{Page, parse_revision};
+use crate::storage::{too_large, watch};
+
+pub async fn get(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
+    if let Some(rv) = call.query.get("resourceVersion").filter(|v| !v.is_empty() && *v != "0") {
+        let (asked, newest) = (parse_revision(rv)?, s.storage.revision());
+        if asked > newest {
+            return Err(too_large(asked, newest));
+        }
+    }
+    let o = s.storage.get(&target.key(call.namespace(), call.name())).await?;
+    let o = o.ok_or_else(|| target.not_found(call.name()))?;
+    output::object(call, target, o, StatusCode::OK)
+}
+
+pub fn filter(call: &Call, target: &Target) -> Result<Filter, Status> {
+    Filter::new(&target.kind, &call.info.label_selector, &call.info.field_selector)
+}
+
+/// The one key that a list can find, when its selector names the object and nothing else is open.
+pub fn exact_key(call: &Call, target: &Target, filter: &Filter) -> Option<String> {
+    let name = filter.single_name()?;
+    let whole = !target.kind.namespaced || !call.namespace().is_empty();
+    (whole && !name.is_empty()).then(|| target.key(namespace_of(call, target), name))
+}
+
+/// The namespace in a key: `namespaces` themselves carry their name there.
+pub fn namespace_of<'a>(call: &'a Call, target: &Target) -> &'a str {
+    if target.kind.namespaced { call.namespace() } else { "" }
+}
+
+pub async fn list(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
+    let filter = filter(call, target)?;
+    let page = Page::parse(&call.query)?;
+    let prefix = target.key(namespace_of(call, target), "");
+    let l = s.storage.list(&prefix, exact_key(call, target, &filter), &page, &filter).await?;
+    output::list(
+        call,
+        target,
+        ObjectList {
+            items: l.items,
+            revision: l.revision,
+            continue_token: l.continue_token,
+            remaining: l.remaining,
+        },
+    )
+}
+
+pub async fn watch(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
+    // The deprecated /watch/…/name form watches one object.
+    let filter = match (call.info.path.contains("/watch/"), call.info.name.is_empty()) {
+        (true, false) => {
+            Filter::new(&target.kind, &call.info.label_selector, &format!("metadata.name={}", call.info.name))?
+        }
+        _ => filter(call, target)?,
+    };
+    let options = watch::Options::parse(&call.query)?;
+    if options.not_older_than > s.storage.revision() {
+        return Err(too_large(options.not_older_than, s.storage.revision()));
+    }
+    if s.stop.is_cancelled() {
+        return Err(Status::new(Reason::ServiceUnavailable, "the server is stopping"));
+    }
+    let prefix = target.key(namespace_of(call, target), "");
+    let events = s.storage.watch(&prefix, &options, filter, s.stop.clone()).await;
+    output::watch(call, target, events)
+}
+
+/// Selectors and limit of a deletecollection come like those of a list.
+pub fn page_of(q: &Query) -> Result<Page, Status> {
+    Page::parse(q)
+}

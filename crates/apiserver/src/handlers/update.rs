@@ -1,0 +1,168 @@
+//! PUT of any kind and subresource, and the compare-and-write loop under every other change of an object.
+
+use api::{Object, Status};
+use http::StatusCode;
+use serde_json::Value;
+use store::Op;
+
+use super::managed::{Manager, on_write};
+use super::write::{TRIES, Write, too_contended};
+use super::{Target, create, decode, meta, output};
+use crate::adapt;
+use crate::admission::Operation;
+use crate::body::Reply;
+use crate::call::Call;
+use crate::registry::{Extra, rules};
+use crate::server::ApiServer;
+use crate::storage::{Encoded, Written, at_revision};
+
+/// Makes the new object (stored version) from the current one, which carries its resourceVersion. May run several times.
+pub type Transform<'a> = &'a mut (dyn FnMut(Option<&Value>) -> Result<Value, Status> + Send);
+
+/// Rules of one update.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// A missing object is made.
+    pub upsert: bool,
+    /// The transform keeps managedFields itself (apply).
+    pub owns_fields: bool,
+    /// A missing resourceVersion is fine whatever the kind says (the transform starts from the current object).
+    pub unconditional: bool,
+}
+
+pub async fn handle(s: &ApiServer, call: &Call, target: &Target, sub: &str) -> Result<Reply, Status> {
+    output::Wanted::of(call)?;
+    let w = Write::new(s, call, target, sub)?;
+    let mut v = decode::object(call, target)?;
+    meta::agree(&mut v, target, call.namespace_or_own(target), call.name())?;
+    decode::to_hub(target, &mut v)?;
+    let rules = Rules {
+        upsert: sub.is_empty() && rules::create_on_update(&target.kind.group, &target.kind.plural),
+        ..Rules::default()
+    };
+    let (o, created) = update(&w, rules, &mut |_| Ok(v.clone())).await?;
+    output::object(call, target, o, if created { StatusCode::CREATED } else { StatusCode::OK })
+}
+
+const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
+
+/// Answers the object and whether it was made.
+pub async fn update(w: &Write<'_>, r: Rules, transform: Transform<'_>) -> Result<(Object, bool), Status> {
+    let kind = &w.target.kind;
+    let name = w.call.name().to_owned();
+    let key = w.target.key(w.namespace(), &name);
+    for _ in 0..TRIES {
+        let Some(current) = w.server.storage.get(&key).await? else {
+            if !r.upsert {
+                return Err(w.target.not_found(&name));
+            }
+            let mut new = transform(None)?;
+            if !meta::text(&new, "/metadata/uid").is_empty() {
+                return Err(w.target.conflict(
+                    &name,
+                    &format!(
+                        "Precondition failed: UID in precondition: {}, UID in object meta: ",
+                        meta::text(&new, "/metadata/uid")
+                    ),
+                ));
+            }
+            meta::meta_mut(&mut new)?.remove("resourceVersion");
+            match create::create(w, new, !r.owns_fields).await {
+                Ok(o) => return Ok((o, true)),
+                // Somebody made it in between: it is an update now.
+                Err(st) if st.is_already_exists() && !w.dry_run => continue,
+                Err(st) => return Err(st),
+            }
+        };
+        let mut old = current.value().map_err(Status::internal)?;
+        let mut new = transform(Some(&old))?;
+        check_versions(w, r, &new, &current)?;
+        meta::meta_mut(&mut new)?.remove("resourceVersion");
+        meta::meta_mut(&mut old)?.remove("resourceVersion");
+
+        let strategy = w.strategy();
+        meta::kept(&mut new, &old)?;
+        meta::split_status(w.target, w.sub, &mut new, &old)?;
+        strategy.prepare_update(w.sub, &mut new, &old);
+        let now = client::clock::rfc3339(client::clock::now());
+        if !r.owns_fields {
+            adapt::canonical(kind, &mut new);
+            let m = Manager { name: &w.manager, subresource: w.sub, now: &now };
+            on_write(w.target, &mut new, Some(&old), &m)?;
+        }
+        let mut new = w.admit(Operation::Update, new, Some(&old)).await?;
+        // Admission may not bring back what the rules above took out.
+        meta::kept(&mut new, &old)?;
+        let mut extra = Extra::default();
+        adapt::canonical(kind, &mut new);
+        adapt::validate_update(kind, w.sub, &new, &old)?;
+        strategy.allocate(&w.context(), &mut new, Some(&old), &mut extra).await?;
+        adapt::canonical(kind, &mut new);
+        if w.sub != "status"
+            && rules::has_generation(&kind.group, &kind.plural, kind.custom)
+            && meta::spec_changed(&new, &old)
+        {
+            meta::bump_generation(&mut new)?;
+        }
+        let new = w.validated(Operation::Update, new, Some(&old)).await?;
+        strategy.warnings(&new, Some(&old)).into_iter().for_each(|t| w.call.warnings.add(t));
+
+        let gone = meta::is_finished(&new) && !strategy.held_back(&new);
+        let ttl = strategy.ttl(&new);
+        if gone {
+            strategy.release(&w.context(), &new, &mut extra).await?;
+        }
+        let mut new = new;
+        patch::apply::keep_times_if_unchanged(&old, &mut new);
+        let encoded = Encoded::new(new)?;
+        if !gone && encoded.bytes == current.stored_bytes() {
+            // Nothing changed: no write, no new version.
+            return Ok((current, false));
+        }
+        if w.dry_run {
+            return Ok((encoded.at(current.revision()), false));
+        }
+        let mut compare = vec![at_revision(&key, current.revision())];
+        compare.append(&mut extra.compare);
+        let mut ops: Vec<Op> = if gone { vec![Op::Delete { key: key.clone() }] } else { vec![encoded.put(&key, ttl)] };
+        ops.append(&mut extra.ops);
+        match w.server.storage.commit(compare, ops).await? {
+            Written::Done { revision, .. } => return Ok((encoded.at(revision), false)),
+            Written::Lost => tracing::trace!(key, "lost a race, trying again"),
+        }
+    }
+    Err(too_contended(w.target, &name))
+}
+
+/// Optimistic concurrency: the version and uid that the client has seen must still be the current ones.
+fn check_versions(w: &Write<'_>, r: Rules, new: &Value, current: &Object) -> Result<(), Status> {
+    let kind = &w.target.kind;
+    let uid = meta::text(new, "/metadata/uid");
+    if !uid.is_empty() && uid != current.uid() {
+        return Err(w.target.conflict(
+            current.name(),
+            &format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", current.uid()),
+        ));
+    }
+    match meta::text(new, "/metadata/resourceVersion") {
+        "" | "0" => {
+            if r.unconditional || rules::unconditional_update(&kind.group, &kind.plural, kind.custom) {
+                return Ok(());
+            }
+            Err(Status::invalid(&kind.group, &kind.kind, current.name(), vec![api::Cause {
+                reason: "FieldValueInvalid".into(),
+                message: "Invalid value: 0: must be specified for an update".into(),
+                field: "metadata.resourceVersion".into(),
+            }]))
+        }
+        v => match v.parse::<u64>() {
+            Ok(n) if n == current.revision() => Ok(()),
+            Ok(_) => Err(w.target.conflict(current.name(), MODIFIED)),
+            Err(_) => Err(Status::invalid(&kind.group, &kind.kind, current.name(), vec![api::Cause {
+                reason: "FieldValueInvalid".into(),
+                message: format!("Invalid value: \"{v}\": must be a number"),
+                field: "metadata.resourceVersion".into(),
+            }])),
+        },
+    }
+}

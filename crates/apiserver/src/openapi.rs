@@ -1,0 +1,97 @@
+//! `/openapi/v2` and `/openapi/v3`: made from the catalog when first asked for, kept compressed by nobody: clients cache
+//! by hash.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use api::Status;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha512};
+
+use crate::body::{self, Reply};
+use crate::call::Call;
+use crate::chain::no_such_path;
+use crate::server::ApiServer;
+
+struct Document {
+    bytes: Bytes,
+    hash: String,
+}
+
+/// Documents that were asked for already, by path below `/openapi/`.
+#[derive(Default)]
+pub struct Documents(Mutex<HashMap<String, Arc<Document>>>);
+
+impl Documents {
+    fn get(&self, key: &str, make: impl FnOnce() -> Value) -> Arc<Document> {
+        if let Some(d) = self.0.lock().get(key) {
+            return d.clone();
+        }
+        let bytes = Bytes::from(serde_json::to_vec(&make()).unwrap_or_default());
+        let hash = Sha512::digest(&bytes).iter().map(|b| format!("{b:02X}")).collect();
+        let d = Arc::new(Document { bytes, hash });
+        self.0.lock().insert(key.to_owned(), d.clone());
+        d
+    }
+
+    /// After a change of the catalog.
+    pub fn forget(&self) {
+        self.0.lock().clear();
+    }
+}
+
+fn send(call: &Call, d: &Document, content_type: &'static str) -> Reply {
+    let etag = format!("\"{}\"", d.hash);
+    let fresh = call.header("if-none-match") == etag;
+    let mut r = if fresh {
+        body::bytes(StatusCode::NOT_MODIFIED, "", "")
+    } else {
+        body::bytes(StatusCode::OK, content_type, d.bytes.clone())
+    };
+    if let Ok(v) = HeaderValue::from_str(&etag) {
+        r.headers_mut().insert(header::ETAG, v);
+    }
+    if call.query.get("hash") == Some(d.hash.as_str()) {
+        r.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    }
+    r
+}
+
+pub fn v2(s: &ApiServer, call: &Call) -> Result<Reply, Status> {
+    let d = s.openapi.get("v2", || api::openapi::v2(&s.catalog(), &api::openapi::no_descriptions));
+    Ok(send(call, &d, body::JSON))
+}
+
+/// `rest` is what follows `/openapi/v3`: empty, `api/v1` or `apis/GROUP/VERSION`.
+pub fn v3(s: &ApiServer, call: &Call, rest: &str) -> Result<Reply, Status> {
+    let catalog = s.catalog();
+    let all = || {
+        catalog.groups().into_iter().flat_map(|g| {
+            catalog.group_versions(g).into_iter().map(move |v| {
+                let path = if g.is_empty() { format!("api/{v}") } else { format!("apis/{g}/{v}") };
+                (path, g, v)
+            })
+        })
+    };
+    if rest.is_empty() {
+        let mut paths = serde_json::Map::new();
+        for (path, g, v) in all() {
+            let d = document(s, g, v, &path);
+            paths.insert(path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", d.hash)}));
+        }
+        return Ok(body::json_value(StatusCode::OK, &json!({"paths": paths})));
+    }
+    match all().find(|(path, _, _)| path == rest) {
+        Some((path, g, v)) => Ok(send(call, &document(s, g, v, &path), body::JSON)),
+        None => Ok(no_such_path()),
+    }
+}
+
+fn document(s: &ApiServer, group: &str, version: &str, path: &str) -> Arc<Document> {
+    s.openapi.get(&format!("v3/{path}"), || {
+        api::openapi::v3(&s.catalog(), group, version, &api::openapi::no_descriptions).unwrap_or_default()
+    })
+}

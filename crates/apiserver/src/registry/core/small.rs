@@ -1,0 +1,32 @@
+//! Kinds whose rules fit in a few lines.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::registry::{Strategy, apps};
+
+/// How long an event is kept.
+const EVENT_TTL: Duration = Duration::from_secs(3600);
+
+pub struct Events;
+impl Strategy for Events {
+    fn ttl(&self, _new: &Value) -> Option<Duration> {
+        Some(EVENT_TTL)
+    }
+}
+
+/// Nodes keep the status that a kubelet sends when it registers.
+pub struct Nodes;
+impl Strategy for Nodes {}
+
+/// Volumes and claims start pending.
+pub struct Volumes;
+impl Strategy for Volumes {
+    fn prepare_create(&self, new: &mut Value) {
+        apps::clear_status(new);
+        if let Some(s) = new.get_mut("status").and_then(Value::as_object_mut) {
+            s.insert("phase".into(), json!("Pending"));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! One page of a collection at one revision, with selectors applied while reading.
+
+use api::{Object, Status};
+use store::{Range, prefix_end};
+
+use super::filter::Filter;
+use super::paging::{At, Page, token};
+use super::{Storage, failed, too_large};
+
+/// How many records are read at a time when a selector thins them out.
+const READ_AHEAD: usize = 500;
+
+pub struct Listed {
+    pub items: Vec<Object>,
+    pub revision: u64,
+    /// Empty: this was the last page.
+    pub continue_token: String,
+    pub remaining: Option<u64>,
+}
+
+impl Storage {
+    /// `exact_key`: the one key that can be in the answer, when the selector names it.
+    pub async fn list(
+        &self,
+        prefix: &str,
+        exact_key: Option<String>,
+        page: &Page,
+        filter: &Filter,
+    ) -> Result<Listed, Status> {
+        let at = match page.at {
+            At::Newest => None,
+            At::NotOlderThan(r) => {
+                let newest = self.revision();
+                if r > newest {
+                    return Err(too_large(r, newest));
+                }
+                None
+            }
+            At::Exact(r) => Some(r),
+        };
+        let end = prefix_end(prefix);
+        let mut range = Range {
+            start: format!("{prefix}{}", page.start),
+            end: Some(end.clone()),
+            at,
+            limit: match (page.limit, filter.is_everything()) {
+                (0, _) => 0,
+                (n, true) => n,
+                (n, false) => n.max(READ_AHEAD),
+            },
+            count_only: false,
+        };
+        if let (Some(key), false) = (exact_key, page.continued) {
+            range.start = key;
+            range.end = None;
+        }
+        let mut out = Listed { items: Vec::new(), revision: 0, continue_token: String::new(), remaining: None };
+        loop {
+            let r = match self.store.range(range.clone()).await {
+                Ok(r) => r,
+                Err(store::Error::Compacted { .. }) => return Err(page.compacted()),
+                Err(e) => return Err(failed(e)),
+            };
+            // Later reads of the same list must see the same state.
+            out.revision = range.at.unwrap_or(r.revision);
+            range.at = Some(out.revision);
+            if page.limit == 0 {
+                out.items.reserve(if filter.is_everything() { r.records.len() } else { 0 });
+            }
+            let total = r.records.len();
+            let mut full_at = None;
+            for (i, rec) in r.records.iter().enumerate() {
+                if let Some(o) = filter.select(rec)? {
+                    out.items.push(o);
+                }
+                if page.limit > 0 && out.items.len() >= page.limit {
+                    full_at = Some((i, rec.key.clone()));
+                    break;
+                }
+            }
+            match full_at {
+                Some((i, key)) => {
+                    if i + 1 < total || r.more {
+                        out.continue_token = next_token(prefix, &key, out.revision);
+                        let left = r.count.saturating_sub(i as u64 + 1);
+                        out.remaining = (filter.is_everything() && left > 0).then_some(left);
+                    }
+                    return Ok(out);
+                }
+                None if r.more => match r.records.last() {
+                    Some(last) => range.start = after(&last.key),
+                    None => return Ok(out),
+                },
+                None => return Ok(out),
+            }
+        }
+    }
+}
+
+fn next_token(prefix: &str, key: &str, revision: u64) -> String {
+    let start = after(key.strip_prefix(prefix).unwrap_or(key));
+    token(i64::try_from(revision).unwrap_or(-1), &start)
+}
+
+/// The first key after `key`.
+fn after(key: &str) -> String {
+    format!("{key}\0")
+}

@@ -1,0 +1,313 @@
+//! Watches: the state at the start, then every change once and in order, as the client's selectors see it. An object that
+//! enters a selector is ADDED, one that leaves it is DELETED with its last selected state. Owns no task: the stream is
+//! driven by whoever reads it, and the store ends readers that fall too far behind.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Object, Status};
+use client::{WatchEvent, WatchStream};
+use futures::StreamExt;
+use store::{EventKind, Range, Record, WatchItem, Watcher};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::filter::Filter;
+use super::paging::{forbidden_option, parse_revision};
+use super::{Storage, failed, object};
+use crate::request_info::Query;
+
+/// How often a quiet watch is told the newest revision.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// Shortest life of a watch that names no timeout; the longest is twice that.
+const MIN_LIFE: u64 = 1800;
+
+/// Where a watch starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// Changes after this revision.
+    After(u64),
+    /// The present state as ADDED events, then changes.
+    State,
+    /// Changes from now on.
+    Now,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    pub from: From,
+    pub bookmarks: bool,
+    /// Ends the initial events with an annotated bookmark.
+    pub mark_initial_end: bool,
+    /// The state must not be older than this.
+    pub not_older_than: u64,
+    pub timeout: Option<Duration>,
+}
+
+impl Options {
+    pub fn parse(q: &Query) -> Result<Self, Status> {
+        let rv = q.get("resourceVersion").unwrap_or_default();
+        let how = q.get("resourceVersionMatch").unwrap_or_default();
+        let bookmarks = q.flag("allowWatchBookmarks");
+        let send = q.get("sendInitialEvents").map(crate::request_info::truthy);
+        match send {
+            Some(_) if how != "NotOlderThan" => {
+                return Err(forbidden_option(
+                    "resourceVersionMatch",
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                ));
+            }
+            None if !how.is_empty() => {
+                return Err(forbidden_option(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                ));
+            }
+            _ => {}
+        }
+        let revision = match rv {
+            "" | "0" => 0,
+            s => parse_revision(s)?,
+        };
+        let from = match (send, revision) {
+            (Some(true), _) => From::State,
+            (Some(false), 0) => From::Now,
+            (None, 0) => From::State,
+            (_, r) => From::After(r),
+        };
+        let timeout = match q.get("timeoutSeconds").unwrap_or_default() {
+            "" | "0" => None,
+            s => {
+                let secs: u64 =
+                    s.parse().map_err(|_| Status::bad_request(format!("invalid timeoutSeconds {s:?}: not a number")))?;
+                Some(Duration::from_secs(secs))
+            }
+        };
+        Ok(Self {
+            from,
+            bookmarks,
+            mark_initial_end: send == Some(true) && bookmarks,
+            not_older_than: if send == Some(true) { revision } else { 0 },
+            timeout,
+        })
+    }
+}
+
+/// What one change means to a selector. Pure.
+pub fn translate(
+    filter: &Filter,
+    kind: EventKind,
+    record: &Record,
+    previous: Option<&Record>,
+) -> Result<Option<WatchEvent>, Status> {
+    let before = match previous {
+        Some(p) => filter.select(p)?,
+        None => None,
+    };
+    let now = match kind {
+        EventKind::Put => filter.select(record)?,
+        EventKind::Delete => None,
+    };
+    Ok(match (before, now) {
+        (None, Some(o)) => Some(WatchEvent::Added(o)),
+        (Some(_), Some(o)) => Some(WatchEvent::Modified(o)),
+        (Some(old), None) => Some(WatchEvent::Deleted(Object::from_parts(
+            old.stored_bytes().clone(),
+            old.meta_shared().clone(),
+            record.mod_revision,
+        ))),
+        (None, None) => None,
+    })
+}
+
+struct Pump {
+    watcher: Option<Box<dyn Watcher>>,
+    initial: std::vec::IntoIter<Arc<Record>>,
+    /// Sent after the initial events.
+    initial_end: Option<WatchEvent>,
+    queue: VecDeque<WatchEvent>,
+    filter: Filter,
+    /// Events up to here are known to the client.
+    after: u64,
+    bookmarks: bool,
+    sent_bookmark: u64,
+    next_bookmark: Instant,
+    deadline: Instant,
+    stop: CancellationToken,
+}
+
+impl Storage {
+    /// Errors of the start come as a first event, as upstream sends them: the watch itself was accepted.
+    pub async fn watch(&self, prefix: &str, o: &Options, filter: Filter, stop: CancellationToken) -> WatchStream {
+        match self.start(prefix, o, filter, stop).await {
+            Ok(pump) => futures::stream::unfold(pump, |mut p| async move { p.next().await.map(|e| (e, p)) }).boxed(),
+            Err(s) => futures::stream::iter([WatchEvent::Error(s)]).boxed(),
+        }
+    }
+
+    async fn start(
+        &self,
+        prefix: &str,
+        o: &Options,
+        filter: Filter,
+        stop: CancellationToken,
+    ) -> Result<Pump, Status> {
+        let newest = self.revision();
+        let mut initial = Vec::new();
+        let mut initial_end = None;
+        let after = match o.from {
+            From::After(r) => r,
+            From::Now => newest,
+            From::State => {
+                if o.not_older_than > newest {
+                    return Err(super::too_large(o.not_older_than, newest));
+                }
+                let r = self.store.range(Range::prefix(prefix)).await.map_err(failed)?;
+                initial = r.records;
+                if o.mark_initial_end {
+                    initial_end = Some(WatchEvent::Bookmark { revision: r.revision, initial_events_end: true });
+                }
+                r.revision
+            }
+        };
+        // A client ahead of us (it met a newer server) hears nothing until we are past it.
+        let from = if after > self.revision() { None } else { Some(after + 1) };
+        let watcher = self.store.watch(prefix, from).await.map_err(|e| too_old(e, after))?;
+        let life = o.timeout.unwrap_or_else(|| Duration::from_secs(MIN_LIFE + rand::random_range(0..MIN_LIFE)));
+        let now = Instant::now();
+        Ok(Pump {
+            watcher: Some(watcher),
+            initial: initial.into_iter(),
+            initial_end,
+            queue: VecDeque::new(),
+            filter,
+            after,
+            bookmarks: o.bookmarks,
+            sent_bookmark: after,
+            next_bookmark: now + BOOKMARK_EVERY,
+            deadline: now + life,
+            stop,
+        })
+    }
+}
+
+fn too_old(e: store::Error, asked: u64) -> Status {
+    match e {
+        store::Error::Compacted { oldest, .. } => {
+            Status::expired(format!("too old resource version: {asked} ({oldest})"))
+        }
+        other => failed(other),
+    }
+}
+
+impl Pump {
+    async fn next(&mut self) -> Option<WatchEvent> {
+        loop {
+            while let Some(rec) = self.initial.next() {
+                match self.filter.select(&rec) {
+                    Ok(Some(o)) => return Some(WatchEvent::Added(o)),
+                    Ok(None) => {}
+                    Err(s) => return self.fail(s),
+                }
+            }
+            if let Some(e) = self.initial_end.take() {
+                return Some(e);
+            }
+            if let Some(e) = self.queue.pop_front() {
+                return Some(e);
+            }
+            let watcher = self.watcher.as_mut()?;
+            let item = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => None,
+                item = watcher.next() => Some(item),
+                () = tokio::time::sleep_until(self.deadline) => None,
+                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
+                    watcher.request_progress();
+                    self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+                    continue;
+                }
+            };
+            match item {
+                None => {
+                    self.watcher = None;
+                    return None;
+                }
+                Some(Ok(WatchItem::Progress(r))) => {
+                    if self.bookmarks && r > self.sent_bookmark {
+                        self.sent_bookmark = r;
+                        return Some(WatchEvent::Bookmark { revision: r, initial_events_end: false });
+                    }
+                }
+                Some(Ok(WatchItem::Events(events))) => {
+                    for e in events {
+                        if e.record.mod_revision <= self.after {
+                            continue;
+                        }
+                        match translate(&self.filter, e.kind, &e.record, e.previous.as_deref()) {
+                            Ok(Some(event)) => self.queue.push_back(event),
+                            Ok(None) => {}
+                            Err(s) => return self.fail(s),
+                        }
+                    }
+                }
+                // A slow client's watch ends without a word; it goes on from where it was.
+                Some(Err(store::Error::Slow | store::Error::Stopped(_))) => {
+                    self.watcher = None;
+                    return None;
+                }
+                Some(Err(e)) => return self.fail(too_old(e, self.after)),
+            }
+        }
+    }
+
+    fn fail(&mut self, s: Status) -> Option<WatchEvent> {
+        self.watcher = None;
+        self.initial = Vec::new().into_iter();
+        self.initial_end = None;
+        self.queue.clear();
+        Some(WatchEvent::Error(s))
+    }
+}
+
+/// Whether a record is worth an event at all, for readers without selectors.
+pub fn plain(kind: EventKind, record: &Record, previous: Option<&Record>) -> Result<Option<WatchEvent>, Status> {
+    Ok(match (kind, previous) {
+        (EventKind::Put, None) => Some(WatchEvent::Added(object(record)?)),
+        (EventKind::Put, Some(_)) => Some(WatchEvent::Modified(object(record)?)),
+        (EventKind::Delete, Some(p)) => {
+            let old = object(p)?;
+            Some(WatchEvent::Deleted(Object::from_parts(
+                old.stored_bytes().clone(),
+                old.meta_shared().clone(),
+                record.mod_revision,
+            )))
+        }
+        (EventKind::Delete, None) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opts(q: &str) -> Result<Options, Status> {
+        Options::parse(&Query::parse(q))
+    }
+
+    #[test]
+    fn where_a_watch_starts() {
+        assert_eq!(opts("").expect("o").from, From::State);
+        assert_eq!(opts("resourceVersion=0").expect("o").from, From::State);
+        assert_eq!(opts("resourceVersion=9").expect("o").from, From::After(9));
+        let o = opts("sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=1&resourceVersion=4")
+            .expect("o");
+        assert_eq!((o.from, o.mark_initial_end, o.not_older_than), (From::State, true, 4));
+        let o = opts("sendInitialEvents=false&resourceVersionMatch=NotOlderThan").expect("o");
+        assert_eq!(o.from, From::Now);
+        assert_eq!(opts("sendInitialEvents=true").expect_err("match").code, 422);
+        assert_eq!(opts("resourceVersion=1&resourceVersionMatch=Exact").expect_err("match").code, 422);
+        assert_eq!(opts("timeoutSeconds=x").expect_err("number").code, 400);
+    }
+}
