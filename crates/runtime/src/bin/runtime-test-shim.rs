@@ -1,4 +1,4 @@
-//! The shim as a program of its own, for tests of the crates that drive it.
+//! The shim as a program of its own, for this crate's tests; the product has it as `kelson shim`.
 
 fn main() {
     let args = std::env::args_os().skip(1).skip_while(|a| a == "shim");
