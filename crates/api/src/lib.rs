@@ -17,6 +17,7 @@ pub mod decode;
 pub mod defaults;
 pub mod object;
 pub mod openapi;
+pub mod protobuf;
 pub mod resource;
 pub mod scale;
 pub mod selector;
