@@ -3,6 +3,8 @@
 //! engine.
 
 pub mod embedded;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
 mod traits;
 
 pub use traits::*;

@@ -7,6 +7,8 @@
 mod clock;
 mod codec;
 mod commit;
+#[cfg(test)]
+mod crash_tests;
 mod expiry;
 #[cfg(any(test, feature = "suite"))]
 pub mod fake;

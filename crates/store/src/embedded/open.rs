@@ -90,7 +90,7 @@ pub(super) fn open(fs: &dyn Fs, dir: &Path, segment_bytes: u64, view: &mut View)
     }
     let mut pieces = read_all(fs, dir, snapshot.as_ref().map(|(_, s)| s), &needed)?;
     let logs = pieces.split_off(snapshot.as_ref().map_or(0, |(_, s)| s.chunks()));
-    let (mut began, mut ended) = (0, 0);
+    let (mut began, mut ended, mut reserve) = (0, 0, 0);
     if let Some((seq, s)) = &snapshot {
         let mut records = Vec::with_capacity(s.count as usize);
         for piece in pieces {
@@ -100,13 +100,13 @@ pub(super) fn open(fs: &dyn Fs, dir: &Path, segment_bytes: u64, view: &mut View)
         }
         let sorted = records.is_sorted_by(|a, b| a.key < b.key);
         if records.len() as u64 != s.count || !sorted {
-            return Err(damaged(&dir.join(snapshot_name(*seq)), s.bytes - 32, "records are missing or out of order"));
+            return Err(damaged(&dir.join(snapshot_name(*seq)), s.bytes - 40, "records are missing or out of order"));
         }
         view.load(records);
-        (began, ended) = (s.began, s.ended);
+        (began, ended, reserve) = (s.began, s.ended, s.reserve);
         view.compacted = s.compacted;
     }
-    let (log, mut files, last, reserve, torn) = replay(fs, dir, &needed, logs, view, ended)?;
+    let (log, mut files, last, reserve, torn) = replay(fs, dir, &needed, logs, view, (ended, reserve))?;
     if last.max(began) < ended {
         let name = dir.join(segment_name(log.active.seq));
         let offset = (log.next_sector * SECTOR) as u64;
@@ -199,11 +199,11 @@ fn replay(
     seqs: &[u64],
     pieces: Vec<Piece>,
     view: &mut View,
-    ended: Revision,
+    (ended, mut reserve): (Revision, Revision),
 ) -> Result<Replayed, Error> {
     let mut files = Files { next: None, segments: BTreeMap::new(), active: 0, snapshot: None };
     let mut active: Option<(Log, bool)> = None;
-    let (mut last, mut reserve) = (0, 0);
+    let mut last = 0;
     for (seq, piece) in seqs.iter().zip(pieces) {
         let Piece::Segment { scan, seed, bytes } = piece else { continue };
         let path = dir.join(segment_name(*seq));

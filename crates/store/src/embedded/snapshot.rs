@@ -15,7 +15,7 @@ use crc32fast::Hasher;
 use super::codec::{self, Entry, Reader};
 use super::fs::{File, is_full};
 use super::log::{random_seed, snapshot_name};
-use super::{Core, Failure};
+use super::{Core, Failure, RESERVE};
 use crate::{Error, Record, Revision};
 
 const MAGIC: &[u8; 8] = b"KELSNAP1";
@@ -105,8 +105,10 @@ pub(super) fn write(core: &Core, log_seq: u64) -> Result<Option<u64>, Error> {
         let view = core.view.read();
         (view.revision, view.compacted)
     };
+    // The log this snapshot needs may turn out empty, and then knows of no reserve.
+    let reserve = core.pending.lock().next_revision + RESERVE;
     let mut end = Vec::with_capacity(32);
-    [count, ended, compacted].iter().for_each(|n| end.extend_from_slice(&n.to_le_bytes()));
+    [count, ended, compacted, reserve].iter().for_each(|n| end.extend_from_slice(&n.to_le_bytes()));
     out.clear();
     out.extend_from_slice(&END.to_le_bytes());
     out.extend_from_slice(&crc(seed, index, END, &end).to_le_bytes());
@@ -127,6 +129,7 @@ pub(super) struct Snapshot {
     pub began: Revision,
     pub ended: Revision,
     pub compacted: Revision,
+    pub reserve: Revision,
     pub count: u64,
     pub bytes: u64,
     /// (offset of the payload, length, checksum)
@@ -170,8 +173,8 @@ impl Snapshot {
                 at += 8 + u64::from(len);
                 continue;
             }
-            let mut end = [0u8; 24];
-            if at + 32 != bytes {
+            let mut end = [0u8; 32];
+            if at + 40 != bytes {
                 return Err(damaged(at, "the end marker is not at the end of the file"));
             }
             file.read_at(&mut end, at + 8).map_err(io)?;
@@ -180,8 +183,8 @@ impl Snapshot {
             }
             let mut r = Reader::new(&end);
             let mut next = || r.u64().unwrap_or(0);
-            let (count, ended, compacted) = (next(), next(), next());
-            return Ok(Self { path: name, file, seed, began, ended, compacted, count, bytes, chunks });
+            let (count, ended, compacted, reserve) = (next(), next(), next(), next());
+            return Ok(Self { path: name, file, seed, began, ended, compacted, reserve, count, bytes, chunks });
         }
     }
 

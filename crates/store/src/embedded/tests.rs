@@ -1,12 +1,44 @@
-//! The engine on real files: a first look; the suite goes further.
+//! The engine under the behaviour suite, on real files and on fake ones.
 
-use bytes::Bytes;
+use std::path::Path;
 
+use super::fake::FakeFs;
 use super::*;
+use crate::suite::{self, Subject, put};
 
-pub(super) fn put(key: &str, value: impl Into<Bytes>) -> Txn {
-    let op = Op::Put { key: key.into(), value: value.into(), ttl: None, aux: None };
-    Txn { then: vec![op], ..Txn::default() }
+pub(super) const DIR: &str = "/store";
+
+pub(super) fn small(fs: &FakeFs) -> Options {
+    Options {
+        fs: Arc::new(fs.clone()),
+        clock: Arc::new(ManualClock::new(1_000_000)),
+        segment_bytes: 64 << 10,
+        snapshot_bytes: 128 << 10,
+        ..Options::new(Path::new(DIR))
+    }
+}
+
+fn subject(options: Options) -> Subject {
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    let engine = Engine::open(Options { clock: clock.clone(), ..options }).unwrap();
+    Subject { store: Arc::new(engine), advance: Some(Box::new(move |by| clock.advance(by))) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn suite_on_real_files() {
+    let dirs = std::sync::Mutex::new(Vec::new());
+    suite::run(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let s = subject(Options::new(dir.path()));
+        dirs.lock().unwrap().push(dir);
+        std::future::ready(s)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn suite_on_small_segments() {
+    suite::run(|| std::future::ready(subject(small(&FakeFs::new())))).await;
 }
 
 #[tokio::test]
@@ -27,5 +59,39 @@ async fn what_was_put_is_there_after_reopening() {
     assert_eq!((all.count, all.records.len()), (100, 100));
     assert_eq!(all.records[0].value, "changed");
     assert_eq!(all.records[0].version, 2);
-    assert!(matches!(Engine::open(Options::new(dir.path())), Err(Error::Locked { .. })));
+    // Closed in order: the next write goes on where it ended.
+    let next = engine.txn(put("/registry/pods/default/000", "again")).await.unwrap();
+    assert_eq!(next.revision, revision + 1);
+    let second = Engine::open(Options::new(dir.path()));
+    let Err(e @ Error::Locked { .. }) = second else { panic!("opened twice") };
+    assert!(e.to_string().contains("in use by another process"), "{e}");
+}
+
+#[tokio::test]
+async fn nothing_is_synced_while_nothing_is_written() {
+    let fs = FakeFs::new();
+    let engine = Engine::open(small(&fs)).unwrap();
+    engine.txn(put("/a/b/c", "x")).await.unwrap();
+    engine.snapshot().await;
+    let ops = fs.ops();
+    let _watch = engine.watch("/a/", Some(1)).await.unwrap();
+    engine.range(Range::prefix("/a/")).await.unwrap();
+    engine.txn(Txn { then: vec![Op::Get { key: "/a/b/c".into() }], ..Txn::default() }).await.unwrap();
+    engine.txn(suite::delete("/none")).await.unwrap();
+    assert_eq!(fs.ops(), ops);
+}
+
+#[test]
+fn kinds_are_two_segments() {
+    for (key, kind) in [
+        ("/registry/pods/default/web", "/registry/pods"),
+        ("/registry/pods/", "/registry/pods"),
+        ("/registry/pods", "/registry"),
+        ("registry/pods/x", "registry/pods"),
+        ("/x", ""),
+        ("", ""),
+        ("//", "/"),
+    ] {
+        assert_eq!(view::kind_of(key), kind, "{key}");
+    }
 }

@@ -253,7 +253,8 @@ impl View {
         }
         let name = start.strip_suffix('/')?;
         // '0' follows '/': this is the whole kind.
-        let whole = end.strip_suffix('0') == Some(name) && kind_of(start) == name && !name.is_empty();
+        let segments = start.strip_prefix('/').unwrap_or(start).matches('/').count();
+        let whole = end.strip_suffix('0') == Some(name) && segments == 2;
         whole.then(|| self.kinds.get(name).map_or(0, |k| k.live))
     }
 

@@ -89,7 +89,8 @@ impl Hub {
         let dispatched = self.dispatched.load(Ordering::Acquire);
         let (from, backlog) = match from {
             Some(from) => (from, history(from, dispatched)?),
-            None => (dispatched + 1, Vec::new()),
+            // What is readable already is not news, though it may not be dispatched yet.
+            None => (self.visible() + 1, Vec::new()),
         };
         let id = inner.next_id;
         inner.next_id += 1;
