@@ -3,7 +3,7 @@
 use api::Status;
 use api::catalog::Descriptor;
 use api::validation::{self, ErrorList};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Fills in what upstream's decoder fills in, in the version at hand.
 pub fn default(kind: &Descriptor, version: &str, v: &mut Value) {
@@ -47,19 +47,4 @@ pub fn validate_update(kind: &Descriptor, sub: &str, new: &Value, old: &Value) -
         sub => validation::update_subresource(&kind.hub.group, &kind.hub.kind, sub, new, old),
     };
     invalid(kind, new, errors)
-}
-
-/// `columnDefinitions` of a Table.
-pub fn table_columns(kind: &Descriptor, version: &str) -> Value {
-    let _ = (kind, version);
-    json!([
-        {"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0},
-        {"name": "Created At", "type": "date", "format": "", "description": "", "priority": 0}
-    ])
-}
-
-/// The cells of one row.
-pub fn table_cells(kind: &Descriptor, version: &str, v: &Value) -> Value {
-    let _ = (kind, version);
-    json!([v["metadata"]["name"], v["metadata"]["creationTimestamp"]])
 }

@@ -175,6 +175,17 @@ pub fn value_line(word: &str, object: &Value) -> Bytes {
     format!("{{\"type\":\"{word}\",\"object\":{object}}}\n").into_bytes().into()
 }
 
+/// As `value_line`, for an object that is encoded already.
+pub fn raw_line(word: &str, object: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(object.len() + 40);
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(word.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
+    out.into()
+}
+
 pub fn bookmark(revision: u64, initial_end: bool, api_version: &str, kind: &str) -> Value {
     let mut v = json!({"kind": kind, "apiVersion": api_version, "metadata": {"resourceVersion": revision.to_string()}});
     if initial_end {

@@ -33,3 +33,8 @@ pub use request_info::RequestInfo;
 pub use server::{ApiServer, Cluster, Config, Security};
 pub use streaming::NodeTransport;
 pub use user::User;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod security_tests;

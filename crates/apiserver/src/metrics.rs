@@ -32,7 +32,6 @@ struct Inner {
     requests: BTreeMap<(Labels, u16), u64>,
     latency: BTreeMap<Labels, Histogram>,
     terminations: BTreeMap<u16, u64>,
-    watch_events: BTreeMap<(String, String), u64>,
 }
 
 #[derive(Default)]

@@ -10,12 +10,15 @@ pub mod review;
 pub mod service_account;
 pub mod token_request;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use api::{Reason, Status};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use client::LocalIdentity;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use rustls_pki_types::CertificateDer;
 
 use crate::user::AUTHENTICATED;
@@ -23,6 +26,9 @@ use crate::{Reader, User};
 
 pub use service_account::TokenAuthenticator;
 pub use token_request::TokenIssuer;
+
+/// Before the token, in a WebSocket's list of subprotocols.
+const WEBSOCKET_TOKEN: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// What a connection's TLS handshake told about its client.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +81,19 @@ fn now() -> i64 {
     client::clock::now().as_second()
 }
 
+/// Authentication and token signing as a cluster's own keys give them. `audiences` empty: the issuer alone.
+pub fn from_pki(
+    pki: &pki::Pki,
+    reader: Arc<dyn Reader>,
+    issuer: &str,
+    audiences: &[String],
+    anonymous: Anonymous,
+) -> Result<(Authn, TokenIssuer), pki::Error> {
+    let tokens = TokenAuthenticator::new(pki.tokens.verifier(issuer), audiences.to_vec());
+    let mint = TokenIssuer::new(pki.tokens.clone(), issuer.to_owned(), audiences.to_vec());
+    Ok((Authn::new(pki.client_trust()?, tokens, reader, anonymous), mint))
+}
+
 impl Authn {
     pub fn new(
         trust: pki::ClientTrust,
@@ -119,7 +138,7 @@ impl Authn {
             _ => {}
         }
         match bearer(headers) {
-            Some(token) => self.token(token).await.map(|(user, _)| user).map_err(|why| {
+            Some(token) => self.token(&token).await.map(|(user, _)| user).map_err(|why| {
                 tracing::debug!(why, "bearer token does not count");
                 unauthorized()
             }),
@@ -151,11 +170,17 @@ fn from_certificate(c: &pki::CertIdentity) -> User {
     User { name: c.user.clone(), uid: c.uid.clone(), groups, extra: [credential].into() }
 }
 
-/// The token of an `Authorization: Bearer` header; also the subprotocol by which browsers send one with a WebSocket.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+/// The token of an `Authorization: Bearer` header, or of the subprotocol by which browsers send one with a WebSocket.
+fn bearer(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    if let Some(value) = headers.get(AUTHORIZATION) {
+        let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
+        let token = token.trim();
+        return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(Cow::Borrowed(token));
+    }
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
+    let encoded = offered.flat_map(|v| v.split(',')).find_map(|p| p.trim().strip_prefix(WEBSOCKET_TOKEN))?;
+    let token = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
+    (!token.is_empty()).then_some(Cow::Owned(token))
 }
 
 #[cfg(test)]
@@ -175,7 +200,11 @@ mod tests {
         for (value, want) in [("Bearer abc", Some("abc")), ("bearer  abc ", Some("abc")), ("Basic abc", None), ("Bearer ", None), ("abc", None)] {
             let mut h = HeaderMap::new();
             h.insert(AUTHORIZATION, value.parse().expect("header"));
-            assert_eq!(bearer(&h), want, "{value}");
+            assert_eq!(bearer(&h).as_deref(), want, "{value}");
         }
+        let mut h = HeaderMap::new();
+        let offered = format!("{WEBSOCKET_TOKEN}{}, v5.channel.k8s.io", URL_SAFE_NO_PAD.encode("abc"));
+        h.insert(SEC_WEBSOCKET_PROTOCOL, offered.parse().expect("header"));
+        assert_eq!(bearer(&h).as_deref(), Some("abc"));
     }
 }

@@ -1,5 +1,6 @@
 //! From stored objects to what the client asked for: another version, a Table, metadata only, YAML.
 
+use api::columns::{self, IncludeObject, ListMeta};
 use api::{Object, Status};
 use client::{ObjectList, WatchEvent};
 use futures::StreamExt;
@@ -15,15 +16,7 @@ use crate::negotiate::{self, Accepted, Form};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted {
     accepted: Accepted,
-    include: Include,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Include {
-    None,
-    #[default]
-    Metadata,
-    Object,
+    include: IncludeObject,
 }
 
 impl Wanted {
@@ -32,14 +25,9 @@ impl Wanted {
             return Ok(Self::default());
         }
         let accepted = negotiate::accept(&call.headers)?;
-        let include = match call.query.get("includeObject").unwrap_or_default() {
-            "None" => Include::None,
-            "Object" => Include::Object,
-            "" | "Metadata" => Include::Metadata,
-            other => {
-                return Err(Status::bad_request(format!("unrecognized includeObject value: \"{other}\"")));
-            }
-        };
+        let include = call.query.get("includeObject").unwrap_or_default();
+        let include = IncludeObject::parse(include)
+            .ok_or_else(|| Status::bad_request(format!("unrecognized includeObject value: \"{include}\"")))?;
         Ok(Self { accepted, include })
     }
     fn native(&self) -> bool {
@@ -63,25 +51,17 @@ fn partial(o: &Object) -> Result<Value, Status> {
     Ok(json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}))
 }
 
-fn columns(target: &Target) -> Value {
-    crate::adapt::table_columns(&target.kind, &target.version)
+fn table(target: &Target, objects: &[Object], include: IncludeObject, meta: &ListMeta) -> Vec<u8> {
+    let now = client::clock::now().as_second();
+    columns::table(&target.kind.group, &target.kind.kind, objects, now, include, meta)
 }
 
-fn row(target: &Target, o: &Object, include: Include) -> Result<Value, Status> {
-    let v = o.value().map_err(Status::internal)?;
-    let cells = crate::adapt::table_cells(&target.kind, &target.version, &v);
-    let mut row = json!({"cells": cells});
-    match include {
-        Include::None => {}
-        Include::Metadata => row["object"] = partial(o)?,
-        Include::Object => row["object"] = v,
+fn as_table(code: StatusCode, bytes: Vec<u8>, w: Accepted) -> Result<Reply, Status> {
+    if w.yaml || w.pretty {
+        let v: Value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
+        return Ok(send(code, &v, w));
     }
-    Ok(row)
-}
-
-fn table(target: &Target, objects: &[Object], include: Include, columns: Value) -> Result<Value, Status> {
-    let rows = objects.iter().map(|o| row(target, o, include)).collect::<Result<Vec<_>, _>>()?;
-    Ok(json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "columnDefinitions": columns, "rows": rows}))
+    Ok(body::bytes(code, body::JSON, bytes))
 }
 
 fn send(code: StatusCode, v: &Value, w: Accepted) -> Reply {
@@ -108,9 +88,8 @@ pub fn object(call: &Call, target: &Target, o: Object, code: StatusCode) -> Resu
         Form::Native => o.value().map_err(Status::internal)?,
         Form::Partial => partial(&o)?,
         Form::Table => {
-            let mut t = table(target, std::slice::from_ref(&o), w.include, columns(target))?;
-            t["metadata"]["resourceVersion"] = json!(o.revision().to_string());
-            t
+            let meta = ListMeta { resource_version: o.revision().to_string(), ..ListMeta::default() };
+            return as_table(code, table(target, std::slice::from_ref(&o), w.include, &meta), w.accepted);
         }
     };
     Ok(send(code, &v, w.accepted))
@@ -135,7 +114,14 @@ pub fn list(call: &Call, target: &Target, mut l: ObjectList) -> Result<Reply, St
         }));
     }
     let mut v = match w.accepted.form {
-        Form::Table => table(target, &l.items, w.include, columns(target))?,
+        Form::Table => {
+            let meta = ListMeta {
+                resource_version: l.revision.to_string(),
+                continue_token: l.continue_token,
+                remaining: l.remaining.and_then(|n| i64::try_from(n).ok()),
+            };
+            return as_table(StatusCode::OK, table(target, &l.items, w.include, &meta), w.accepted);
+        }
         form => {
             let items = l
                 .items
@@ -184,35 +170,32 @@ pub fn watch(call: &Call, target: &Target, events: client::WatchStream) -> Resul
     if w.accepted.form == Form::Native {
         return Ok(body::watch(WatchBody { events, api_version: target.api_version(), kind: target.kind.kind.clone() }));
     }
-    // Column definitions go with the first event only, as upstream sends them.
-    let mut first = Some(columns(target));
     let lines = events.map(move |e| {
         let (word, o) = match &e {
             WatchEvent::Added(o) => ("ADDED", o),
             WatchEvent::Modified(o) => ("MODIFIED", o),
             WatchEvent::Deleted(o) => ("DELETED", o),
             WatchEvent::Bookmark { revision, initial_events_end } => {
+                let inner = body::bookmark(*revision, *initial_events_end, "meta.k8s.io/v1", "PartialObjectMetadata");
                 let v = if w.accepted.form == Form::Table {
-                    let inner = body::bookmark(*revision, *initial_events_end, "meta.k8s.io/v1", "PartialObjectMetadata");
                     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": revision.to_string()},
-                        "columnDefinitions": first.take().unwrap_or(Value::Null), "rows": [{"cells": [], "object": inner}]})
+                        "columnDefinitions": null, "rows": [{"cells": [], "object": inner}]})
                 } else {
-                    body::bookmark(*revision, *initial_events_end, "meta.k8s.io/v1", "PartialObjectMetadata")
+                    inner
                 };
                 return Ok::<_, std::convert::Infallible>(body::value_line("BOOKMARK", &v));
             }
             WatchEvent::Error(s) => return Ok(body::value_line("ERROR", &s.to_value())),
         };
-        let made = match w.accepted.form {
-            Form::Table => table(&t, std::slice::from_ref(o), w.include, first.take().unwrap_or(Value::Null)).map(|mut t| {
-                t["metadata"]["resourceVersion"] = json!(o.revision().to_string());
-                t
-            }),
-            _ => partial(o),
-        };
-        Ok(match made {
-            Ok(v) => body::value_line(word, &v),
-            Err(s) => body::value_line("ERROR", &s.to_value()),
+        Ok(match w.accepted.form {
+            Form::Table => {
+                let meta = ListMeta { resource_version: o.revision().to_string(), ..ListMeta::default() };
+                body::raw_line(word, &table(&t, std::slice::from_ref(o), w.include, &meta))
+            }
+            _ => match partial(o) {
+                Ok(v) => body::value_line(word, &v),
+                Err(s) => body::value_line("ERROR", &s.to_value()),
+            },
         })
     });
     let mut r = Reply::new(Body::Stream(body::stream(lines)));

@@ -1,14 +1,23 @@
-//! Streams between a client and a node or a pod: logs, exec, attach, port-forward, proxies.
+//! Streams between a client and a node or a pod: logs, exec, attach, port-forward, proxies. The bytes are passed through;
+//! what they mean is between the client and the kubelet. Spawns one task per upgraded connection, which ends when
+//! either side closes.
+
+mod pass;
+mod proxy;
+mod target;
 
 use std::io;
 
-use api::{Reason, Status};
+use api::Status;
 use async_trait::async_trait;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::admission::Operation;
 use crate::body::Reply;
 use crate::call::Call;
 use crate::handlers::Target;
+use crate::handlers::write::Write;
 use crate::server::ApiServer;
 
 /// A connection, whatever carries it.
@@ -21,6 +30,26 @@ pub trait NodeTransport: Send + Sync {
     async fn connect(&self, node: &str) -> io::Result<Box<dyn AsyncReadWrite>>;
 }
 
-pub async fn handle(_s: &ApiServer, _call: Call, _target: &Target, _sub: &str) -> Result<Reply, Status> {
-    Err(Status::new(Reason::ServiceUnavailable, "streams are not served yet"))
+pub async fn handle(s: &ApiServer, call: Call, target: &Target, sub: &str) -> Result<Reply, Status> {
+    if sub != "log" {
+        admit(s, &call, target, sub).await?;
+    }
+    match (target.kind.plural.as_str(), sub) {
+        ("pods", "log") => pass::log(s, call, target).await,
+        ("pods", "exec" | "attach" | "portforward") => pass::stream(s, call, target, sub).await,
+        ("pods", "proxy") => proxy::pod(s, call, target).await,
+        ("services", "proxy") => proxy::service(s, call, target).await,
+        ("nodes", "proxy") => proxy::node(s, call, target).await,
+        _ => Ok(crate::chain::no_such_path()),
+    }
+}
+
+/// Admission may refuse a connection; the options are its object.
+async fn admit(s: &ApiServer, call: &Call, target: &Target, sub: &str) -> Result<(), Status> {
+    let w = Write::new(s, call, target, sub)?;
+    let kind = target.served().and_then(|v| v.subresource(sub)).map(|s| s.kind.clone()).unwrap_or_default();
+    let options = json!({"apiVersion": "v1", "kind": kind});
+    let options = w.admit(Operation::Connect, options, None).await?;
+    let _: Value = w.validated(Operation::Connect, options, None).await?;
+    Ok(())
 }
