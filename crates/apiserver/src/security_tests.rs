@@ -311,6 +311,7 @@ async fn a_kubelet_writes_its_own_only() {
         chain.admit(&mut r).await.expect_err("foreign pod").message,
         "pods \"p\" is forbidden: node \"n1\" can only update pod status for pods with spec.nodeName set to itself"
     );
+    w.fake.put("", "serviceaccounts", json!({"metadata": {"name": "default", "namespace": "default"}}));
     let mut r = create(&n1, "pods", "default", json!({"metadata": {"name": "x"}}));
     assert_eq!(
         chain.admit(&mut r).await.expect_err("no mirror pod").message,
