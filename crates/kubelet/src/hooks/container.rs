@@ -1,0 +1,179 @@
+//! From "this container should run" to its running: image, environment, mounts, create, start, postStart.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use cri::{CriError, PodSandboxStatusResponse};
+use serde::Deserialize;
+
+use crate::containers::config::{self, Parts};
+use crate::containers::env::{self, ServiceVars, Sources};
+use crate::containers::security;
+use crate::hooks::{PodCx, handler, image, sandbox};
+use crate::node_ctx::Node;
+use crate::pod::{Container, Kind, Pod};
+use crate::volumes::mounts;
+
+/// How a failed start is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Ten seconds doubling to five minutes.
+    Image,
+    /// Soon, and at once when an object it needs changes.
+    Config,
+    /// The container is there and has ended: its exit decides.
+    Exit,
+}
+
+/// Why a container does not run: `state.waiting`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StartError {
+    pub reason: String,
+    pub message: String,
+    /// What waiting shows once the first reason was seen for a while.
+    pub later: Option<(String, String)>,
+    pub retry: Retry,
+}
+
+impl StartError {
+    pub fn config(reason: &str, message: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into(), later: None, retry: Retry::Config }
+    }
+    pub fn image(reason: &str, message: impl Into<String>, later: impl Into<String>) -> Self {
+        let later = Some(("ImagePullBackOff".to_owned(), later.into()));
+        Self { reason: reason.into(), message: message.into(), later, retry: Retry::Image }
+    }
+}
+
+pub struct Start<'a> {
+    pub sandbox_id: &'a str,
+    pub sandbox_attempt: u32,
+    pub pod_ips: &'a [String],
+    pub volumes: &'a BTreeMap<String, PathBuf>,
+    pub kind: Kind,
+    pub container: &'a Container,
+    pub attempt: u32,
+    /// Id of the container an ephemeral one looks at.
+    pub target_id: Option<String>,
+}
+
+pub async fn start(cx: &PodCx, s: &Start<'_>) -> Result<PodSandboxStatusResponse, StartError> {
+    let (node, pod, c) = (&cx.node, &cx.pod, s.container);
+    let about = node.about_container(pod, &c.name);
+    let config_error = |message: String| {
+        node.recorder.warning(node.about_container(pod, &c.name), "Failed", format!("Error: {message}"));
+        StartError::config("CreateContainerConfigError", message)
+    };
+    let (image_id, image) = image::ensure(cx, c).await?;
+    security::verify_non_root(pod, c, image.as_ref()).map_err(config_error)?;
+    let ips = if pod.spec.host_network { node.host_ips() } else { s.pod_ips.to_vec() };
+    let environment = environment(cx, c, &ips).await.map_err(config_error)?;
+    let mounts = mounts::build(node, pod, c, s.volumes, &environment, &ips).map_err(config_error)?;
+    let parts = Parts {
+        kind: s.kind,
+        attempt: s.attempt,
+        image_id: &image_id,
+        env: environment,
+        mounts: mounts.list,
+        target_id: s.target_id.clone(),
+        message_file: &mounts.message_file,
+        memory_capacity: node.memory_capacity,
+    };
+    let config = config::container(&node.cfg, pod, c, parts);
+    let sandbox_config = sandbox::config_of(node, pod, s.sandbox_attempt);
+    let id = node.runtime.create_container(s.sandbox_id, &config, &sandbox_config).await.map_err(|e| {
+        node.recorder.warning(about.clone(), "Failed", format!("Error: {e}"));
+        StartError::config("CreateContainerError", e.to_string())
+    })?;
+    node.recorder.normal(about.clone(), "Created", "Container created");
+    if let Err(e) = node.runtime.start_container(&id).await {
+        let message = match e {
+            CriError::Start { message } => message,
+            other => other.to_string(),
+        };
+        node.recorder.warning(about, "Failed", format!("Error: {message}"));
+        return Err(StartError { reason: "RunContainerError".into(), message, later: None, retry: Retry::Exit });
+    }
+    node.recorder.normal(about.clone(), "Started", "Container started");
+    link_log(node, pod, c, s.attempt, &id);
+    if let Some(h) = &c.lifecycle.post_start
+        && let Err(e) = handler::run(node, pod, c, &id, s.pod_ips, h, None).await
+    {
+        node.recorder.warning(about.clone(), "FailedPostStartHook", format!("PostStartHook failed: {e}"));
+        node.recorder.normal(about, "Killing", "FailedPostStartHook");
+        let grace = pod.spec.termination_grace_period_seconds.unwrap_or(30);
+        let _ = node.runtime.stop_container(&id, grace).await;
+        return Err(StartError { reason: "PostStartHookError".into(), message: e, later: None, retry: Retry::Exit });
+    }
+    node.runtime
+        .pod_sandbox_status(s.sandbox_id)
+        .await
+        .map_err(|e| StartError { reason: "RunContainerError".into(), message: e.to_string(), later: None, retry: Retry::Exit })
+}
+
+/// `/var/log/containers/<pod>_<namespace>_<container>-<id>.log`, where log shippers look.
+fn link_log(node: &Node, pod: &Pod, c: &Container, attempt: u32, id: &str) {
+    let dir = &node.cfg.containers_log_dir;
+    let m = &pod.metadata;
+    let link = dir.join(format!("{}_{}_{}-{id}.log", m.name, m.namespace, c.name));
+    let to = node.cfg.pods_log_dir.join(config::log_dir_name(pod)).join(&c.name).join(format!("{attempt}.log"));
+    let _ = std::fs::create_dir_all(dir);
+    if let Err(e) = std::os::unix::fs::symlink(&to, &link) {
+        tracing::debug!(link = %link.display(), error = %e, "failed to link a container's log");
+    }
+}
+
+async fn environment(cx: &PodCx, c: &Container, ips: &[String]) -> Result<BTreeMap<String, String>, String> {
+    let ns = &cx.pod.metadata.namespace;
+    let (maps, secrets) = env::wanted(c);
+    let mut sources = Sources::default();
+    for name in maps {
+        let data = cx.node.refs.config_map(ns, &name, &cx.user).await?;
+        let data = data.map(|d| d.into_iter().map(|(k, v)| (k, String::from_utf8_lossy(&v).into_owned())).collect());
+        sources.config_maps.insert(name, data);
+    }
+    for name in secrets {
+        let data = cx.node.refs.secret(ns, &name, &cx.user).await?;
+        sources.secrets.insert(name, data.map(|s| s.data));
+    }
+    let services = env::service_vars(&services_for(&cx.node, &cx.pod));
+    env::build(&cx.pod, c, ips, &cx.node.facts(), &sources, &services)
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ServiceView {
+    spec: ServiceSpecView,
+}
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct ServiceSpecView {
+    #[serde(rename = "clusterIP")]
+    cluster_ip: String,
+    ports: Vec<PortView>,
+}
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct PortView {
+    name: String,
+    protocol: String,
+    port: i32,
+}
+
+/// Services whose variables the pod sees: `kubernetes` always, those of its namespace when links are on.
+fn services_for(node: &Node, pod: &Pod) -> Vec<ServiceVars> {
+    let ns = &pod.metadata.namespace;
+    let links = pod.spec.enable_service_links != Some(false);
+    let mut found: BTreeMap<String, ServiceVars> = BTreeMap::new();
+    let own = if links { node.services.list(Some(ns)) } else { Vec::new() };
+    for o in node.services.get("default", "kubernetes").into_iter().chain(own) {
+        let Ok(v) = o.view::<ServiceView>() else { continue };
+        if v.spec.cluster_ip.is_empty() || v.spec.cluster_ip == "None" {
+            continue;
+        }
+        let ports = v.spec.ports.into_iter().map(|p| (p.name, p.protocol, p.port)).collect();
+        let vars = ServiceVars { name: o.name().to_owned(), cluster_ip: v.spec.cluster_ip, ports };
+        found.insert(o.name().to_owned(), vars);
+    }
+    found.into_values().collect()
+}

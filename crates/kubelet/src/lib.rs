@@ -1,0 +1,121 @@
+//! The kubelet: makes what the API says of this node's pods true on this machine, through a CRI runtime, and reports
+//! back. `Kubelet::new` puts the parts together, `run` spawns them: the pod manager (with one worker per pod), the
+//! node's status and lease, housekeeping. `serve` answers the API server on any stream.
+#![deny(unsafe_code)]
+
+mod checkpoint;
+pub mod config;
+pub mod containers;
+mod eviction;
+mod gc;
+mod hooks;
+mod logs;
+mod manager;
+mod node;
+mod node_ctx;
+pub mod pod;
+mod pod_worker;
+pub mod podstatus;
+mod probes;
+mod quantity;
+mod refs;
+mod server;
+mod static_pods;
+mod volumes;
+
+use std::sync::Arc;
+
+use api::resource::SERVICES;
+use client::{Client, EventRecorder, Informer, Informers};
+use cri::Cri;
+use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+use containers::resources::{PodLimits, cgroup_steps, layout, qos_cgroup, shares};
+use hooks::drain::Slices;
+use manager::{Manager, Workers};
+use node_ctx::Node;
+use pod::Qos;
+use volumes::mounter::{Mounter, NoMounter, SystemMounter};
+
+/// One kubelet; cheap to clone.
+#[derive(Clone)]
+pub struct Kubelet {
+    node: Arc<Node>,
+    workers: Arc<Workers>,
+}
+
+impl Kubelet {
+    /// `client` is the node's identity (`system:node:<name>`), `informers` go with it. `slices`: EndpointSlices as
+    /// another component of this process watches them (a node may not read them itself); without them, stopping pods are
+    /// not drained. Must be called inside a tokio runtime.
+    pub fn new(cfg: Config, client: Client, informers: Informers, runtime: Arc<dyn Cri>, slices: Option<Informer>) -> Self {
+        let recorder = EventRecorder::new(client.clone(), "kubelet", &cfg.node_name);
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounter: Arc<dyn Mounter> = if cfg.mount_tmpfs { Arc::new(SystemMounter) } else { Arc::new(NoMounter) };
+        let node = Node {
+            refs: refs::Refs::new(client.clone()),
+            tokens: volumes::token::Tokens::new(client.clone()),
+            services: informers.get(&SERVICES),
+            slices: slices.map(Slices::new),
+            mounter,
+            layout: layout(&mounts),
+            memory_capacity: node::facts::memory(),
+            cpu_capacity: node::facts::cpu_milli(),
+            runtime_name: RwLock::new("kelson".into()),
+            pressure: RwLock::default(),
+            http: probes::http::HttpClient::default(),
+            cfg,
+            client,
+            informers,
+            runtime,
+            recorder,
+        };
+        Self { node: Arc::new(node), workers: Arc::default() }
+    }
+
+    /// Runs until the token is cancelled. Containers keep running: the next kubelet takes them over.
+    pub async fn run(&self, token: CancellationToken) {
+        for dir in [self.node.cfg.root_dir.join("pods"), self.node.cfg.pods_log_dir.clone()] {
+            if let Err(e) = std::fs::create_dir_all(&dir) {
+                tracing::error!(dir = %dir.display(), error = %e, "failed to create a directory of the kubelet");
+            }
+        }
+        self.root_cgroups();
+        if let Ok(v) = self.node.runtime.version().await {
+            *self.node.runtime_name.write() = v.runtime_name;
+        }
+        let manager = Manager::new(self.node.clone(), self.workers.clone());
+        tokio::join!(
+            manager.run(token.clone()),
+            node::run(self.node.clone(), token.clone()),
+            node::lease::run(self.node.clone(), token.clone()),
+            gc::run(self.node.clone(), self.workers.clone(), token.clone()),
+            eviction::run(self.node.clone(), self.workers.clone(), token.clone()),
+        );
+    }
+
+    /// The cgroups above the pods', by QoS class.
+    fn root_cgroups(&self) {
+        if !self.node.cfg.manage_cgroups {
+            return;
+        }
+        let root = &self.node.cfg.cgroup_root;
+        let cpu = shares(self.node.cpu_capacity - self.node.cfg.system_reserved_cpu_milli);
+        for (qos, shares) in [(Qos::Guaranteed, cpu), (Qos::Burstable, cpu), (Qos::BestEffort, 2)] {
+            let limits = PodLimits { shares, quota: 0, memory: 0 };
+            if let Err(e) = hooks::cgroup::apply(&cgroup_steps(&self.node.layout, &qos_cgroup(root, qos), limits, 0)) {
+                tracing::error!(error = %e, "failed to make the cgroups of pods");
+            }
+        }
+    }
+
+    /// Answers HTTP/1.1 on a stream that is already trusted (in process, or after TLS with a client certificate).
+    pub async fn serve<S>(&self, stream: S)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        server::serve(self.node.clone(), self.workers.clone(), stream).await;
+    }
+}

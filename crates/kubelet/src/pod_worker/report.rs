@@ -1,0 +1,214 @@
+//! Writes a pod's status: one patch at a time, only when something changed, and a little late when what changed is not
+//! what people wait for (so that a pod that starts fast costs one write, not three).
+
+use api::resource::PODS;
+use client::{Patch, clock};
+use cri::{ContainerState, PodSandboxState};
+use serde_json::{Value, json};
+
+use crate::pod::Pod;
+use crate::pod_worker::ops::Done;
+use crate::pod_worker::{Worker, status};
+use crate::podstatus::PodStatus;
+
+/// How long a status that only says "in preparation" may wait for better news.
+const DEBOUNCE: i64 = 150;
+
+pub struct Report {
+    /// What the API has from us.
+    sent: Option<PodStatus>,
+    wanted: Option<PodStatus>,
+    since: i64,
+    sending: bool,
+    retry_at: i64,
+    failures: u32,
+}
+
+impl Report {
+    pub fn new(pod: &Pod) -> Self {
+        let sent = (!pod.status.conditions.is_empty() && pod.status.start_time.is_some()).then(|| ours(pod.status.clone()));
+        Self { sent, wanted: None, since: 0, sending: false, retry_at: 0, failures: 0 }
+    }
+    /// Everything known is written.
+    pub fn settled(&self) -> bool {
+        self.wanted.is_none() && !self.sending
+    }
+}
+
+/// Only the conditions a kubelet writes.
+fn ours(mut s: PodStatus) -> PodStatus {
+    let kinds = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+    s.conditions.retain(|c| kinds.contains(&c.kind.as_str()) || c.kind == "DisruptionTarget" && c.reason == "TerminationByKubelet");
+    s.conditions.sort_by_key(|c| kinds.iter().position(|k| *k == c.kind));
+    s
+}
+
+/// Whether people (and controllers) wait for this change.
+fn urgent(old: Option<&PodStatus>, new: &PodStatus) -> bool {
+    let Some(old) = old else { return new.phase != "Pending" };
+    old.phase != new.phase && !(old.phase.is_empty() && new.phase == "Pending")
+        || old.is_true("Ready") != new.is_true("Ready")
+        || new.phase != "Pending"
+}
+
+/// A strategic merge patch: conditions of others stay, lists that shrink are replaced whole.
+pub fn patch(pod: &Pod, old: Option<&PodStatus>, new: &PodStatus) -> Value {
+    let mut s = serde_json::to_value(new).unwrap_or_default();
+    for (field, gone) in [
+        ("message", new.message.is_empty() && old.is_some_and(|o| !o.message.is_empty())),
+        ("reason", new.reason.is_empty() && old.is_some_and(|o| !o.reason.is_empty())),
+        ("podIP", new.pod_ip.is_empty() && old.is_some_and(|o| !o.pod_ip.is_empty())),
+    ] {
+        if gone {
+            s[field] = Value::Null;
+        }
+    }
+    // podIPs and hostIPs are merged by address: what went has to be named.
+    for (field, was, is) in [
+        ("podIPs", old.map(|o| &o.pod_ips), &new.pod_ips),
+        ("hostIPs", old.map(|o| &o.host_ips), &new.host_ips),
+    ] {
+        let gone: Vec<Value> = was
+            .into_iter()
+            .flatten()
+            .filter(|ip| !is.contains(ip))
+            .map(|ip| json!({"$patch": "delete", "ip": ip.ip}))
+            .collect();
+        if !gone.is_empty() {
+            let mut list = serde_json::to_value(is).unwrap_or_default();
+            if let Value::Array(a) = &mut list {
+                a.extend(gone);
+            }
+            s[field] = list;
+        }
+    }
+    if pod.is_static() {
+        // Written to the mirror, which has a uid of its own.
+        return json!({ "status": s });
+    }
+    json!({"metadata": {"uid": pod.metadata.uid}, "status": s})
+}
+
+impl Worker {
+    /// Computes the status and sees to it that it gets written. Gives the time to look again.
+    pub(crate) fn report_status(&mut self) -> Option<i64> {
+        let running = self.containers.iter().any(|c| c.state == ContainerState::Running);
+        let terminal = self.stop.as_ref().is_some_and(|_| {
+            !running && self.busy.start.is_none() && !self.sandboxes.iter().any(|s| s.state == PodSandboxState::Ready)
+        }) || self.stop.as_ref().is_some_and(|s| s.completed && !running);
+        let now = clock::now();
+        let text = clock::rfc3339(now);
+        let (ips, host_ips) = (self.pod_ips(), self.node.host_ips());
+        let runtime = self.node.runtime_name.read().clone();
+        let new = status::compute(&status::Input {
+            pod: &self.pod,
+            old: &self.status,
+            pod_ips: &ips,
+            host_ips: &host_ips,
+            sandbox_ready: self.sandboxes.iter().any(|s| s.state == PodSandboxState::Ready),
+            containers: &self.containers,
+            health: &self.health,
+            waiting: &self.waiting,
+            messages: &self.messages,
+            stop: self.stop.as_ref(),
+            terminal,
+            runtime: &runtime,
+            now: &text,
+        });
+        if new != self.status {
+            self.status = new.clone();
+        }
+        {
+            let mut shot = self.snapshot.write();
+            shot.status.clone_from(&self.status);
+            shot.containers.clone_from(&self.containers);
+            let ready = self.sandboxes.iter().filter(|s| s.state == PodSandboxState::Ready);
+            shot.sandbox_id = ready.max_by_key(|s| s.metadata.attempt).map(|s| s.id.clone()).unwrap_or_default();
+        }
+        let now = now.as_millisecond();
+        if self.gone || self.report.sent.as_ref() == Some(&new) {
+            self.report.wanted = None;
+            return None;
+        }
+        if self.report.wanted.is_none() {
+            self.report.since = now;
+        }
+        let urgent = urgent(self.report.sent.as_ref(), &new);
+        self.report.wanted = Some(new);
+        if self.report.sending {
+            return None;
+        }
+        let at = if urgent { self.report.retry_at } else { (self.report.since + DEBOUNCE).max(self.report.retry_at) };
+        if at > now {
+            return Some(at);
+        }
+        self.send_status();
+        None
+    }
+
+    fn send_status(&mut self) {
+        let Some(new) = self.report.wanted.clone() else { return };
+        self.report.sending = true;
+        let (client, pod) = (self.node.client.clone(), self.pod.clone());
+        let body = patch(&pod, self.report.sent.as_ref(), &new);
+        self.ops.spawn(async move {
+            let m = &pod.metadata;
+            let result = client.patch(&PODS, &m.namespace, &m.name, "status", &Patch::Strategic(body)).await.map(|_| ());
+            Done::Reported { status: Box::new(new), result }
+        });
+    }
+
+    pub(crate) fn reported(&mut self, status: PodStatus, result: Result<(), api::Status>) {
+        self.report.sending = false;
+        match result {
+            Ok(()) => {
+                self.report.failures = 0;
+                self.report.retry_at = 0;
+                if self.report.wanted.as_ref() == Some(&status) {
+                    self.report.wanted = None;
+                }
+                self.report.sent = Some(status);
+            }
+            Err(e) if e.is_not_found() || e.is_conflict() => {
+                // Gone, or another pod has its name; the watch says which. A mirror pod may only not be there yet.
+                self.report.retry_at = self.node.now_ms() + 2_000;
+                if self.pod.deleting() {
+                    self.report.wanted = None;
+                    self.report.sent = Some(status);
+                }
+            }
+            Err(e) => {
+                self.report.failures = (self.report.failures + 1).min(6);
+                self.report.retry_at = self.node.now_ms() + (200 << self.report.failures);
+                tracing::warn!(pod = %self.pod.key(), error = %e, "failed to write a pod's status");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::podstatus::Ip;
+
+    #[test]
+    fn patches_name_what_went() {
+        let pod = Pod::default();
+        let ip = |s: &str| Ip { ip: s.into() };
+        let old = PodStatus { pod_ip: "1".into(), pod_ips: vec![ip("1")], reason: "x".into(), ..Default::default() };
+        let new = PodStatus { pod_ip: "2".into(), pod_ips: vec![ip("2")], ..Default::default() };
+        let p = patch(&pod, Some(&old), &new);
+        assert_eq!(p["status"]["podIPs"], json!([{"ip": "2"}, {"$patch": "delete", "ip": "1"}]));
+        assert_eq!(p["status"]["reason"], Value::Null);
+        assert!(p["status"].as_object().is_some_and(|s| s.contains_key("reason") && !s.contains_key("message")));
+    }
+
+    #[test]
+    fn preparation_waits_and_running_does_not() {
+        let s = |phase: &str| PodStatus { phase: phase.into(), ..Default::default() };
+        assert!(!urgent(None, &s("Pending")));
+        assert!(urgent(None, &s("Running")));
+        assert!(!urgent(Some(&s("Pending")), &s("Pending")));
+        assert!(urgent(Some(&s("Pending")), &s("Running")));
+    }
+}

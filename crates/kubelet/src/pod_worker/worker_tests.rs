@@ -1,0 +1,1 @@
+//! A worker against the fake runtime.
