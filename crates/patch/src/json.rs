@@ -32,8 +32,8 @@ pub fn json_patch(doc: &Value, patch: &Value) -> Result<Value> {
 
 impl JsonPatch {
     pub fn parse(body: &[u8]) -> Result<JsonPatch> {
-        let v: Value =
-            serde_json::from_slice(body).map_err(|e| Error::BadRequest(format!("error decoding patch: {e}")))?;
+        let v: Value = serde_json::from_slice(body)
+            .map_err(|e| Error::BadRequest(format!("error decoding patch: {e}")))?;
         Self::from_value(&v)
     }
 
@@ -162,7 +162,11 @@ fn add(container: &mut Value, key: &str, value: Value) -> Text<()> {
         Value::Array(a) if key == "-" => a.push(value),
         Value::Array(a) => {
             let at = index(key, a.len() + 1).map_err(|e| {
-                if e.starts_with("strconv") { format!("value was not a proper array index: '{key}': {e}") } else { e }
+                if e.starts_with("strconv") {
+                    format!("value was not a proper array index: '{key}': {e}")
+                } else {
+                    e
+                }
             })?;
             a.insert(at, value);
         }
@@ -203,8 +207,9 @@ impl Op {
         match self.kind.as_str() {
             "add" => {
                 let path = self.path("add")?;
-                let (at, key) = find(doc, path)
-                    .ok_or_else(|| format!("add operation does not apply: doc is missing path: \"{path}\": {MISSING}"))?;
+                let (at, key) = find(doc, path).ok_or_else(|| {
+                    format!("add operation does not apply: doc is missing path: \"{path}\": {MISSING}")
+                })?;
                 add(at, &key, value()).map_err(|e| format!("error in add for path: '{path}': {e}"))
             }
             "remove" => {
@@ -224,8 +229,9 @@ impl Op {
                     }
                     Value::Array(a) => {
                         let slot = index(&key, a.len()).ok().and_then(|i| a.get_mut(i));
-                        *slot.ok_or_else(|| missing("replace operation does not apply: doc is missing key", path))? =
-                            value();
+                        *slot.ok_or_else(|| {
+                            missing("replace operation does not apply: doc is missing key", path)
+                        })? = value();
                     }
                     _ => return Err(missing("replace operation does not apply: doc is missing path", path)),
                 }
@@ -233,18 +239,20 @@ impl Op {
             }
             "move" => {
                 let from = self.from("move")?;
-                let (at, key) = find(doc, from)
-                    .ok_or_else(|| missing("move operation does not apply: doc is missing from path", from))?;
+                let (at, key) = find(doc, from).ok_or_else(|| {
+                    missing("move operation does not apply: doc is missing from path", from)
+                })?;
                 let moved = remove(at, &key).map_err(|e| format!("error in move for path: '{key}': {e}"))?;
                 let path = self.path("move")?;
-                let (at, key) = find(doc, path)
-                    .ok_or_else(|| missing("move operation does not apply: doc is missing destination path", path))?;
+                let (at, key) = find(doc, path).ok_or_else(|| {
+                    missing("move operation does not apply: doc is missing destination path", path)
+                })?;
                 add(at, &key, moved).map_err(|e| format!("error in move for path: '{path}': {e}"))
             }
             "test" => {
                 let path = self.path("test")?;
-                let (at, key) =
-                    find(doc, path).ok_or_else(|| missing("test operation does not apply: is missing path", path))?;
+                let (at, key) = find(doc, path)
+                    .ok_or_else(|| missing("test operation does not apply: is missing path", path))?;
                 let found = get(at, &key).map_err(|e| format!("error in test for path: '{path}': {e}"))?;
                 if found.unwrap_or(Value::Null) == value() {
                     Ok(())
@@ -254,8 +262,9 @@ impl Op {
             }
             "copy" => {
                 let from = self.from("copy")?;
-                let (at, key) = find(doc, from)
-                    .ok_or_else(|| missing("copy operation does not apply: doc is missing from path", from))?;
+                let (at, key) = find(doc, from).ok_or_else(|| {
+                    missing("copy operation does not apply: doc is missing from path", from)
+                })?;
                 let found = get(at, &key).map_err(|e| format!("error in copy for from: '{from}': {e}"))?;
                 let found = found.unwrap_or(Value::Null);
                 *copied += size(&found);
@@ -266,8 +275,9 @@ impl Op {
                     ));
                 }
                 let path = self.path("copy")?;
-                let (at, key) = find(doc, path)
-                    .ok_or_else(|| missing("copy operation does not apply: doc is missing destination path", path))?;
+                let (at, key) = find(doc, path).ok_or_else(|| {
+                    missing("copy operation does not apply: doc is missing destination path", path)
+                })?;
                 add(at, &key, found).map_err(|e| format!("error while adding value during copy: {e}"))
             }
             other => Err(format!("Unexpected kind: {other}")),

@@ -109,7 +109,11 @@ mod tests {
     #[test]
     fn diffs_are_small() {
         for (old, new, want) in [
-            (json!({"a": 1, "b": {"c": 1, "d": 2}}), json!({"a": 1, "b": {"c": 1, "d": 3}}), json!({"b": {"d": 3}})),
+            (
+                json!({"a": 1, "b": {"c": 1, "d": 2}}),
+                json!({"a": 1, "b": {"c": 1, "d": 3}}),
+                json!({"b": {"d": 3}}),
+            ),
             (json!({"a": 1, "b": 2}), json!({"b": 2}), json!({"a": null})),
             (json!({"a": [1, 2]}), json!({"a": [1]}), json!({"a": [1]})),
             (json!({"a": 1}), json!({"a": 1}), json!({})),
@@ -136,7 +140,8 @@ mod tests {
     }
 
     fn object(nulls: bool) -> impl Strategy<Value = Value> {
-        prop::collection::btree_map("[a-d]", arb(nulls), 0..4).prop_map(|m| Value::Object(m.into_iter().collect()))
+        prop::collection::btree_map("[a-d]", arb(nulls), 0..4)
+            .prop_map(|m| Value::Object(m.into_iter().collect()))
     }
 
     // A value replaced whole may hold objects, out of which RFC 7386 drops nulls: hence none inside.

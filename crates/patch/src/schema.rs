@@ -143,7 +143,10 @@ impl<'a> Type<'a> {
             }
             Api::Map(e) => {
                 let atomic = field.is_some_and(|f| f.map_type == Some(MapType::Atomic));
-                Atom { map: Some(Map { atomic, definition: None, element: Some(Type(Kind::Bare(e))) }), ..none }
+                Atom {
+                    map: Some(Map { atomic, definition: None, element: Some(Type(Kind::Bare(e))) }),
+                    ..none
+                }
             }
             Api::RawObject => any(Type::UNTYPED, true),
             Api::Fields => Atom { map: any(Type::DEDUCED, false).map, ..none },
@@ -157,7 +160,9 @@ impl<'a> Type<'a> {
 fn order(field: Option<&Field>) -> ListOrder<'_> {
     let Some(f) = field else { return ListOrder::Atomic };
     match (f.list_type, &f.merge_key) {
-        (Some(ListType::Map), _) if !f.list_map_keys.is_empty() => ListOrder::Keyed(Keys::Many(&f.list_map_keys)),
+        (Some(ListType::Map), _) if !f.list_map_keys.is_empty() => {
+            ListOrder::Keyed(Keys::Many(&f.list_map_keys))
+        }
         (Some(ListType::Set), _) => ListOrder::Set,
         // Lists from before list types say it with the patch strategy.
         (None, Some(key)) if f.patch.merge => ListOrder::Keyed(Keys::One(key)),
@@ -201,7 +206,8 @@ impl<'a> Map<'a> {
 
     /// Free-form through and through: what was owned before is never reinterpreted.
     pub(crate) fn is_free_form(&self) -> bool {
-        matches!(self.element, Some(Type(Kind::Deduced))) && self.definition.is_none_or(|d| d.fields.is_empty())
+        matches!(self.element, Some(Type(Kind::Deduced)))
+            && self.definition.is_none_or(|d| d.fields.is_empty())
     }
 }
 

@@ -49,15 +49,14 @@ impl std::fmt::Display for Conflicts {
 impl From<&Conflicts> for api::Status {
     fn from(c: &Conflicts) -> Self {
         let mut s = api::Status::new(api::Reason::Conflict, c.to_string());
-        s.causes = c
-            .0
-            .iter()
-            .map(|c| api::Cause {
-                reason: "FieldManagerConflict".into(),
-                message: format!("conflict with {}", who(&c.manager)),
-                field: path_text(&c.path),
-            })
-            .collect();
+        s.causes =
+            c.0.iter()
+                .map(|c| api::Cause {
+                    reason: "FieldManagerConflict".into(),
+                    message: format!("conflict with {}", who(&c.manager)),
+                    field: path_text(&c.path),
+                })
+                .collect();
         s
     }
 }

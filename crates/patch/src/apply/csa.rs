@@ -11,7 +11,7 @@ pub fn upgrade(
     to: &str,
     subresource: &str,
 ) -> Result<Option<Value>, String> {
-    let mut all = decode(Some(managed_fields), Trust::Foreign)?;
+    let mut all = decode(Some(managed_fields.clone()), Trust::Foreign)?;
     let old: Vec<ManagerId> = all
         .keys()
         .filter(|id| {
@@ -37,5 +37,5 @@ pub fn upgrade(
             }
         }
     }
-    Ok(encode(&all))
+    Ok(encode(all))
 }

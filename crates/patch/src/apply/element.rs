@@ -38,8 +38,10 @@ impl PathElement {
         match self {
             PathElement::Field(name) => format!("f:{name}"),
             PathElement::Key(fields) => {
-                let parts: Vec<String> =
-                    fields.iter().map(|(k, v)| format!("{}:{}", json(&Value::from(k.as_str())), json(v))).collect();
+                let parts: Vec<String> = fields
+                    .iter()
+                    .map(|(k, v)| format!("{}:{}", json(&Value::from(k.as_str())), json(v)))
+                    .collect();
                 format!("k:{{{}}}", parts.join(","))
             }
             PathElement::Value(v) => format!("v:{}", json(v)),
@@ -159,7 +161,10 @@ mod tests {
             (PathElement::field("spec"), "f:spec", ".spec"),
             (PathElement::field("a/b:c"), "f:a/b:c", ".a/b:c"),
             (
-                PathElement::key(vec![("protocol".into(), json!("TCP")), ("containerPort".into(), json!(80))]),
+                PathElement::key(vec![
+                    ("protocol".into(), json!("TCP")),
+                    ("containerPort".into(), json!(80)),
+                ]),
                 "k:{\"containerPort\":80,\"protocol\":\"TCP\"}",
                 "[containerPort=80,protocol=\"TCP\"]",
             ),

@@ -31,7 +31,10 @@ impl Filter {
 fn include(set: &Set, patterns: &[&[&str]]) -> Set {
     let below = |e: &PathElement| -> Vec<&[&str]> {
         let fits = |step: &str| step == "*" || matches!(e, PathElement::Field(name) if name == step);
-        patterns.iter().filter_map(|p| p.split_first().filter(|(s, _)| fits(s)).map(|(_, rest)| rest)).collect()
+        patterns
+            .iter()
+            .filter_map(|p| p.split_first().filter(|(s, _)| fits(s)).map(|(_, rest)| rest))
+            .collect()
     };
     let mut out = Set::default();
     for e in set.members().iter().filter(|e| !below(e).is_empty()) {
@@ -68,9 +71,13 @@ pub fn builtin(group: &str, resource: &str, subresource: &str) -> Option<Filter>
             return Some(Filter::Include(patterns));
         }
         ("", "namespaces", "finalize") => &[STATUS],
-        ("certificates.k8s.io", "certificatesigningrequests", "approval") => &[SPEC, &["status", "certificate"]],
+        ("certificates.k8s.io", "certificatesigningrequests", "approval") => {
+            &[SPEC, &["status", "certificate"]]
+        }
         ("certificates.k8s.io", "certificatesigningrequests", "") => &[SPEC, STATUS],
-        ("", "pods", "status") => &[SPEC, &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]],
+        ("", "pods", "status") => {
+            &[SPEC, &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]]
+        }
         ("apps", "deployments", "status") => &[SPEC, &["metadata", "labels"]],
         (
             "flowcontrol.apiserver.k8s.io"
@@ -110,8 +117,10 @@ mod tests {
 
     #[test]
     fn endpoints() {
-        let all = || json!({"f:spec": {"f:a": {}}, "f:status": {".": {}, "f:b": {}},
-            "f:metadata": {"f:labels": {".": {}, "f:x": {}}, "f:annotations": {"f:y": {}}}});
+        let all = || {
+            json!({"f:spec": {"f:a": {}}, "f:status": {".": {}, "f:b": {}},
+            "f:metadata": {"f:labels": {".": {}, "f:x": {}}, "f:annotations": {"f:y": {}}}})
+        };
         assert_eq!(
             filtered(builtin("apps", "deployments", ""), all()),
             json!({"f:spec": {"f:a": {}}, "f:metadata": {"f:labels": {".": {}, "f:x": {}}, "f:annotations": {"f:y": {}}}})
@@ -133,7 +142,9 @@ mod tests {
         assert_eq!(
             filtered(
                 builtin("", "pods", "resize"),
-                c(json!({".": {}, "f:image": {}, "f:name": {}, "f:resources": {".": {}, "f:limits": {"f:cpu": {}}}}))
+                c(
+                    json!({".": {}, "f:image": {}, "f:name": {}, "f:resources": {".": {}, "f:limits": {"f:cpu": {}}}})
+                )
             ),
             c(json!({".": {}, "f:resources": {".": {}, "f:limits": {"f:cpu": {}}}}))
         );

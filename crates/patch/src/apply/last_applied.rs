@@ -20,7 +20,8 @@ pub(crate) fn keep_in_step(object: &mut Value, config: &Value) -> bool {
         a.remove(ANNOTATION);
     }
     let text = format!("{config}\n");
-    let Some(Value::Object(annotations)) = object.get_mut("metadata").and_then(|m| m.get_mut("annotations")) else {
+    let Some(Value::Object(annotations)) = object.get_mut("metadata").and_then(|m| m.get_mut("annotations"))
+    else {
         return false;
     };
     let size = |m: &Map<String, Value>| -> usize {

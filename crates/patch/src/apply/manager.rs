@@ -37,9 +37,9 @@ pub struct Applied {
 
 impl<'a> FieldManager<'a> {
     fn ty(&self) -> Result<Type<'a>> {
-        self.versions
-            .ty(self.api_version)
-            .ok_or_else(|| Error::Failed(format!("no corresponding type for {}", gvk(self.api_version, self.kind))))
+        self.versions.ty(self.api_version).ok_or_else(|| {
+            Error::Failed(format!("no corresponding type for {}", gvk(self.api_version, self.kind)))
+        })
     }
 
     fn updater(&self, ty: Type<'a>) -> Updater<'a> {
@@ -64,8 +64,7 @@ impl<'a> FieldManager<'a> {
             return new;
         }
         let live_entries = live.and_then(managers::of);
-        let owners = self.owners(live_entries, managers::of(&new));
-        managers::put(&mut new, None);
+        let owners = self.owners(live_entries, managers::take(&mut new));
         let tracked = self.ty().and_then(|ty| {
             let nothing;
             let before = match live {
@@ -78,7 +77,7 @@ impl<'a> FieldManager<'a> {
             self.track(ty, before, &new, owners, manager, now).map_err(Error::Failed)
         });
         let entries = match tracked {
-            Ok(m) => managers::encode(&m),
+            Ok(m) => managers::encode(m),
             Err(_) => live_entries.cloned(),
         };
         managers::put(&mut new, entries);
@@ -86,18 +85,16 @@ impl<'a> FieldManager<'a> {
     }
 
     /// Owners to start from: a client may rewrite them at the main endpoint, and may forget them by accident.
-    fn owners(&self, live: Option<&Value>, new: Option<&Value>) -> Managers {
-        let stored = || managers::decode(live, Trust::Stored).unwrap_or_default();
-        if !self.subresource.is_empty() || new == live {
-            return match managers::is_reset(new) && self.subresource.is_empty() {
-                true => Managers::new(),
-                false => stored(),
-            };
+    fn owners(&self, live: Option<&Value>, new: Option<Value>) -> Managers {
+        let stored = || managers::decode(live.cloned(), Trust::Stored).unwrap_or_default();
+        if !self.subresource.is_empty() {
+            return stored();
         }
-        if managers::is_reset(new) {
+        if managers::is_reset(new.as_ref()) {
             return Managers::new();
         }
-        match managers::decode(new, Trust::Foreign) {
+        let trust = if new.as_ref() == live { Trust::Stored } else { Trust::Foreign };
+        match managers::decode(new, trust) {
             Ok(m) if !m.is_empty() => m,
             _ => stored(),
         }
@@ -159,30 +156,30 @@ impl<'a> FieldManager<'a> {
     ) -> Result<Applied> {
         let ty = self.ty()?;
         self.check(config, ty)?;
-        let mut owners = managers::decode(live.and_then(managers::of), Trust::Stored)
-            .map_err(|e| Error::Failed(format!("failed to decode managed fields: {e}")))?;
         let mut before = live.cloned().unwrap_or_else(|| self.nothing(ty));
-        managers::put(&mut before, None);
+        let mut owners = managers::decode(managers::take(&mut before), Trust::Stored)
+            .map_err(|e| Error::Failed(format!("failed to decode managed fields: {e}")))?;
 
         if owners.is_empty() && live.is_some() {
             self.track_change(ty, &self.nothing(ty), &before, &mut owners, "before-first-apply", now)
                 .map_err(|e| Error::Failed(format!("failed to create manager for existing fields: {e}")))?;
         }
         let id = ManagerId::new(manager, Operation::Apply, self.api_version, self.subresource);
-        let once = |force: bool| {
-            let mut owners = owners.clone();
+        let once = |mut owners: Managers, force: bool| {
             self.updater(ty).apply(&before, config, &mut owners, &id, force).map(|new| (new, owners))
         };
-        let outcome = match once(force) {
-            // kubectl takes over what client-side apply left behind.
-            Err(Fault::Conflicts(c)) if manager == "kubectl" => match self.left_by_client_side(&before, ty) {
+        // kubectl takes over what client-side apply left behind.
+        let heir = manager == "kubectl" && !force && last_applied::of(&before).is_some();
+        let spare = heir.then(|| owners.clone());
+        let outcome = match (once(owners, force), spare) {
+            (Err(Fault::Conflicts(c)), Some(spare)) => match self.left_by_client_side(&before, ty) {
                 None => Err(Fault::Conflicts(c)),
                 Some(allowed) => {
                     let rest: Vec<_> = c.0.into_iter().filter(|c| !allowed.has(&c.path)).collect();
-                    if rest.is_empty() { once(true) } else { Err(Fault::Conflicts(Conflicts(rest))) }
+                    if rest.is_empty() { once(spare, true) } else { Err(Fault::Conflicts(Conflicts(rest))) }
                 }
             },
-            other => other,
+            (other, _) => other,
         };
         let (new, mut owners) = outcome.map_err(|f| match f {
             Fault::Failed(m) => Error::Failed(m),
@@ -200,7 +197,7 @@ impl<'a> FieldManager<'a> {
         if object.get("metadata").is_none() {
             object["metadata"] = json!({});
         }
-        managers::put(&mut object, managers::encode(&owners));
+        managers::put(&mut object, managers::encode(owners));
         Ok(Applied { object, changed })
     }
 
@@ -220,7 +217,8 @@ impl<'a> FieldManager<'a> {
         if errors.is_empty() {
             return Ok(());
         }
-        let meta = |k: &str| config.pointer(&format!("/metadata/{k}")).and_then(Value::as_str).unwrap_or_default();
+        let meta =
+            |k: &str| config.pointer(&format!("/metadata/{k}")).and_then(Value::as_str).unwrap_or_default();
         Err(Error::Failed(format!(
             "failed to create typed patch object ({}/{}; {}): {errors}",
             meta("namespace"),
@@ -232,7 +230,9 @@ impl<'a> FieldManager<'a> {
     /// The fields that the client-side apply annotation and the object agree on.
     fn left_by_client_side(&self, live: &Value, ty: Type<'_>) -> Option<Set> {
         let last: Value = serde_json::from_str(last_applied::of(live)?).ok()?;
-        if last.get("apiVersion").and_then(Value::as_str) != Some(self.api_version) || !validate(&last, ty).is_empty() {
+        if last.get("apiVersion").and_then(Value::as_str) != Some(self.api_version)
+            || !validate(&last, ty).is_empty()
+        {
             return None;
         }
         let c = compare(&last, live, ty).ok()?;

@@ -87,9 +87,9 @@ impl Entry {
         }
     }
 
-    fn to_fields(&self) -> Value {
-        match &self.fields {
-            Fields::Encoded(v) => v.clone(),
+    fn into_fields(self) -> Value {
+        match self.fields {
+            Fields::Encoded(v) => v,
             Fields::Decoded(s) => s.to_fields(),
         }
     }
@@ -112,14 +112,18 @@ pub fn of(object: &Value) -> Option<&Value> {
 }
 
 /// Reads entries; null or nothing is no entries.
-pub(crate) fn decode(entries: Option<&Value>, trust: Trust) -> Result<Managers, String> {
+pub(crate) fn decode(entries: Option<Value>, trust: Trust) -> Result<Managers, String> {
     let list = match entries {
         None | Some(Value::Null) => return Ok(Managers::new()),
         Some(Value::Array(list)) => list,
         Some(_) => return Err("managedFields must be a list".into()),
     };
     let mut out = Managers::new();
-    for (i, e) in list.iter().enumerate() {
+    for (i, mut e) in list.into_iter().enumerate() {
+        let encoded = match e.get_mut("fieldsV1").map(Value::take) {
+            None | Some(Value::Null) => Value::Object(Map::new()),
+            Some(v) => v,
+        };
         let text = |k: &str| e.get(k).and_then(Value::as_str).unwrap_or_default();
         let operation = match text("operation") {
             "Apply" => Operation::Apply,
@@ -132,12 +136,10 @@ pub(crate) fn decode(entries: Option<&Value>, trust: Trust) -> Result<Managers, 
         match text("fieldsType") {
             "FieldsV1" => {}
             "" => return Err(format!("missing fieldsType in managed fields entry {i}")),
-            other => return Err(format!("invalid fieldsType {} in managed fields entry {i}", gofmt::q(other))),
+            other => {
+                return Err(format!("invalid fieldsType {} in managed fields entry {i}", gofmt::q(other)));
+            }
         }
-        let encoded = match e.get("fieldsV1") {
-            None | Some(Value::Null) => Value::Object(Map::new()),
-            Some(v) => v.clone(),
-        };
         let fields = match trust {
             Trust::Stored => Fields::Encoded(encoded),
             Trust::Foreign => {
@@ -173,8 +175,8 @@ pub(crate) fn is_reset(entries: Option<&Value>) -> bool {
 }
 
 /// Entries as they go into an object, in upstream's order; `None` when there are none.
-pub(crate) fn encode(managers: &Managers) -> Option<Value> {
-    let mut list: Vec<(&ManagerId, &Entry)> = managers.iter().collect();
+pub(crate) fn encode(managers: Managers) -> Option<Value> {
+    let mut list: Vec<(ManagerId, Entry)> = managers.into_iter().collect();
     list.sort_by(|(a, x), (b, y)| {
         (a.operation, &x.time, &a.manager, &x.api_version, &a.subresource).cmp(&(
             b.operation,
@@ -199,11 +201,16 @@ pub(crate) fn encode(managers: &Managers) -> Option<Value> {
             for (k, v) in texts.into_iter().filter(|(_, v)| !v.is_empty()) {
                 m.insert(k.into(), v.into());
             }
-            m.insert("fieldsV1".into(), e.to_fields());
+            m.insert("fieldsV1".into(), e.into_fields());
             Value::Object(m)
         })
         .collect();
     (!entries.is_empty()).then_some(Value::Array(entries))
+}
+
+/// Takes `metadata.managedFields` out of an object.
+pub(crate) fn take(object: &mut Value) -> Option<Value> {
+    object.get_mut("metadata")?.as_object_mut()?.remove("managedFields")
 }
 
 /// Sets or removes `metadata.managedFields`; an object without metadata has no owners.
@@ -264,7 +271,10 @@ pub fn keep_times_if_unchanged(old: &Value, new: &mut Value) {
         list
     };
     let (Some(before), Some(after)) = (of(old), of(new)) else { return };
-    if before == after || without_times(Some(before)) != without_times(Some(after)) || !same_otherwise(old, new) {
+    if before == after
+        || without_times(Some(before)) != without_times(Some(after))
+        || !same_otherwise(old, new)
+    {
         return;
     }
     put(new, Some(before.clone()));

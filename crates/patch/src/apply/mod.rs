@@ -17,12 +17,12 @@ mod reconcile;
 mod remove;
 pub mod scale;
 mod set;
+#[cfg(test)]
+mod tests;
 mod typed;
 mod updater;
 mod value;
 mod versions;
-#[cfg(test)]
-mod tests;
 
 pub use conflict::{Conflict, Conflicts};
 pub use element::{Path, PathElement, path_text};

@@ -47,7 +47,12 @@ fn walk(set: Option<&Set>, ty: Type<'_>, whole: bool, path: &mut Path, wholes: &
     }
 }
 
-fn each<'t>(set: Option<&Set>, path: &mut Path, wholes: &mut Set, ty: impl Fn(&PathElement) -> Option<Type<'t>>) {
+fn each<'t>(
+    set: Option<&Set>,
+    path: &mut Path,
+    wholes: &mut Set,
+    ty: impl Fn(&PathElement) -> Option<Type<'t>>,
+) {
     let Some(set) = set else { return };
     for (e, below) in set.children() {
         if let Some(t) = ty(e) {

@@ -53,7 +53,8 @@ fn inside(v: &Value, ty: Type<'_>, set: &Set, emptied: Emptied) -> Option<Value>
                 }
                 match set.child(&at).filter(|s| !s.is_empty()) {
                     Some(s) => out.extend(
-                        inside(x, list.element, s, emptied).or((emptied == Emptied::Null).then_some(Value::Null)),
+                        inside(x, list.element, s, emptied)
+                            .or((emptied == Emptied::Null).then_some(Value::Null)),
                     ),
                     None => out.push(x.clone()),
                 }

@@ -4,7 +4,7 @@ use super::element::Path;
 use super::manager::field_path;
 use super::managers::{Entry, ManagerId, Managers, Trust, decode, encode};
 use super::set::Set;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const SCALE: &str = "autoscaling/v1";
 
@@ -26,7 +26,7 @@ impl ScaleOwners<'_> {
     /// `managedFields` of the Scale.
     pub fn to_scale(&self) -> Result<Option<Value>, String> {
         let mut out = Managers::new();
-        for (id, e) in decode(self.parent, Trust::Stored)? {
+        for (id, e) in decode(self.parent.cloned(), Trust::Stored)? {
             let Some(path) = (self.replicas)(&e.api_version) else { continue };
             if e.set()?.has(&path) {
                 let mut entry = Entry::new(SCALE, Set::from_iter([in_scale()]));
@@ -34,7 +34,7 @@ impl ScaleOwners<'_> {
                 out.insert(id, entry);
             }
         }
-        Ok(encode(&out))
+        Ok(encode(out))
     }
 
     /// `managedFields` of the parent after a write to the Scale left it with these.
@@ -42,9 +42,9 @@ impl ScaleOwners<'_> {
         // The same writer has another version on either side.
         let anonymous = |id: &ManagerId| ManagerId { api_version: String::new(), ..id.clone() };
         let mut scale: Managers =
-            decode(scale, Trust::Stored)?.into_iter().map(|(id, e)| (anonymous(&id), e)).collect();
+            decode(scale.cloned(), Trust::Stored)?.into_iter().map(|(id, e)| (anonymous(&id), e)).collect();
         let mut out = Managers::new();
-        for (id, mut e) in decode(self.parent, Trust::Stored)? {
+        for (id, mut e) in decode(self.parent.cloned(), Trust::Stored)? {
             let Some(path) = (self.replicas)(&e.api_version) else { continue };
             let set = e.set()?;
             // Still the owner there, or never was one: the entry stays.
@@ -72,14 +72,28 @@ impl ScaleOwners<'_> {
             entry.time = e.time;
             out.insert(id, entry);
         }
-        Ok(encode(&out))
+        Ok(encode(out))
     }
+}
+
+/// An applied Scale as the configuration of its parent: apply that with the subresource `scale`.
+pub fn parent_config(scale: &Value, api_version: &str, kind: &str, replicas: &[&str]) -> Value {
+    let mut out = json!({"apiVersion": api_version, "kind": kind, "metadata": {}});
+    for k in ["name", "namespace"] {
+        if let Some(v) = scale.get("metadata").and_then(|m| m.get(k)) {
+            out["metadata"][k] = v.clone();
+        }
+    }
+    if let Some(n) = scale.pointer("/spec/replicas") {
+        let field = replicas.iter().rev().fold(n.clone(), |v, name| json!({*name: v}));
+        crate::merge::merge(&mut out, &field);
+    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn entry(manager: &str, op: &str, version: &str, subresource: &str, fields: Value) -> Value {
         let mut e = json!({"manager": manager, "operation": op, "apiVersion": version, "fieldsType": "FieldsV1",

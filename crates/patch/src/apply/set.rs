@@ -129,12 +129,17 @@ impl Set {
         }
         let mut out = Set::default();
         zip(self.members, other.members, Ord::cmp, |a, b| out.members.extend(a.or(b)));
-        zip(self.children, other.children, |a, b| a.0.cmp(&b.0), |a, b| {
-            out.children.extend(match (a, b) {
-                (Some((e, x)), Some((_, y))) => Some((e, x.union(y))),
-                (a, b) => a.or(b),
-            });
-        });
+        zip(
+            self.children,
+            other.children,
+            |a, b| a.0.cmp(&b.0),
+            |a, b| {
+                out.children.extend(match (a, b) {
+                    (Some((e, x)), Some((_, y))) => Some((e, x.union(y))),
+                    (a, b) => a.or(b),
+                });
+            },
+        );
         out
     }
 
@@ -209,7 +214,8 @@ impl Set {
         let atom = ty.map(Type::atom);
         let map = atom.and_then(|a| a.map);
         let list = atom.and_then(|a| a.list);
-        let mut out = Set { members: self.members.clone(), children: Vec::with_capacity(self.children.len()) };
+        let mut out =
+            Set { members: self.members.clone(), children: Vec::with_capacity(self.children.len()) };
         for (e, s) in &self.children {
             let below = match e {
                 PathElement::Field(name) => {

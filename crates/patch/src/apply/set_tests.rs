@@ -72,7 +72,8 @@ fn arb() -> impl Strategy<Value = Set> {
         (0i64..3).prop_map(|i| PathElement::key(vec![("k".into(), json!(i))])),
         (0i64..2).prop_map(PathElement::Index),
     ];
-    prop::collection::vec(prop::collection::vec(element, 1..4), 0..12).prop_map(|paths| paths.into_iter().collect())
+    prop::collection::vec(prop::collection::vec(element, 1..4), 0..12)
+        .prop_map(|paths| paths.into_iter().collect())
 }
 
 proptest! {

@@ -35,7 +35,8 @@ impl Errors {
 
 impl std::fmt::Display for Errors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let line = |(path, m): &(String, String)| if path.is_empty() { m.clone() } else { format!("{path}: {m}") };
+        let line =
+            |(path, m): &(String, String)| if path.is_empty() { m.clone() } else { format!("{path}: {m}") };
         match self.0.as_slice() {
             [one] => f.write_str(&line(one)),
             many => {
@@ -149,10 +150,14 @@ fn wrapped_syntax(v: &Value) -> String {
 pub(crate) fn check_scalar(s: Scalar, v: Option<&Value>, prefix: &str) -> Result<(), Errors> {
     let Some(v) = v.filter(|v| !v.is_null()) else { return Ok(()) };
     let fault = match s {
-        Scalar::Numeric if !v.is_number() => format!("expected numeric (int or float), got {}", gofmt::type_name(v)),
+        Scalar::Numeric if !v.is_number() => {
+            format!("expected numeric (int or float), got {}", gofmt::type_name(v))
+        }
         Scalar::String if !v.is_string() => format!("expected string, got {}", wrapped_syntax(v)),
         Scalar::Boolean if !v.is_boolean() => format!("expected boolean, got {}", wrapped(v)),
-        Scalar::Untyped if v.is_object() || v.is_array() => format!("expected any scalar, got {}", wrapped(v)),
+        Scalar::Untyped if v.is_object() || v.is_array() => {
+            format!("expected any scalar, got {}", wrapped(v))
+        }
         _ => return Ok(()),
     };
     Err(Errors::one(format!("{prefix}{fault}")))
@@ -165,7 +170,9 @@ pub(crate) fn validate(v: &Value, ty: Type<'_>) -> Errors {
     match (Shapes::of(&atom, Some(v)).first(), &atom) {
         (_, _) if v.is_null() => {}
         (Shape::Map, Atom { map: Some(map), .. }) => {
-            let Value::Object(fields) = v else { return Errors::one(format!("expected map, got {}", wrapped(v))) };
+            let Value::Object(fields) = v else {
+                return Errors::one(format!("expected map, got {}", wrapped(v)));
+            };
             for (name, x) in fields {
                 let at = PathElement::field(name);
                 match map.child(name) {
@@ -178,7 +185,9 @@ pub(crate) fn validate(v: &Value, ty: Type<'_>) -> Errors {
             }
         }
         (Shape::List, Atom { list: Some(list), .. }) => {
-            let Value::Array(items) = v else { return Errors::one(format!("expected list, got {}", wrapped(v))) };
+            let Value::Array(items) = v else {
+                return Errors::one(format!("expected list, got {}", wrapped(v)));
+            };
             let mut seen = BTreeSet::new();
             for (i, x) in items.iter().enumerate() {
                 let at = match list.order {

@@ -36,14 +36,21 @@ pub(crate) struct Updater<'a> {
 
 impl Updater<'_> {
     fn filtered(&self, set: Set) -> Set {
-        self.filter.map_or_else(|| set.clone(), |f| f.apply(&set))
+        match self.filter {
+            Some(f) => f.apply(&set),
+            None => set,
+        }
     }
 
     fn compare(&self, old: &Value, new: &Value, ty: Type<'_>) -> Result<Comparison, String> {
         let c = compare(old, new, ty).map_err(|e| format!("failed to compare objects: {e}"))?;
         Ok(match self.filter {
             None => c,
-            Some(f) => Comparison { removed: f.apply(&c.removed), modified: f.apply(&c.modified), added: f.apply(&c.added) },
+            Some(f) => Comparison {
+                removed: f.apply(&c.removed),
+                modified: f.apply(&c.modified),
+                added: f.apply(&c.added),
+            },
         })
     }
 
@@ -146,7 +153,8 @@ impl Updater<'_> {
         entry.time = last.as_ref().and_then(|e| e.time.clone());
         managers.insert(manager.clone(), entry);
         let new = match last {
-            Some(last) => self.prune(merged, managers, manager, &last)
+            Some(last) => self
+                .prune(merged, managers, manager, &last)
                 .map_err(|e| format!("failed to prune fields: {e}"))?,
             None => merged,
         };
@@ -155,10 +163,18 @@ impl Updater<'_> {
     }
 
     /// Takes away what the manager applied last time, did not apply now, and nobody else owns.
-    fn prune(&self, merged: Value, managers: &Managers, manager: &ManagerId, last: &Entry) -> Result<Value, String> {
+    fn prune(
+        &self,
+        merged: Value,
+        managers: &Managers,
+        manager: &ManagerId,
+        last: &Entry,
+    ) -> Result<Value, String> {
         let last_set = last.set()?;
         let now = managers.get(manager).map_or_else(|| Ok(Set::default()), Entry::set)?;
-        if last_set.is_empty() || (last.api_version == self.api_version && last_set.difference(&now).is_empty()) {
+        if last_set.is_empty()
+            || (last.api_version == self.api_version && last_set.difference(&now).is_empty())
+        {
             return Ok(merged);
         }
         let version = last.api_version.as_str();

@@ -106,7 +106,13 @@ fn key_of<'v>(item: &'v Value, key: &str) -> Result<&'v Value> {
     item.get(key).ok_or_else(|| Error::no_merge_key(item, key))
 }
 
-fn lists_of_maps(old: &[Value], new: &[Value], ty: Type<'_>, key: &str, retain_keys: bool) -> Result<ListDiff> {
+fn lists_of_maps(
+    old: &[Value],
+    new: &[Value],
+    ty: Type<'_>,
+    key: &str,
+    retain_keys: bool,
+) -> Result<ListDiff> {
     let mut patch = Vec::new();
     let mut deletes = Vec::new();
     for n in new {

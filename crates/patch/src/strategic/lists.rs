@@ -1,6 +1,8 @@
 //! Merging lists: by merge key or as sets of scalars, and keeping them in the order patch and server agree on.
 
-use super::{DIRECTIVE, Lookup, SET_ORDER, bad_order_format, extract_key, lookup_slice, merge_map, without_directives};
+use super::{
+    DIRECTIVE, Lookup, SET_ORDER, bad_order_format, extract_key, lookup_slice, merge_map, without_directives,
+};
 use crate::error::{Error, Result};
 use crate::gofmt;
 use crate::schema::Type;
@@ -112,7 +114,9 @@ fn take_special_elements(
                 }
             }
             Some("replace") => replace = true,
-            Some("merge") => return Err(Error::Failed("merging lists cannot yet be specified in the patch".into())),
+            Some("merge") => {
+                return Err(Error::Failed("merging lists cannot yet be specified in the patch".into()));
+            }
             _ => return Err(Error::bad_patch_type(directive, &item)),
         }
     }

@@ -296,15 +296,17 @@ fn two_way() {
         assert_eq!(got, spec(want));
         assert_eq!(apply(&spec(old), &got, pod()), Ok(spec(new)));
     }
-    assert_eq!(create_two_way(&spec(json!({"hostname": "x"})), &spec(json!({"hostname": "x"})), pod()), Ok(json!({})));
+    assert_eq!(
+        create_two_way(&spec(json!({"hostname": "x"})), &spec(json!({"hostname": "x"})), pod()),
+        Ok(json!({}))
+    );
 }
 
 /// Pods of a handful of fields of each sort of list, with unique merge keys.
 fn arb_pod() -> impl Strategy<Value = Value> {
     let name = || prop::sample::select(vec!["a", "b", "c", "d"]);
-    let env = prop::collection::btree_map(name(), "[x-z]{1}", 0..3).prop_map(|m| {
-        m.into_iter().map(|(k, v)| json!({"name": k, "value": v})).collect::<Vec<_>>()
-    });
+    let env = prop::collection::btree_map(name(), "[x-z]{1}", 0..3)
+        .prop_map(|m| m.into_iter().map(|(k, v)| json!({"name": k, "value": v})).collect::<Vec<_>>());
     let container = (env, prop::option::of("[p-r]"), prop::collection::vec("[a-c]", 0..3))
         .prop_map(|(env, image, args)| json!({"env": env, "image": image.unwrap_or_default(), "args": args}));
     let containers = prop::collection::btree_map(name(), container, 0..4).prop_flat_map(|m| {
@@ -362,17 +364,46 @@ proptest! {
 /// Anything, with names that mean something here and there.
 pub(crate) fn junk() -> impl Strategy<Value = Value> {
     let key = prop::sample::select(vec![
-        "spec", "containers", "metadata", "finalizers", "labels", "ports", "name", "$patch", "$retainKeys", "volumes",
-        "$setElementOrder/containers", "$deleteFromPrimitiveList/finalizers", "op", "path", "value", "containerPort",
-        "$setElementOrder/finalizers", "managedFields", "fieldsV1", "k:{\"name\":\"a\"}", "v:1", "f:spec", ".",
+        "spec",
+        "containers",
+        "metadata",
+        "finalizers",
+        "labels",
+        "ports",
+        "name",
+        "$patch",
+        "$retainKeys",
+        "volumes",
+        "$setElementOrder/containers",
+        "$deleteFromPrimitiveList/finalizers",
+        "op",
+        "path",
+        "value",
+        "containerPort",
+        "$setElementOrder/finalizers",
+        "managedFields",
+        "fieldsV1",
+        "k:{\"name\":\"a\"}",
+        "v:1",
+        "f:spec",
+        ".",
     ]);
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<f32>().prop_map(|f| json!(f)),
-        prop::sample::select(vec!["a", "delete", "replace", "merge", "/spec/containers/-1", "add", "Apply", "FieldsV1"])
-            .prop_map(Value::from),
+        prop::sample::select(vec![
+            "a",
+            "delete",
+            "replace",
+            "merge",
+            "/spec/containers/-1",
+            "add",
+            "Apply",
+            "FieldsV1"
+        ])
+        .prop_map(Value::from),
     ];
     leaf.prop_recursive(6, 48, 5, move |inner| {
         prop_oneof![

@@ -68,13 +68,21 @@ fn an_autoscaler_and_an_applier() {
 fn services_and_their_ports() {
     let v = OneVersion { api_version: "v1", ty: ty("", "Service") };
     let m = manager(&v, "Service", None);
-    let svc = |ports: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
-        "spec": {"ports": ports, "selector": {"a": "b"}}});
+    let svc = |ports: Value| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+        "spec": {"ports": ports, "selector": {"a": "b"}}})
+    };
     let mut live = m.apply(None, &svc(json!([{"port": 80}])), "a", false, NOW).unwrap().object;
     live["metadata"]["uid"] = json!("u");
     live["spec"]["ports"][0]["protocol"] = json!("TCP");
     let out = m
-        .apply(Some(&live), &svc(json!([{"port": 80, "targetPort": 8080}, {"port": 80, "protocol": "UDP"}])), "a", false, NOW)
+        .apply(
+            Some(&live),
+            &svc(json!([{"port": 80, "targetPort": 8080}, {"port": 80, "protocol": "UDP"}])),
+            "a",
+            false,
+            NOW,
+        )
         .unwrap()
         .object;
     assert_eq!(
@@ -99,13 +107,28 @@ fn config_maps_and_metadata() {
         c
     };
     let mut live = m
-        .apply(None, &cm(json!({"a": "1"}), json!({"finalizers": ["x/a"], "labels": {"l": "1"}})), "a", false, NOW)
+        .apply(
+            None,
+            &cm(json!({"a": "1"}), json!({"finalizers": ["x/a"], "labels": {"l": "1"}})),
+            "a",
+            false,
+            NOW,
+        )
         .unwrap()
         .object;
     live["metadata"]["uid"] = json!("u");
     let live = m
-        .apply(Some(&live), &cm(json!({"b": "2"}), json!({"finalizers": ["x/b"], "ownerReferences": [
-            {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "1"}]})), "b", false, NOW)
+        .apply(
+            Some(&live),
+            &cm(
+                json!({"b": "2"}),
+                json!({"finalizers": ["x/b"], "ownerReferences": [
+            {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "1"}]}),
+            ),
+            "b",
+            false,
+            NOW,
+        )
         .unwrap()
         .object;
     assert_eq!(live["data"], json!({"a": "1", "b": "2"}));
@@ -147,4 +170,91 @@ fn versions_of_the_catalog() {
     let v1 = hpa.convert(&v2, "autoscaling/v2", "autoscaling/v1").unwrap();
     assert_eq!(v1["apiVersion"], "autoscaling/v1");
     assert_eq!(v1["spec"]["maxReplicas"], 3);
+}
+
+#[test]
+fn applying_a_scale_is_applying_replicas() {
+    let v = OneVersion { api_version: "apps/v1", ty: ty("apps", "Deployment") };
+    let m = manager(&v, "Deployment", None);
+    let d = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"replicas": 1, "selector": {}}});
+    let mut live = m.apply(None, &d, "owner", false, NOW).unwrap().object;
+    live["metadata"]["uid"] = json!("u");
+    let body = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web"}, "spec": {"replicas": 3}});
+    let config = scale::parent_config(&body, "apps/v1", "Deployment", &["spec", "replicas"]);
+    let at_scale = FieldManager { subresource: "scale", ..m };
+    let e = at_scale.apply(Some(&live), &config, "scaler", false, NOW).unwrap_err();
+    assert_eq!(e.to_string(), "Apply failed with 1 conflict: conflict with \"owner\": .spec.replicas");
+    let out = at_scale.apply(Some(&live), &config, "scaler", true, NOW).unwrap().object;
+    assert_eq!(out["spec"]["replicas"], 3);
+    assert_eq!(
+        owners(&out),
+        json!({"owner": {"f:spec": {"f:selector": {}}}, "scaler": {"f:spec": {"f:replicas": {}}}})
+    );
+}
+
+#[test]
+fn what_go_clients_send_along_does_no_harm() {
+    let v = OneVersion { api_version: "apps/v1", ty: ty("apps", "Deployment") };
+    let filter = filter::builtin("apps", "deployments", "").unwrap();
+    let m = manager(&v, "Deployment", Some(&filter));
+    let config = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "creationTimestamp": null},
+        "spec": {"replicas": 1, "selector": {}, "strategy": {}, "template": {"metadata": {"creationTimestamp": null},
+            "spec": {"containers": [{"name": "c", "resources": {}}]}}}, "status": {}});
+    let out = m.apply(None, &config, "go", false, NOW).unwrap().object;
+    assert_eq!(
+        owners(&out)["go"],
+        json!({"f:spec": {"f:replicas": {}, "f:selector": {}, "f:strategy": {},
+            "f:template": {"f:metadata": {"f:creationTimestamp": {}},
+                "f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:resources": {}}}}}}})
+    );
+}
+
+#[test]
+fn volumes_and_env_by_name() {
+    let v = OneVersion { api_version: "v1", ty: ty("", "Pod") };
+    let m = manager(&v, "Pod", None);
+    let pod = |env: Value, volumes: Value| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "env": env}], "volumes": volumes}})
+    };
+    let mut live = m
+        .apply(
+            None,
+            &pod(json!([{"name": "A", "value": "1"}]), json!([{"name": "v", "emptyDir": {}}])),
+            "a",
+            false,
+            NOW,
+        )
+        .unwrap()
+        .object;
+    live["metadata"]["uid"] = json!("u");
+    let both = m
+        .apply(
+            Some(&live),
+            &pod(
+                json!([{"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]),
+                json!([]),
+            ),
+            "b",
+            false,
+            NOW,
+        )
+        .unwrap()
+        .object;
+    assert_eq!(both.pointer("/spec/containers/0/env/1/name"), Some(&json!("B")));
+    // One source of a volume for another: the old one goes because nobody asks for it any more.
+    let other = m
+        .apply(
+            Some(&both),
+            &pod(json!([{"name": "A", "value": "1"}]), json!([{"name": "v", "hostPath": {"path": "/x"}}])),
+            "a",
+            false,
+            NOW,
+        )
+        .unwrap()
+        .object;
+    assert_eq!(other["spec"]["volumes"], json!([{"name": "v", "hostPath": {"path": "/x"}}]));
+    assert_eq!(other.pointer("/spec/containers/0/env").and_then(Value::as_array).map(Vec::len), Some(2));
 }

@@ -48,15 +48,17 @@ fn nothing_changes_when_nothing_changes() {
 fn times_move_only_for_who_acted() {
     let v = one();
     let m = manager(&v);
-    let a = with_uid(m.apply(None, &object(&json!({"string": "a"})), "a", false, "2026-01-01T00:00:01Z").unwrap().object);
+    let a = with_uid(
+        m.apply(None, &object(&json!({"string": "a"})), "a", false, "2026-01-01T00:00:01Z").unwrap().object,
+    );
     let mut new = a.clone();
     new["numeric"] = json!(1);
     let b = m.update(Some(&a), new, "b", "2026-01-01T00:00:02Z");
     let entries = b["metadata"]["managedFields"].as_array().unwrap();
-    assert_eq!((entries[0]["time"].as_str(), entries[1]["time"].as_str()), (
-        Some("2026-01-01T00:00:01Z"),
-        Some("2026-01-01T00:00:02Z")
-    ));
+    assert_eq!(
+        (entries[0]["time"].as_str(), entries[1]["time"].as_str()),
+        (Some("2026-01-01T00:00:01Z"), Some("2026-01-01T00:00:02Z"))
+    );
     // Taking part in what is already so changes no object, and so has no time.
     let c = m.apply(Some(&b), &object(&json!({"numeric": 1})), "c", false, "2026-01-01T00:00:03Z").unwrap();
     assert!(!c.changed);
@@ -65,8 +67,10 @@ fn times_move_only_for_who_acted() {
 
 #[test]
 fn writes_that_only_move_times_keep_them() {
-    let entry = |t: &str| json!({"manager": "a", "operation": "Update", "apiVersion": "v1", "time": t,
-        "fieldsType": "FieldsV1", "fieldsV1": {"f:string": {}}});
+    let entry = |t: &str| {
+        json!({"manager": "a", "operation": "Update", "apiVersion": "v1", "time": t,
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:string": {}}})
+    };
     let old = json!({"metadata": {"resourceVersion": "1", "managedFields": [entry("1")]}, "string": "a"});
     let mut new = json!({"metadata": {"resourceVersion": "2", "managedFields": [entry("2")]}, "string": "a"});
     keep_times_if_unchanged(&old, &mut new);
@@ -141,7 +145,8 @@ fn bookkeeping_is_nobodys() {
 fn old_writers_are_folded() {
     let v = one();
     let m = manager(&v);
-    let mut live = with_uid(m.update(None, object(&json!({"map": {"k0": "v"}})), "u0", "2026-01-01T00:00:00Z"));
+    let mut live =
+        with_uid(m.update(None, object(&json!({"map": {"k0": "v"}})), "u0", "2026-01-01T00:00:00Z"));
     for i in 1..=12 {
         let mut new = live.clone();
         new["map"][format!("k{i}")] = json!("v");
@@ -159,9 +164,15 @@ fn old_writers_are_folded() {
 fn conflicts_in_words() {
     let v = one();
     let m = manager(&v);
-    let live = with_uid(m.update(None, object(&json!({"string": "a", "numeric": 1})), "kubectl-client-side-apply", NOW));
+    let live = with_uid(m.update(
+        None,
+        object(&json!({"string": "a", "numeric": 1})),
+        "kubectl-client-side-apply",
+        NOW,
+    ));
     let status = FieldManager { subresource: "status", ..m };
-    let live = status.apply(Some(&live), &object(&json!({"bool": true})), "other", false, NOW).unwrap().object;
+    let live =
+        status.apply(Some(&live), &object(&json!({"bool": true})), "other", false, NOW).unwrap().object;
     let one = m.apply(Some(&live), &object(&json!({"string": "b"})), "me", false, NOW).unwrap_err();
     let s = api::Status::from(one);
     assert_eq!(s.code, 409);
@@ -169,13 +180,17 @@ fn conflicts_in_words() {
         s.message,
         "Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using v1: .string"
     );
-    assert_eq!(s.causes, [api::Cause {
-        reason: "FieldManagerConflict".into(),
-        message: "conflict with \"kubectl-client-side-apply\" using v1".into(),
-        field: ".string".into()
-    }]);
-    let many =
-        m.apply(Some(&live), &object(&json!({"string": "b", "numeric": 2, "bool": false})), "me", false, NOW).unwrap_err();
+    assert_eq!(
+        s.causes,
+        [api::Cause {
+            reason: "FieldManagerConflict".into(),
+            message: "conflict with \"kubectl-client-side-apply\" using v1".into(),
+            field: ".string".into()
+        }]
+    );
+    let many = m
+        .apply(Some(&live), &object(&json!({"string": "b", "numeric": 2, "bool": false})), "me", false, NOW)
+        .unwrap_err();
     assert_eq!(
         many.to_string(),
         "Apply failed with 3 conflicts: conflicts with \"kubectl-client-side-apply\" using v1:\n- .numeric\n- .string\n\
@@ -189,8 +204,14 @@ fn requests_that_make_no_sense() {
     let m = manager(&v);
     let apply = |c: Value| m.apply(None, &c, "me", false, NOW).unwrap_err();
     let bad = |m: &str| Error::BadRequest(m.into());
-    assert_eq!(apply(json!({"apiVersion": "v2", "kind": "Thing"})), bad("invalid object type: /v2, Kind=Thing"));
-    assert_eq!(apply(json!({"apiVersion": "apps/v1", "kind": "X"})), bad("invalid object type: apps/v1, Kind=X"));
+    assert_eq!(
+        apply(json!({"apiVersion": "v2", "kind": "Thing"})),
+        bad("invalid object type: /v2, Kind=Thing")
+    );
+    assert_eq!(
+        apply(json!({"apiVersion": "apps/v1", "kind": "X"})),
+        bad("invalid object type: apps/v1, Kind=X")
+    );
     assert!(matches!(apply(json!([])), Error::BadRequest(_)));
     let mut c = object(&json!({}));
     c["metadata"]["managedFields"] = json!([{"manager": "x"}]);
@@ -284,7 +305,9 @@ fn from_client_side_to_server_side() {
     assert_eq!(out["string"], "b");
     assert_eq!(out["metadata"]["annotations"][note], json!(format!("{config}\n")));
     // The rest is not, and neither is anything for another manager.
-    let e = m.apply(Some(&live), &object(&json!({"string": "b", "bool": false})), "kubectl", false, NOW).unwrap_err();
+    let e = m
+        .apply(Some(&live), &object(&json!({"string": "b", "bool": false})), "kubectl", false, NOW)
+        .unwrap_err();
     assert!(e.to_string().contains("1 conflict") && e.to_string().ends_with(".bool"), "{e}");
     assert!(m.apply(Some(&live), &config, "argo", false, NOW).is_err());
 
@@ -302,10 +325,18 @@ fn filtered_fields_are_nobodys_and_not_taken() {
     let main = FieldManager { filter: Some(&status), ..manager(&v) };
     let fields = json!({"string": "a", "struct": {"name": "n", "inner": {"a": "1"}}});
     assert_eq!(owners(&main.update(None, object(&fields), "u", NOW)), json!({"u": {"f:string": {}}}));
-    assert_eq!(owners(&main.apply(None, &object(&fields), "u", false, NOW).unwrap().object), json!({"u": {"f:string": {}}}));
+    assert_eq!(
+        owners(&main.apply(None, &object(&fields), "u", false, NOW).unwrap().object),
+        json!({"u": {"f:string": {}}})
+    );
     // Somebody owns it through another endpoint: no conflict, no loss.
     let other = FieldManager { subresource: "status", ..manager(&v) };
     let live = with_uid(other.update(None, object(&json!({"struct": {"name": "n"}})), "ctl", NOW));
-    let out = main.apply(Some(&live), &object(&json!({"struct": {"name": "z"}, "string": "s"})), "u", false, NOW).unwrap();
-    assert_eq!(owners(&out.object), json!({"u": {"f:string": {}}, "ctl": {"f:struct": {".": {}, "f:name": {}}}}));
+    let out = main
+        .apply(Some(&live), &object(&json!({"struct": {"name": "z"}, "string": "s"})), "u", false, NOW)
+        .unwrap();
+    assert_eq!(
+        owners(&out.object),
+        json!({"u": {"f:string": {}}, "ctl": {"f:struct": {".": {}, "f:name": {}}}})
+    );
 }

@@ -82,7 +82,10 @@ fn sets() {
         ),
         (
             "numbers and booleans",
-            vec![Apply("d", json!({"nums": [1, 2.5], "flags": [true]})), Apply("e", json!({"flags": [false]}))],
+            vec![
+                Apply("d", json!({"nums": [1, 2.5], "flags": [true]})),
+                Apply("e", json!({"flags": [false]})),
+            ],
             json!({"nums": [1, 2.5], "flags": [true, false]}),
             json!({"d": {"f:nums": {"v:1": {}, "v:2.5": {}}, "f:flags": {"v:true": {}}},
                    "e": {"f:flags": {"v:false": {}}}}),
@@ -141,7 +144,11 @@ fn keyed_lists() {
             "a conflict names the element",
             vec![
                 Apply("a", json!({"items": [{"name": "x", "value": 1}]})),
-                Conflict("b", json!({"items": [{"name": "x", "value": 2}]}), vec![("a", ".items[name=\"x\"].value")]),
+                Conflict(
+                    "b",
+                    json!({"items": [{"name": "x", "value": 2}]}),
+                    vec![("a", ".items[name=\"x\"].value")],
+                ),
                 Force("b", json!({"items": [{"name": "x", "value": 2}]})),
             ],
             json!({"items": [{"name": "x", "value": 2}]}),
@@ -217,7 +224,8 @@ fn default_keys() {
             json!({"d": {"f:ports": {port(81, "TCP"): {".": {}, "f:port": {}}}}}),
         ),
     ]);
-    for ports in [json!([{"port": 80}, {"port": 80}]), json!([{"port": 80}, {"port": 80, "protocol": "TCP"}])] {
+    for ports in [json!([{"port": 80}, {"port": 80}]), json!([{"port": 80}, {"port": 80, "protocol": "TCP"}])]
+    {
         run("ambiguous", &one(), vec![Fails("d", json!({"ports": ports}), "duplicate entries for key")]);
     }
 }
@@ -245,7 +253,10 @@ fn duplicates_from_before() {
         ),
         (
             "in keyed lists too",
-            vec![Update("u", json!({"items": [{"name": "a", "value": 1}, {"name": "a", "value": 2}, {"name": "b"}]}))],
+            vec![Update(
+                "u",
+                json!({"items": [{"name": "a", "value": 1}, {"name": "a", "value": 2}, {"name": "b"}]}),
+            )],
             json!({"items": [{"name": "a", "value": 1}, {"name": "a", "value": 2}, {"name": "b"}]}),
             json!({"u": {"f:items": {".": {}, "k:{\"name\":\"a\"}": {},
                 "k:{\"name\":\"b\"}": {".": {}, "f:name": {}}}}}),

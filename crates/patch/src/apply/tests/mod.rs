@@ -99,7 +99,8 @@ pub(crate) fn run(name: &str, versions: &dyn Versions, ops: Vec<Op>) -> Value {
     let m = FieldManager { versions, api_version: "v1", kind: "Thing", subresource: "", filter: None };
     for (i, op) in ops.into_iter().enumerate() {
         let at = format!("{name}, operation {i}");
-        let apply = |who: &str, fields: &Value, force| m.apply(live.as_ref(), &object(fields), who, force, NOW);
+        let apply =
+            |who: &str, fields: &Value, force| m.apply(live.as_ref(), &object(fields), who, force, NOW);
         let mut next = match op {
             Op::Apply(who, f) => apply(who, &f, false).unwrap_or_else(|e| panic!("{at}: {e}")).object,
             Op::Force(who, f) => apply(who, &f, true).unwrap_or_else(|e| panic!("{at}: {e}")).object,
@@ -111,10 +112,13 @@ pub(crate) fn run(name: &str, versions: &dyn Versions, ops: Vec<Op>) -> Value {
                 m.update(live.as_ref(), new, who, NOW)
             }
             Op::Conflict(who, f, want) => {
-                let Err(crate::Error::Conflict(c)) = apply(who, &f, false) else { panic!("{at}: no conflict") };
+                let Err(crate::Error::Conflict(c)) = apply(who, &f, false) else {
+                    panic!("{at}: no conflict")
+                };
                 let got: Vec<(String, String)> =
                     c.0.iter().map(|c| (c.manager.manager.clone(), path_text(&c.path))).collect();
-                let want: Vec<(String, String)> = want.into_iter().map(|(a, b)| (a.into(), b.into())).collect();
+                let want: Vec<(String, String)> =
+                    want.into_iter().map(|(a, b)| (a.into(), b.into())).collect();
                 assert_eq!(got, want, "{at}");
                 continue;
             }

@@ -71,7 +71,10 @@ fn leaves() {
         ),
         (
             "numbers are equal by value",
-            vec![Apply("d", json!({"nums": [1], "numeric": 1})), Apply("e", json!({"nums": [1.0], "numeric": 1.0}))],
+            vec![
+                Apply("d", json!({"nums": [1], "numeric": 1})),
+                Apply("e", json!({"nums": [1.0], "numeric": 1.0})),
+            ],
             json!({"nums": [1], "numeric": 1}),
             json!({"d": {"f:nums": {"v:1": {}}, "f:numeric": {}}, "e": {"f:nums": {"v:1.0": {}}, "f:numeric": {}}}),
         ),
@@ -229,7 +232,11 @@ fn structs_and_maps() {
             vec![
                 Apply("a", json!({"mapOfLists": {"x": ["1"]}})),
                 Apply("b", json!({"mapOfLists": {"y": ["1"]}})),
-                Conflict("b", json!({"mapOfLists": {"x": ["1", "2"], "y": ["1"]}}), vec![("a", ".mapOfLists.x")]),
+                Conflict(
+                    "b",
+                    json!({"mapOfLists": {"x": ["1", "2"], "y": ["1"]}}),
+                    vec![("a", ".mapOfLists.x")],
+                ),
                 Apply("a", json!({"mapOfLists": {"z": ["3"]}})),
             ],
             json!({"mapOfLists": {"y": ["1"], "z": ["3"]}}),
@@ -303,7 +310,10 @@ fn free_form() {
 #[test]
 fn wrong_configurations() {
     for (fields, want) in [
-        (json!({"nope": 1}), "failed to create typed patch object (/x; /v1, Kind=Thing): .nope: field not declared in schema"),
+        (
+            json!({"nope": 1}),
+            "failed to create typed patch object (/x; /v1, Kind=Thing): .nope: field not declared in schema",
+        ),
         (json!({"struct": {"nope": 1}}), ".struct.nope: field not declared in schema"),
         (json!({"string": 1}), ".string: expected string, got &value.valueUnstructured{Value:1}"),
         (json!({"numeric": "x"}), ".numeric: expected numeric (int or float), got string"),
@@ -317,12 +327,21 @@ fn wrong_configurations() {
             ".items: element 0: associative list with keys has an element that omits all key fields [\"name\"] (and \
              doesn't have default values for any key fields)",
         ),
-        (json!({"items": ["x"]}), ".items: element 0: associative list with keys may not have non-map elements"),
-        (json!({"items": [null]}), ".items: element 0: associative list with keys may not have a null element"),
+        (
+            json!({"items": ["x"]}),
+            ".items: element 0: associative list with keys may not have non-map elements",
+        ),
+        (
+            json!({"items": [null]}),
+            ".items: element 0: associative list with keys may not have a null element",
+        ),
         (json!({"set": [null]}), "associative list without keys has an element that's an explicit null"),
         (json!({"set": [["a"]]}), "not supported: associative list with lists as elements"),
         (json!({"set": [{}]}), "associative list without keys has an element that's a map type"),
-        (json!({"string": 1, "bool": 2}), "errors:\n  .bool: expected boolean, got &{2}\n  .string: expected string"),
+        (
+            json!({"string": 1, "bool": 2}),
+            "errors:\n  .bool: expected boolean, got &{2}\n  .string: expected string",
+        ),
     ] {
         run("wrong", &one(), vec![Fails("d", fields, want)]);
     }

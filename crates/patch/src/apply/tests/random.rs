@@ -16,20 +16,22 @@ fn fields() -> impl Strategy<Value = Value> {
             .prop_map(|v| json!(v))
     };
     let map = || prop::collection::btree_map(name(), "[x-z]", 0..3).prop_map(|m| json!(m));
-    let item = (prop::option::of(0i64..3), prop::option::of(set()), prop::option::of(map())).prop_map(|(v, t, i)| {
-        let mut o = json!({});
-        if let Some(v) = v {
-            o["value"] = json!(v);
-        }
-        if let Some(t) = t {
-            o["tags"] = t;
-        }
-        if let Some(Value::Object(mut i)) = i {
-            i.retain(|k, _| k == "a" || k == "b");
-            o["inner"] = Value::Object(i);
-        }
-        o
-    });
+    let item = (prop::option::of(0i64..3), prop::option::of(set()), prop::option::of(map())).prop_map(
+        |(v, t, i)| {
+            let mut o = json!({});
+            if let Some(v) = v {
+                o["value"] = json!(v);
+            }
+            if let Some(t) = t {
+                o["tags"] = t;
+            }
+            if let Some(Value::Object(mut i)) = i {
+                i.retain(|k, _| k == "a" || k == "b");
+                o["inner"] = Value::Object(i);
+            }
+            o
+        },
+    );
     let items = prop::collection::btree_map(name(), item, 0..4)
         .prop_map(|m| {
             m.into_iter()
@@ -52,7 +54,8 @@ fn fields() -> impl Strategy<Value = Value> {
         items.prop_map(|i| ("items", i)),
         (0i64..3, "[a-b]").prop_map(|(v, n)| ("struct", json!({"value": v, "name": n}))),
     ];
-    prop::collection::vec(value, 0..6).prop_map(|v| Value::Object(v.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()))
+    prop::collection::vec(value, 0..6)
+        .prop_map(|v| Value::Object(v.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()))
 }
 
 fn manager() -> FieldManager<'static> {

@@ -79,7 +79,13 @@ fn comparing() {
         (json!({}), json!({"struct": {"name": "a"}}), vec![], vec![], vec![".struct", ".struct.name"]),
         (json!({"struct": {}}), json!({"struct": {"name": "a"}}), vec![], vec![], vec![".struct.name"]),
         (json!({"struct": null}), json!({"struct": {}}), vec![], vec![".struct"], vec![]),
-        (json!({"set": ["a", "b"]}), json!({"set": ["b", "c"]}), vec![".set[=\"a\"]"], vec![], vec![".set[=\"c\"]"]),
+        (
+            json!({"set": ["a", "b"]}),
+            json!({"set": ["b", "c"]}),
+            vec![".set[=\"a\"]"],
+            vec![],
+            vec![".set[=\"c\"]"],
+        ),
         (json!({"set": ["a", "b"]}), json!({"set": ["b", "a"]}), vec![], vec![], vec![]),
         (
             json!({"items": [{"name": "a", "value": 1}]}),
@@ -94,11 +100,15 @@ fn comparing() {
         (json!({"nums": [1, 1]}), json!({"nums": [1, 1, 1]}), vec![], vec![".nums[=1]"], vec![]),
     ] {
         let c = compare(&old, &new, thing()).unwrap();
-        assert_eq!((shown(&c.removed), shown(&c.modified), shown(&c.added)), (
-            removed.into_iter().map(String::from).collect(),
-            modified.into_iter().map(String::from).collect(),
-            added.into_iter().map(String::from).collect()
-        ), "{old} -> {new}");
+        assert_eq!(
+            (shown(&c.removed), shown(&c.modified), shown(&c.added)),
+            (
+                removed.into_iter().map(String::from).collect(),
+                modified.into_iter().map(String::from).collect(),
+                added.into_iter().map(String::from).collect()
+            ),
+            "{old} -> {new}"
+        );
     }
     assert!(compare(&json!({"items": [{"value": 1}]}), &json!({"items": [{"value": 2}]}), thing()).is_err());
 }
@@ -133,7 +143,10 @@ fn removing() {
 #[test]
 fn schema_changes() {
     for (before, after) in [
-        (json!({"f:atomic": {"f:a": {}, "f:b": {}}, "f:string": {}}), Some(json!({"f:atomic": {}, "f:string": {}}))),
+        (
+            json!({"f:atomic": {"f:a": {}, "f:b": {}}, "f:string": {}}),
+            Some(json!({"f:atomic": {}, "f:string": {}})),
+        ),
         (json!({"f:list": {".": {}, "v:\"a\"": {}}}), Some(json!({"f:list": {}}))),
         (json!({"f:atomic": {}, "f:list": {}}), None),
         (json!({"f:struct": {"f:name": {}}, "f:free": {"f:a": {"f:b": {}}}}), None),
