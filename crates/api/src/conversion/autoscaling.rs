@@ -56,9 +56,12 @@ pub fn v1_to_v2(v: &mut Value) {
         if let Some(Value::Array(other)) = find(METRICS) {
             metrics.extend(other);
         }
-        if !metrics.is_empty() {
-            spec.insert("metrics".into(), Value::Array(metrics));
+        if metrics.is_empty() {
+            // v1 had this as an unspoken default; with the annotations at hand it can be said.
+            metrics.push(json!({"type": "Resource", "resource": {"name": "cpu",
+                "target": {"type": "Utilization", "averageUtilization": 80}}}));
         }
+        spec.insert("metrics".into(), Value::Array(metrics));
         if let Some(b) = find(BEHAVIOR) {
             spec.insert("behavior".into(), b);
         }

@@ -134,7 +134,19 @@ proptest! {
         for e in [expect("", "v1", "Pod"), expect("apps", "v1", "Deployment"), expect("", "v1", "Secret")] {
             if let Ok(d) = decode(v.to_string().as_bytes(), e, FieldValidation::Ignore) {
                 let again = decode_value(d.value.clone(), e, FieldValidation::Strict).expect("decoded once");
-                prop_assert_eq!(again.value, d.value);
+                prop_assert_eq!(&again.value, &d.value);
+                let mut v = again.value;
+                crate::defaults::apply(e.group, e.version, e.kind, &mut v);
+                crate::canonical::canonicalize(&mut v, e.definition);
+                let once = v.clone();
+                crate::defaults::apply(e.group, e.version, e.kind, &mut v);
+                crate::canonical::canonicalize(&mut v, e.definition);
+                prop_assert_eq!(&v, &once);
+                let stored = crate::canonical::to_bytes(&v);
+                let back = decode(&stored, e, FieldValidation::Strict).expect("stored");
+                let mut back = back.value;
+                crate::canonical::canonicalize(&mut back, e.definition);
+                prop_assert_eq!(back, v);
             }
         }
     }

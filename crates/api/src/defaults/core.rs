@@ -1,16 +1,21 @@
 //! Defaults of the core group.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{Fields, each, empty, ensure, fill, get, plain, pod, pointer, round_list, text, unset};
 
 pub(super) fn apply(kind: &str, o: &mut Fields) {
     match kind {
-        "Pod" => pod::pod(o),
+        "Pod" => {
+            pod::pod(o);
+            pod_addresses(o);
+        }
         "PodTemplate" => pod::template(o),
         "ReplicationController" => replication_controller(o),
         "Service" => service(o),
-        "Secret" => plain(o, "type", "Opaque"),
+        "Secret" => secret(o),
         "Namespace" => namespace(o),
         "Node" => node(o),
         "PersistentVolume" => persistent_volume(o),
@@ -100,7 +105,46 @@ fn namespace(o: &mut Fields) {
     }
 }
 
+/// `stringData` exists on the way in only: it ends up in `data`.
+fn secret(o: &mut Fields) {
+    plain(o, "type", "Opaque");
+    let Some(Value::Object(plain_text)) = o.remove("stringData") else { return };
+    if plain_text.is_empty() {
+        return;
+    }
+    if let Some(data) = ensure(o, "data") {
+        for (k, v) in plain_text {
+            data.insert(k, Value::String(STANDARD.encode(v.as_str().unwrap_or_default())));
+        }
+    }
+}
+
+/// A singular field and its list hold the same first entry; the singular one wins where they differ.
+fn singular(o: &mut Fields, one: &str, list: &str, entry: fn(&str) -> Value, read: fn(&Value) -> &str) {
+    let single = text(o, one).to_string();
+    let first = o.get(list).and_then(Value::as_array).and_then(|l| l.first()).map(|v| read(v).to_string());
+    match first {
+        Some(first) if single.is_empty() => {
+            o.insert(one.to_string(), Value::String(first));
+        }
+        Some(first) if first == single => {}
+        _ if single.is_empty() => {}
+        _ => {
+            o.insert(list.to_string(), Value::Array(vec![entry(&single)]));
+        }
+    }
+}
+
+/// `podIP` and `podIPs`.
+fn pod_addresses(o: &mut Fields) {
+    let Some(s) = get(o, "status") else { return };
+    singular(s, "podIP", "podIPs", |ip| json!({"ip": ip}), |v| v["ip"].as_str().unwrap_or_default());
+}
+
 fn node(o: &mut Fields) {
+    if let Some(s) = get(o, "spec") {
+        singular(s, "podCIDR", "podCIDRs", |c| json!(c), |v| v.as_str().unwrap_or_default());
+    }
     let Some(s) = get(o, "status") else { return };
     round_list(s, "capacity");
     if unset(s, "allocatable")

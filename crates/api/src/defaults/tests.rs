@@ -39,6 +39,18 @@ fn a_pod_gets_what_upstream_gives() {
 }
 
 #[test]
+fn fields_that_exist_twice_are_kept_in_step() {
+    let v = with("", "Secret", json!({"data": {"a": "eA==", "b": "eQ=="}, "stringData": {"a": "hi"}}));
+    assert_eq!(v, json!({"type": "Opaque", "data": {"a": "aGk=", "b": "eQ=="}}));
+    let v = with("", "Node", json!({"spec": {"podCIDR": "10.0.0.0/24"}}));
+    assert_eq!(v["spec"]["podCIDRs"], json!(["10.0.0.0/24"]));
+    let v = with("", "Pod", json!({"status": {"podIPs": [{"ip": "10.0.0.1"}]}}));
+    assert_eq!(v["status"]["podIP"], "10.0.0.1");
+    let v = with("", "Pod", json!({"status": {"podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.1"}]}}));
+    assert_eq!(v["status"]["podIPs"], json!([{"ip": "10.0.0.2"}]));
+}
+
+#[test]
 fn pull_policies() {
     for (image, policy) in [("nginx", "Always"), ("nginx:latest", "Always"), ("nginx:1", "IfNotPresent"),
         ("r:5000/nginx", "Always"), ("nginx@sha256:ab", "IfNotPresent"), ("nginx:latest@sha256:ab", "Always")] {
