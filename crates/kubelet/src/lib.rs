@@ -21,6 +21,8 @@ mod quantity;
 mod refs;
 mod server;
 mod static_pods;
+#[cfg(test)]
+mod testing;
 mod volumes;
 
 use std::sync::Arc;

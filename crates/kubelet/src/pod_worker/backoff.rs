@@ -35,9 +35,6 @@ impl Backoffs {
         self.0.insert(key.to_owned(), Entry { delay, updated: now });
     }
 
-    pub fn reset(&mut self, key: &str) {
-        self.0.remove(key);
-    }
 }
 
 #[cfg(test)]
