@@ -3,6 +3,7 @@
 //! node's status and lease, housekeeping. `serve` answers the API server on any stream.
 #![deny(unsafe_code)]
 
+mod admission;
 mod checkpoint;
 pub mod config;
 pub mod containers;
@@ -59,6 +60,7 @@ impl Kubelet {
         let node = Node {
             refs: refs::Refs::new(client.clone()),
             tokens: volumes::token::Tokens::new(client.clone()),
+            itself: informers.scoped(&api::resource::NODES, client::Scope { field_selector: format!("metadata.name={}", cfg.node_name), ..client::Scope::default() }),
             services: informers.get(&SERVICES),
             slices: slices.map(Slices::new),
             mounter,

@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::{NodeView, admit};
 use crate::checkpoint::Checkpoint;
 use crate::containers::config::POD_UID;
 use crate::node_ctx::Node;
@@ -140,7 +141,11 @@ impl Manager {
                     if self.statics.scan() {
                         self.reconcile(&ended_tx).await;
                     }
-                    self.statics.mirrors(&pods).await;
+                    for uid in self.statics.mirrors(&pods).await {
+                        if let Some(w) = self.mine.get(&uid) {
+                            tell(w, Msg::Resend).await;
+                        }
+                    }
                 }
                 _ = clean.tick() => {
                     if self.synced {
@@ -157,7 +162,9 @@ impl Manager {
             match o.map(|o| o.view::<Pod>()) {
                 Some(Ok(p)) if p.is_mirror() => {}
                 Some(Ok(p)) => {
-                    if !p.deleting() && !p.finished() && self.desired.get(&uid).is_none_or(|old| old.spec != p.spec) {
+                    if p.deleting() || p.finished() {
+                        self.checkpoint.remove(&uid);
+                    } else if self.desired.get(&uid).is_none_or(|old| old.spec != p.spec) {
                         self.checkpoint.save(&p);
                     }
                     self.desired.insert(uid, Arc::new(p));
@@ -192,10 +199,28 @@ impl Manager {
             if pod.is_static() && self.mine.values().any(|w| w.pod.key() == pod.key()) {
                 continue;
             }
-            let handle = pod_worker::spawn(self.node.clone(), pod.clone(), ended.clone());
+            let refused = self.refuse(pod);
+            let handle = pod_worker::spawn(self.node.clone(), pod.clone(), refused, ended.clone());
             self.workers.map.write().insert(uid.clone(), handle.clone());
             self.mine.insert(uid.clone(), Worker { handle: Some(handle), pod: pod.clone(), told_gone: false });
         }
+    }
+
+    /// Only a pod that was never taken before can be refused.
+    fn refuse(&self, pod: &Pod) -> Option<(String, String)> {
+        if pod.is_static() || pod.status.start_time.is_some() || pod.deleting() || !self.synced {
+            return None;
+        }
+        let pods: Vec<Arc<Pod>> =
+            self.workers.all().into_iter().filter(|s| !matches!(s.status.phase.as_str(), "Succeeded" | "Failed")).map(|s| s.pod).collect();
+        let own = self.node.itself.get("", &self.node.cfg.node_name);
+        let allocatable = self.node.allocatable();
+        let view = NodeView { allocatable: &allocatable, labels: own.as_ref().map(|o| &o.meta().labels), pressure: *self.node.pressure.read(), pods: &pods };
+        let refused = admit(pod, &view).err();
+        if let Some((reason, message)) = &refused {
+            self.node.recorder.warning(self.node.about_pod(pod), reason, message.clone());
+        }
+        refused
     }
 
     /// Sandboxes and directories of pods nobody knows.

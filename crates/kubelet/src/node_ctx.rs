@@ -25,6 +25,8 @@ pub struct Node {
     pub refs: Refs,
     pub tokens: Tokens,
     pub services: Informer,
+    /// The node's own object.
+    pub itself: Informer,
     /// For the drain hook; absent where this identity may not read them.
     pub slices: Option<crate::hooks::drain::Slices>,
     pub mounter: Arc<dyn Mounter>,

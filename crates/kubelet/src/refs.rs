@@ -139,7 +139,6 @@ fn config_map_data(o: &Object) -> Result<BTreeMap<String, Vec<u8>>, String> {
 
 #[derive(Debug, Clone, Default)]
 pub struct Secret {
-    pub kind: String,
     pub data: BTreeMap<String, Vec<u8>>,
 }
 
@@ -147,13 +146,11 @@ fn secret_data(o: &Object) -> Result<Secret, String> {
     #[derive(Deserialize, Default)]
     #[serde(default)]
     struct View {
-        #[serde(rename = "type")]
-        kind: String,
         data: Option<BTreeMap<String, String>>,
     }
     let v: View = o.view().map_err(|e| e.to_string())?;
     let data = v.data.unwrap_or_default().into_iter().map(|(k, v)| Ok((k, decode(&v)?)));
-    Ok(Secret { kind: v.kind, data: data.collect::<Result<_, String>>()? })
+    Ok(Secret { data: data.collect::<Result<_, String>>()? })
 }
 
 fn decode(s: &str) -> Result<Vec<u8>, String> {

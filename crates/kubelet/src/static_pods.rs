@@ -100,9 +100,11 @@ impl StaticPods {
     }
 
     /// Sees to it that each static pod has its mirror, and no mirror is without its pod.
-    pub async fn mirrors(&self, pods: &Informer) {
+    /// Gives the uids of the pods whose mirror was made.
+    pub async fn mirrors(&self, pods: &Informer) -> Vec<String> {
+        let mut made = Vec::new();
         if !pods.is_synced() {
-            return;
+            return made;
         }
         let client = &self.node.client;
         let mine: BTreeMap<String, &Manifest> =
@@ -133,11 +135,12 @@ impl StaticPods {
             v["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Node", "name": owner.name(),
                 "uid": owner.uid(), "controller": true}]);
             match client.create(&PODS, &meta.namespace, &v).await {
-                Ok(_) => {}
+                Ok(_) => made.push(meta.uid.clone()),
                 Err(e) if e.is_already_exists() => {}
                 Err(e) => tracing::warn!(pod = %m.pod.key(), error = %e, "failed to create a mirror pod"),
             }
         }
+        made
     }
 }
 

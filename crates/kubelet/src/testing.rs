@@ -149,6 +149,7 @@ pub fn rig() -> Rig {
     let node = Node {
         refs: crate::refs::Refs::new(client.clone()),
         tokens: crate::volumes::token::Tokens::new(client.clone()),
+        itself: informers.scoped(&api::resource::NODES, client::Scope { field_selector: "metadata.name=n1".into(), ..client::Scope::default() }),
         services: informers.get(&api::resource::SERVICES),
         slices: None,
         mounter: Arc::new(NoMounter),

@@ -69,38 +69,46 @@ pub struct PodLimits {
     pub memory: i64,
 }
 
-/// Requests summed, init containers by their largest (sidecars stay); a limit holds for the pod only when every
-/// container has one.
-pub fn pod_limits(pod: &Pod) -> PodLimits {
-    let sum = |pick: &dyn Fn(&Resources) -> i64| -> i64 {
-        let apps: i64 = pod.spec.containers.iter().map(|c| pick(&c.resources)).sum();
-        let mut sidecars = 0;
-        let mut peak = 0;
-        for c in &pod.spec.init_containers {
-            if c.init_kind() == Kind::Sidecar {
-                sidecars += pick(&c.resources);
-                peak = peak.max(sidecars);
-            } else {
-                peak = peak.max(sidecars + pick(&c.resources));
-            }
+/// Summed over containers; init containers by their largest, sidecars stay.
+fn sum(pod: &Pod, pick: &dyn Fn(&Resources) -> i64) -> i64 {
+    let apps: i64 = pod.spec.containers.iter().map(|c| pick(&c.resources)).sum();
+    let mut sidecars = 0;
+    let mut peak = 0;
+    for c in &pod.spec.init_containers {
+        if c.init_kind() == Kind::Sidecar {
+            sidecars += pick(&c.resources);
+            peak = peak.max(sidecars);
+        } else {
+            peak = peak.max(sidecars + pick(&c.resources));
         }
-        peak.max(apps + sidecars)
-    };
+    }
+    peak.max(apps + sidecars)
+}
+
+/// What the whole pod asks for: thousandths of a CPU, or bytes.
+pub fn request(pod: &Pod, name: &str) -> i64 {
+    match get(&pod.spec.resources.requests, name) {
+        0 => sum(pod, &|r| match get(&r.requests, name) {
+            0 => get(&r.limits, name),
+            v => v,
+        }) + get(&pod.spec.overhead, name),
+        own => own,
+    }
+}
+
+/// A limit holds for the pod only when every container has one.
+pub fn pod_limits(pod: &Pod) -> PodLimits {
     let all = |name: &str| {
         let mut it = pod.spec.containers.iter().chain(&pod.spec.init_containers);
         it.all(|c| get(&c.resources.limits, name) > 0)
     };
     let over = |name: &str| get(&pod.spec.overhead, name);
-    let request = |r: &Resources, n: &str| match get(&r.requests, n) {
-        0 => get(&r.limits, n),
-        v => v,
-    };
     let own = |q: &Quantities, n: &str| Some(get(q, n)).filter(|v| *v > 0);
     let cpu_limit = own(&pod.spec.resources.limits, "cpu")
-        .unwrap_or_else(|| if all("cpu") { sum(&|r| get(&r.limits, "cpu")) + over("cpu") } else { 0 });
+        .unwrap_or_else(|| if all("cpu") { sum(pod, &|r| get(&r.limits, "cpu")) + over("cpu") } else { 0 });
     let memory = own(&pod.spec.resources.limits, "memory")
-        .unwrap_or_else(|| if all("memory") { sum(&|r| get(&r.limits, "memory")) + over("memory") } else { 0 });
-    let cpu = own(&pod.spec.resources.requests, "cpu").unwrap_or_else(|| sum(&|r| request(r, "cpu")) + over("cpu"));
+        .unwrap_or_else(|| if all("memory") { sum(pod, &|r| get(&r.limits, "memory")) + over("memory") } else { 0 });
+    let cpu = request(pod, "cpu");
     PodLimits { shares: shares(cpu), quota: quota(cpu_limit), memory }
 }
 

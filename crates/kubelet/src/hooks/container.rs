@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use cri::{CriError, PodSandboxStatusResponse};
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::containers::config::{self, Parts};
 use crate::containers::env::{self, ServiceVars, Sources};
@@ -55,6 +56,9 @@ pub struct Start<'a> {
     pub attempt: u32,
     /// Id of the container an ephemeral one looks at.
     pub target_id: Option<String>,
+    /// Set when the pod has to end: a pull or a hook is then given up. Calls that change the runtime are never cut off in
+    /// the middle.
+    pub cancel: &'a CancellationToken,
 }
 
 pub async fn start(cx: &PodCx, s: &Start<'_>) -> Result<PodSandboxStatusResponse, StartError> {
@@ -64,7 +68,12 @@ pub async fn start(cx: &PodCx, s: &Start<'_>) -> Result<PodSandboxStatusResponse
         node.recorder.warning(node.about_container(pod, &c.name), "Failed", format!("Error: {message}"));
         StartError::config("CreateContainerConfigError", message)
     };
-    let (image_id, image) = image::ensure(cx, c).await?;
+    let given_up = || StartError::config("ContainerCreating", "");
+    let (image_id, image) = tokio::select! {
+        biased;
+        () = s.cancel.cancelled() => return Err(given_up()),
+        i = image::ensure(cx, c) => i?,
+    };
     security::verify_non_root(pod, c, image.as_ref()).map_err(config_error)?;
     let ips = if pod.spec.host_network { node.host_ips() } else { s.pod_ips.to_vec() };
     let environment = environment(cx, c, &ips).await.map_err(config_error)?;
@@ -79,6 +88,9 @@ pub async fn start(cx: &PodCx, s: &Start<'_>) -> Result<PodSandboxStatusResponse
         message_file: &mounts.message_file,
         memory_capacity: node.memory_capacity,
     };
+    if s.cancel.is_cancelled() {
+        return Err(given_up());
+    }
     let config = config::container(&node.cfg, pod, c, parts);
     let sandbox_config = sandbox::config_of(node, pod, s.sandbox_attempt);
     let id = node.runtime.create_container(s.sandbox_id, &config, &sandbox_config).await.map_err(|e| {
@@ -96,9 +108,14 @@ pub async fn start(cx: &PodCx, s: &Start<'_>) -> Result<PodSandboxStatusResponse
     }
     node.recorder.normal(about.clone(), "Started", "Container started");
     link_log(node, pod, c, s.attempt, &id);
-    if let Some(h) = &c.lifecycle.post_start
-        && let Err(e) = handler::run(node, pod, c, &id, s.pod_ips, h, None).await
-    {
+    let hook = async {
+        match &c.lifecycle.post_start {
+            Some(h) => handler::run(node, pod, c, &id, s.pod_ips, h, None).await,
+            None => Ok(()),
+        }
+    };
+    let hook = tokio::select! { () = s.cancel.cancelled() => Ok(()), r = hook => r };
+    if let Err(e) = hook {
         node.recorder.warning(about.clone(), "FailedPostStartHook", format!("PostStartHook failed: {e}"));
         node.recorder.normal(about, "Killing", "FailedPostStartHook");
         let grace = pod.spec.termination_grace_period_seconds.unwrap_or(30);

@@ -16,6 +16,7 @@ use cri::{ContainerEventResponse, ContainerState, ContainerStatus, PodSandboxFil
 use parking_lot::RwLock;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use crate::containers::config::POD_UID;
 use crate::hooks::PodCx;
@@ -40,6 +41,8 @@ pub enum Msg {
     /// Events may have been missed.
     Relist,
     Probe(Verdict),
+    /// The API lost what it was told (a mirror was made anew).
+    Resend,
     /// The kubelet fails the pod.
     Fail { reason: String, message: String, grace_seconds: i64 },
 }
@@ -62,10 +65,14 @@ pub struct Handle {
 const QUEUE: usize = 256;
 
 /// Starts the worker of a pod; `ended` is sent the uid when it has nothing more to do.
-pub fn spawn(node: Arc<Node>, pod: Arc<Pod>, ended: mpsc::Sender<String>) -> Handle {
+/// `refused`: why the node does not take the pod, which then fails without anything having run.
+pub fn spawn(node: Arc<Node>, pod: Arc<Pod>, refused: Option<(String, String)>, ended: mpsc::Sender<String>) -> Handle {
     let (tx, rx) = mpsc::channel(QUEUE);
     let snapshot = Arc::new(RwLock::new(Snapshot { pod: pod.clone(), status: pod.status.clone(), ..Snapshot::default() }));
-    let worker = Worker::new(node, pod.clone(), tx.clone(), snapshot.clone());
+    let mut worker = Worker::new(node, pod.clone(), tx.clone(), snapshot.clone());
+    if refused.is_some() {
+        worker.begin_stop(0, refused, false);
+    }
     let uid = pod.metadata.uid.clone();
     tokio::spawn(async move {
         worker.run(rx).await;
@@ -106,7 +113,8 @@ pub(crate) struct Worker {
     gone: bool,
     finished: bool,
     ops: JoinSet<Done>,
-    start_abort: Option<AbortHandle>,
+    /// Cancelled when the pod has to end.
+    start_cancel: CancellationToken,
     status: PodStatus,
     report: report::Report,
 }
@@ -140,7 +148,7 @@ impl Worker {
             gone: false,
             finished: false,
             ops: JoinSet::new(),
-            start_abort: None,
+            start_cancel: CancellationToken::new(),
             status,
         }
     }
@@ -210,6 +218,7 @@ impl Worker {
             Msg::Runtime(e) => self.event(*e),
             Msg::Relist => self.relist().await,
             Msg::Probe(v) => self.verdict(&v),
+            Msg::Resend => self.report.forget(),
             Msg::Fail { reason, message, grace_seconds } => self.begin_stop(grace_seconds, Some((reason, message)), false),
         }
     }
@@ -223,7 +232,7 @@ impl Worker {
                 self.health.insert(st.id.clone(), h);
             }
         }
-        if self.pod.finished() {
+        if self.pod.finished() && self.stop.is_none() {
             self.stop = Some(Stop { deadline: 0, grace_seconds: 0, failed: None, completed: true });
         }
         self.note_deletion();
@@ -259,9 +268,7 @@ impl Worker {
                     }
                     keep
                 });
-                if let Some(a) = self.start_abort.take() {
-                    a.abort();
-                }
+                self.start_cancel.cancel();
             }
         }
     }

@@ -146,7 +146,8 @@ impl Worker {
             crate::pod_worker::plan::newest(&self.containers, &c.target_container_name).map(|t| t.id.clone()).unwrap_or_default()
         });
         let (cx, pod_ips, volumes) = (self.cx(), self.pod_ips(), self.volumes.paths.clone());
-        let task = self.ops.spawn(async move {
+        let cancel = self.start_cancel.clone();
+        self.ops.spawn(async move {
             let s = Start {
                 sandbox_id: &sandbox_id,
                 sandbox_attempt,
@@ -156,11 +157,11 @@ impl Worker {
                 container: &c,
                 attempt,
                 target_id,
+                cancel: &cancel,
             };
             let result = Box::pin(container::start(&cx, &s)).await;
             Done::Started { name, result }
         });
-        self.start_abort = Some(task);
     }
 
     fn kill(&mut self, id: String, name: String, grace: i64, message: String) {
@@ -254,12 +255,6 @@ impl Worker {
     pub(crate) fn done(&mut self, joined: Result<Done, JoinError>) {
         let done = match joined {
             Ok(d) => d,
-            Err(e) if e.is_cancelled() => {
-                // Only a start is ever aborted; what it has made shows up in the runtime's list.
-                self.busy.start = None;
-                let _ = self.me.try_send(crate::pod_worker::Msg::Relist);
-                return;
-            }
             Err(e) => {
                 tracing::error!(pod = %self.pod.key(), error = %e, "a step of a pod panicked, looking again");
                 self.busy = crate::pod_worker::plan::Busy::default();
@@ -354,7 +349,6 @@ impl Worker {
 
     fn started(&mut self, name: String, result: Result<PodSandboxStatusResponse, StartError>) {
         self.busy.start = None;
-        self.start_abort = None;
         match result {
             Ok(v) => {
                 self.holds.remove(&Step::Start(name.clone()));

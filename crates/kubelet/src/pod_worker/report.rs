@@ -29,6 +29,10 @@ impl Report {
         let sent = (!pod.status.conditions.is_empty() && pod.status.start_time.is_some()).then(|| ours(pod.status.clone()));
         Self { sent, wanted: None, since: 0, sending: false, retry_at: 0, failures: 0 }
     }
+    /// The next report is written whole.
+    pub fn forget(&mut self) {
+        self.sent = None;
+    }
     /// Everything known is written.
     pub fn settled(&self) -> bool {
         self.wanted.is_none() && !self.sending

@@ -256,6 +256,11 @@ pub fn compute(i: &Input<'_>) -> PodStatus {
         out.reason.clone_from(reason);
         out.message.clone_from(message);
     }
+    // Nobody may take a pod for ended while something of it still runs (a sidecar, a slow stop).
+    let alive = i.containers.iter().any(|c| c.state == ContainerState::Running);
+    if alive && matches!(out.phase.as_str(), "Failed" | "Succeeded") && !matches!(i.old.phase.as_str(), "Failed" | "Succeeded") {
+        out.phase = "Running".into();
+    }
     out.start_time = i.old.start_time.clone().or_else(|| Some(i.now.to_owned()));
     out.host_ip = i.host_ips.first().cloned().unwrap_or_default();
     out.host_ips = i.host_ips.iter().map(|ip| Ip { ip: ip.clone() }).collect();

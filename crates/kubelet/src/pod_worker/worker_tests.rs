@@ -36,7 +36,7 @@ struct Run {
 async fn start_on(rig: Rig, pod: Arc<Pod>) -> Run {
     let (tx, ended) = mpsc::channel(1);
     let mut events = rig.runtime.container_events().await.expect("events");
-    let handle = spawn(rig.node.clone(), pod, tx);
+    let handle = spawn(rig.node.clone(), pod, None, tx);
     let to = handle.tx.clone();
     tokio::spawn(async move {
         while let Some(e) = events.next().await {
@@ -136,6 +136,29 @@ async fn a_completed_pod_succeeds_and_stays() {
     assert_eq!(s["containerStatuses"][0]["state"]["terminated"]["reason"], "Completed");
     r.rig.api.until("its sandbox stopped", |_| r.count("stop_pod_sandbox") == 1).await;
     assert_eq!(r.rig.runtime.containers().len(), 1, "its logs can still be read");
+}
+
+#[tokio::test]
+async fn a_job_with_a_sidecar_ends_after_it() {
+    let r = start(json!({"restartPolicy": "Never", "containers": [{"name": "a"}],
+        "initContainers": [{"name": "s", "image": "img", "imagePullPolicy": "Never", "restartPolicy": "Always"}]}))
+    .await;
+    r.running().await;
+    let id = r.rig.runtime.container_named("a").expect("container").status.id;
+    r.rig.runtime.exit_container(&id, 0, "");
+    let s = r.status("the end", |s| s["phase"] == "Succeeded").await;
+    assert!(s["initContainerStatuses"][0]["state"]["terminated"].is_object(), "the sidecar ended before the pod did");
+    assert_eq!(r.count("stop_container s"), 1);
+}
+
+#[tokio::test]
+async fn a_refused_pod_fails_without_running() {
+    let rig = rig();
+    let (tx, _ended) = mpsc::channel(1);
+    let why = ("OutOfcpu".to_owned(), "Node didn't have enough resource".to_owned());
+    let _handle = spawn(rig.node.clone(), pod(simple()), Some(why), tx);
+    rig.api.until("the failure", |a| a.patches(STATUS).last().is_some_and(|p| p["status"]["phase"] == "Failed" && p["status"]["reason"] == "OutOfcpu")).await;
+    assert!(rig.runtime.sandboxes().is_empty());
 }
 
 #[tokio::test]
