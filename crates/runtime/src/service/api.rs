@@ -59,10 +59,12 @@ impl RuntimeService for EmbeddedRuntime {
 
     async fn pod_sandbox_status(&self, id: &str) -> Result<PodSandboxStatusResponse> {
         let sb = self.inner.sandbox(id)?;
+        // Taken first: what changes while the rest is read must count as newer than this answer.
+        let timestamp = now_ns();
         Ok(PodSandboxStatusResponse {
             status: pods::status(&sb),
             containers_statuses: self.inner.containers_of(id).iter().map(|c| containers::status(c)).collect(),
-            timestamp: now_ns(),
+            timestamp,
             info: StringMap::new(),
         })
     }
