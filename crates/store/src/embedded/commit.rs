@@ -15,6 +15,9 @@ use super::segment::GroupKind;
 use super::{Core, Failure, RESERVE, codec};
 use crate::{Compare, Error, Event, EventKind, Op, OpResult, Record, Revision, Txn, TxnResult};
 
+/// Turns given to writers before a group that is much smaller than the last one is written.
+const YIELDS: u32 = 4;
+
 #[derive(Default)]
 pub(super) struct Pending {
     /// Keys changed by groups that are not durable yet.
@@ -243,10 +246,19 @@ impl Core {
     /// The commit thread.
     pub fn commit_loop(self: &Arc<Self>, mut log: Log) {
         let guard = StopOnPanic(self.clone());
+        let mut before = 0;
         loop {
             let mut p = self.pending.lock();
             p.busy = false;
+            let mut yields = 0;
             let mut group = loop {
+                // Those just answered are about to write again: give them the core for a moment, so that they share
+                // a sync. A single writer never waits.
+                if p.groups.front().is_some_and(|g| g.waiters.len() * 2 <= before) && yields < YIELDS {
+                    yields += 1;
+                    parking_lot::MutexGuard::unlocked(&mut p, std::thread::yield_now);
+                    continue;
+                }
                 if let Some(group) = p.groups.pop_front() {
                     break group;
                 }
@@ -259,6 +271,7 @@ impl Core {
                 self.work.wait(&mut p);
             };
             p.busy = true;
+            before = group.waiters.len();
             drop(p);
             match self.commit(&mut log, &mut group) {
                 Ok(()) => self.publish(group),

@@ -9,6 +9,8 @@ mod codec;
 mod commit;
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod disk_tests;
 mod expiry;
 #[cfg(any(test, feature = "suite"))]
 pub mod fake;

@@ -63,7 +63,26 @@ fn find(fs: &dyn Fs, dir: &Path) -> Result<Found, Error> {
 
 enum Piece {
     Chunk(Vec<Arc<Record>>),
-    Segment { scan: Scan, seed: u32, bytes: u64 },
+    Segment { groups: Vec<Group>, scan: Scan, seed: u32, bytes: u64 },
+}
+
+/// A decoded group of the log.
+struct Group {
+    place: u64,
+    kind: GroupKind,
+    reserve: Revision,
+    time: u64,
+    entries: Vec<Entry>,
+}
+
+fn decode(kind: GroupKind, sector: usize, payload: &[u8]) -> Result<Group, &'static str> {
+    let mut r = Reader::new(payload);
+    let (Some(reserve), Some(time)) = (r.u64(), r.u64()) else { return Err("a group is shorter than its head") };
+    let mut entries = Vec::new();
+    while !r.is_empty() {
+        entries.push(r.entry().ok_or("a group holds something that is no entry")?);
+    }
+    Ok(Group { place: (sector * SECTOR) as u64, kind, reserve, time, entries })
 }
 
 /// Reads everything into the view.
@@ -132,8 +151,8 @@ fn create(fs: &dyn Fs, dir: &Path, sectors: usize, snapshots: &[u64], segments: 
     }
     for seq in segments {
         let path = dir.join(segment_name(*seq));
-        if let Piece::Segment { scan, .. } = read_segment(fs, &path, *seq)?
-            && (!scan.groups.is_empty() || scan.tail != Tail::Clean)
+        if let Piece::Segment { scan, .. } = read_segment(fs, &path, *seq, &mut Vec::new())?
+            && (scan.groups > 0 || scan.tail != Tail::Clean)
         {
             return Err(missing());
         }
@@ -150,15 +169,20 @@ fn create(fs: &dyn Fs, dir: &Path, sectors: usize, snapshots: &[u64], segments: 
     })
 }
 
-fn read_segment(fs: &dyn Fs, path: &Path, seq: u64) -> Result<Piece, Error> {
+/// `buffer` is used again for the next segment.
+fn read_segment(fs: &dyn Fs, path: &Path, seq: u64, buffer: &mut Vec<u8>) -> Result<Piece, Error> {
     let name = path.display().to_string();
     let file = fs.open(path).map_err(io_error(format!("open {name}")))?;
     let bytes = file.len().map_err(io_error(format!("read {name}")))?;
-    let mut data = vec![0; bytes as usize];
-    file.read_at(&mut data, 0).map_err(io_error(format!("read {name}")))?;
-    let scan = segment::scan(&data, seq, &name)?;
-    let seed = segment::read_header(&data, seq).map_err(|why| damaged(path, 0, why))?;
-    Ok(Piece::Segment { scan, seed, bytes })
+    buffer.resize(bytes as usize, 0);
+    file.read_at(buffer, 0).map_err(io_error(format!("read {name}")))?;
+    let mut groups = Vec::new();
+    let scan = segment::scan(buffer, seq, &name, |kind, sector, payload| {
+        groups.push(decode(kind, sector, payload)?);
+        Ok(())
+    })?;
+    let seed = segment::read_header(buffer, seq).map_err(|why| damaged(path, 0, why))?;
+    Ok(Piece::Segment { groups, scan, seed, bytes })
 }
 
 /// Reads snapshot chunks and segments on all cores; answers them in order, chunks first.
@@ -168,11 +192,12 @@ fn read_all(fs: &dyn Fs, dir: &Path, snapshot: Option<&Snapshot>, segments: &[u6
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Result<Piece, Error>)>> = Mutex::new(Vec::with_capacity(total));
     let work = || {
+        let mut buffer = Vec::new();
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
             let piece = match (snapshot, segments.get(i.wrapping_sub(chunks))) {
                 (Some(s), _) if i < chunks => s.read(i).map(Piece::Chunk),
-                (_, Some(seq)) => read_segment(fs, &dir.join(segment_name(*seq)), *seq),
+                (_, Some(seq)) => read_segment(fs, &dir.join(segment_name(*seq)), *seq, &mut buffer),
                 _ => return,
             };
             done.lock().push((i, piece));
@@ -205,11 +230,11 @@ fn replay(
     let mut active: Option<(Log, bool)> = None;
     let mut last = 0;
     for (seq, piece) in seqs.iter().zip(pieces) {
-        let Piece::Segment { scan, seed, bytes } = piece else { continue };
+        let Piece::Segment { groups, scan, seed, bytes } = piece else { continue };
         let path = dir.join(segment_name(*seq));
         let sectors = (bytes / SECTOR as u64) as usize;
         if let Some((log, _)) = &active {
-            if !scan.groups.is_empty() || scan.tail != Tail::Clean {
+            if scan.groups > 0 || scan.tail != Tail::Clean {
                 let path = dir.join(segment_name(log.active.seq));
                 let offset = (log.next_sector * SECTOR) as u64;
                 return Err(damaged(&path, offset, "its end is missing though the log goes on in the next segment"));
@@ -223,16 +248,9 @@ fn replay(
             }
             continue;
         }
-        let mut sector = 1;
-        for (kind, payload) in &scan.groups {
-            let place = (sector * SECTOR) as u64;
-            sector += segment::sectors(payload.len());
-            let mut r = Reader::new(payload);
-            let (Some(new_reserve), Some(time)) = (r.u64(), r.u64()) else {
-                return Err(damaged(&path, place, "a group is shorter than its head"));
-            };
-            reserve = if *kind == GroupKind::Close { new_reserve } else { new_reserve.max(reserve) };
-            apply(&mut r, view, ended, time, &mut last).map_err(|why| damaged(&path, place, why))?;
+        for g in groups {
+            reserve = if g.kind == GroupKind::Close { g.reserve } else { g.reserve.max(reserve) };
+            apply(g.entries, view, ended, g.time, &mut last).map_err(|why| damaged(&path, g.place, why))?;
         }
         files.segments.insert(*seq, bytes);
         if scan.tail != Tail::Sealed {
@@ -253,10 +271,15 @@ fn replay(
 }
 
 /// Replays a group. Up to the end of the snapshot a change counts only where it is newer than what is there.
-fn apply(r: &mut Reader<'_>, view: &mut View, ended: Revision, time: u64, last: &mut Revision) -> Result<(), &'static str> {
-    let mut events: Vec<Event> = Vec::new();
-    while !r.is_empty() {
-        let (kind, record) = match r.entry().ok_or("a group holds something that is no entry")? {
+fn apply(
+    entries: Vec<Entry>,
+    view: &mut View,
+    ended: Revision,
+    time: u64,
+    last: &mut Revision,
+) -> Result<(), &'static str> {
+    for entry in entries {
+        let (kind, record) = match entry {
             Entry::Compact(revision) => {
                 view.compact(revision);
                 continue;
@@ -276,10 +299,7 @@ fn apply(r: &mut Reader<'_>, view: &mut View, ended: Revision, time: u64, last: 
             continue;
         }
         let previous = view.set(kind, &record);
-        events.push(Event { kind, record, previous });
-    }
-    for e in events {
-        view.remember(e);
+        view.remember(Event { kind, record, previous });
     }
     if view.revision > ended {
         view.trim(time);

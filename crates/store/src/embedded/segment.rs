@@ -113,9 +113,10 @@ fn le32(data: &[u8], at: usize) -> Option<u32> {
     data.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
 }
 
-/// What a segment held.
+/// How a segment ended.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Scan {
-    pub groups: Vec<(GroupKind, Vec<u8>)>,
+    pub groups: usize,
     /// The sector after the last good group.
     pub end: usize,
     pub tail: Tail,
@@ -131,7 +132,8 @@ pub(super) enum Tail {
 }
 
 enum Place {
-    Group { kind: GroupKind, payload: Vec<u8>, count: usize },
+    /// Its payload is in the scratch buffer.
+    Group { kind: GroupKind, count: usize },
     /// Nothing whole begins here and what is there was provably never finished.
     Nothing,
     Damaged(&'static str),
@@ -158,7 +160,7 @@ impl Sectors<'_> {
         (head == group_header(kind, len, body_crc, self.seed, sector)).then_some((kind, len as usize, body_crc))
     }
 
-    fn look(&self, sector: usize) -> Place {
+    fn look(&self, sector: usize, payload: &mut Vec<u8>) -> Place {
         const NEAR: u32 = 3;
         let distance = self.distance(sector);
         let Some((kind, len, body_crc)) = self.header(sector) else {
@@ -168,23 +170,28 @@ impl Sectors<'_> {
         if (sector + count) * SECTOR > self.data.len() {
             return Place::Damaged("a group reaches past the end of the file");
         }
-        let mut payload = Vec::with_capacity(count * BODY);
+        payload.clear();
         for i in sector..sector + count {
             let skip = if i == sector { GROUP_HEADER } else { 0 };
             payload.extend_from_slice(&self.data[i * SECTOR + skip..i * SECTOR + BODY]);
         }
         let tags = (sector..sector + count).map(|i| self.distance(i));
-        if crc(self.seed, &[&payload]) == body_crc {
+        if crc(self.seed, &[payload]) == body_crc {
             // Right to the last byte, whatever became of the tags (a write can be torn inside its last one).
             payload.truncate(len);
-            return Place::Group { kind, payload, count };
+            return Place::Group { kind, count };
         }
         if tags.max().is_some_and(|far| far > NEAR) { Place::Nothing } else { Place::Damaged("a group's checksum is wrong") }
     }
 }
 
-/// Reads a whole segment file. `Err` is Damaged with the place.
-pub(super) fn scan(data: &[u8], seq: u64, path: &str) -> Result<Scan, Error> {
+/// Reads a whole segment file and hands out its groups with the sector they begin at. `Err` is Damaged with the place.
+pub(super) fn scan(
+    data: &[u8],
+    seq: u64,
+    path: &str,
+    mut visit: impl FnMut(GroupKind, usize, &[u8]) -> Result<(), &'static str>,
+) -> Result<Scan, Error> {
     let damaged = |sector: usize, why: &str| Error::Damaged {
         path: path.to_owned(),
         offset: (sector * SECTOR) as u64,
@@ -193,12 +200,14 @@ pub(super) fn scan(data: &[u8], seq: u64, path: &str) -> Result<Scan, Error> {
     let seed = read_header(data, seq).map_err(|why| damaged(0, why))?;
     let sectors = Sectors { data, seed };
     let total = data.len() / SECTOR;
-    let mut scan = Scan { groups: Vec::new(), end: 1, tail: Tail::Clean };
+    let mut scan = Scan { groups: 0, end: 1, tail: Tail::Clean };
+    let mut payload = Vec::new();
     while scan.end < total {
-        match sectors.look(scan.end) {
-            Place::Group { kind, payload, count } => {
+        match sectors.look(scan.end, &mut payload) {
+            Place::Group { kind, count } => {
+                visit(kind, scan.end, &payload).map_err(|why| damaged(scan.end, why))?;
                 scan.end += count;
-                scan.groups.push((kind, payload));
+                scan.groups += 1;
                 if kind == GroupKind::Seal {
                     scan.tail = Tail::Sealed;
                     return Ok(scan);
@@ -212,7 +221,7 @@ pub(super) fn scan(data: &[u8], seq: u64, path: &str) -> Result<Scan, Error> {
                         continue;
                     }
                     scan.tail = Tail::Torn;
-                    if sectors.header(later).is_some() && !matches!(sectors.look(later), Place::Nothing) {
+                    if sectors.header(later).is_some() && !matches!(sectors.look(later, &mut payload), Place::Nothing) {
                         return Err(damaged(scan.end, "an answered group is missing before a later one"));
                     }
                 }
@@ -242,11 +251,20 @@ mod tests {
         data
     }
 
+    fn read(data: &[u8]) -> Result<(Vec<Vec<u8>>, Scan), Error> {
+        let mut groups = Vec::new();
+        let scan = scan(data, 7, "f", |_, _, payload| {
+            groups.push(payload.to_vec());
+            Ok(())
+        })?;
+        Ok((groups, scan))
+    }
+
     #[test]
     fn reads_back_what_was_framed() {
         let big = vec![0u8; 3000];
-        let scan = scan(&file(&[b"one", &big, b""]), 7, "f").unwrap();
-        assert_eq!(scan.groups.iter().map(|g| g.1.len()).collect::<Vec<_>>(), [3, 3000, 0]);
+        let (groups, scan) = read(&file(&[b"one", &big, b""])).unwrap();
+        assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3000, 0]);
         assert_eq!(scan.tail, Tail::Clean);
     }
 
@@ -257,13 +275,9 @@ mod tests {
         for bit in (0..written * 8).step_by(7) {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            match scan(&bad, 7, "f") {
+            match read(&bad) {
                 Err(Error::Damaged { .. }) => {}
-                Ok(scan) => assert_eq!(scan.groups, [
-                    (GroupKind::Data, b"one".to_vec()),
-                    (GroupKind::Data, vec![7u8; 1200]),
-                    (GroupKind::Data, b"three".to_vec())
-                ]),
+                Ok((groups, _)) => assert_eq!(groups, [b"one".to_vec(), vec![7u8; 1200], b"three".to_vec()]),
                 Err(e) => panic!("{e}"),
             }
         }
@@ -278,11 +292,11 @@ mod tests {
         for cut in start..end {
             let mut torn = after.clone();
             torn[cut..].fill(0);
-            let scan = scan(&torn, 7, "f").unwrap();
+            let (_, scan) = read(&torn).unwrap();
             // From the padding on nothing of the group is missing any more: wholly there, or wholly absent.
-            assert!(scan.groups.len() == 1 || cut > end - SECTOR, "cut {cut}");
-            assert_eq!(scan.end, if scan.groups.len() == 1 { 2 } else { 5 });
+            assert!(scan.groups == 1 || cut > end - SECTOR, "cut {cut}");
+            assert_eq!(scan.end, if scan.groups == 1 { 2 } else { 5 });
         }
-        assert_eq!(scan(&before, 7, "f").unwrap().groups.len(), 1);
+        assert_eq!(read(&before).unwrap().1.groups, 1);
     }
 }
