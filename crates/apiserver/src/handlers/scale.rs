@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::update::{Rules, update as change};
 use super::write::Write;
-use super::{Target, decode, meta, output, patch as patching};
+use super::{Target, decode, managed, meta, output, patch as patching};
 use crate::body::Reply;
 use crate::call::Call;
 use crate::server::ApiServer;
@@ -68,12 +68,27 @@ pub async fn update(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply
 pub async fn patch(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
     let w = Write::new(s, call, target, "scale")?;
     let p = patching::Patch::parse(call, target)?;
+    if let patching::Patch::Apply { body, force } = &p {
+        // Applied on the parent, so that conflicts and owners are the parent's.
+        let config = patch::apply::scale::parent_config(
+            body,
+            &target.api_version(),
+            &target.kind.kind,
+            &["spec", "replicas"],
+        );
+        let applied = managed::Apply::new(&w, &config, *force)?;
+        return finish(call, target, &w, Rules { owns_fields: true, ..RULES }, &mut |old| {
+            put(target, call.name(), body, old)?;
+            applied.on(Some(old))
+        })
+        .await;
+    }
     run(call, target, &w, &mut |old| {
         let doc = of(target, old);
         let wanted = match &p {
             patching::Patch::Json(j) => j.apply(doc),
             patching::Patch::Merge(m) => patch::merge_patch(&doc, m),
-            // A Scale has no list: strategic and apply come down to a merge.
+            // A Scale has no list: strategic comes down to a merge.
             patching::Patch::Strategic(m) => patch::merge_patch(&doc, m),
             patching::Patch::Apply { body, .. } => patch::merge_patch(&doc, body),
         };
@@ -89,8 +104,18 @@ async fn run(
     w: &Write<'_>,
     make: &mut (dyn FnMut(&Value) -> Result<Value, Status> + Send),
 ) -> Result<Reply, Status> {
+    finish(call, target, w, RULES, make).await
+}
+
+async fn finish(
+    call: &Call,
+    target: &Target,
+    w: &Write<'_>,
+    rules: Rules,
+    make: &mut (dyn FnMut(&Value) -> Result<Value, Status> + Send),
+) -> Result<Reply, Status> {
     let name = call.name();
-    let (o, _) = change(w, RULES, &mut |old| match old {
+    let (o, _) = change(w, rules, &mut |old| match old {
         Some(o) => make(o),
         None => Err(target.not_found(name)),
     })
