@@ -58,6 +58,9 @@ impl Workers {
         found.sort_by_key(|s| s.pod.deleting());
         found.into_iter().next()
     }
+    pub fn insert(&self, uid: &str, handle: Handle) {
+        self.map.write().insert(uid.to_owned(), handle);
+    }
     pub fn get(&self, uid: &str) -> Option<Handle> {
         self.map.read().get(uid).cloned()
     }
@@ -201,7 +204,7 @@ impl Manager {
             }
             let refused = self.refuse(pod);
             let handle = pod_worker::spawn(self.node.clone(), pod.clone(), refused, ended.clone());
-            self.workers.map.write().insert(uid.clone(), handle.clone());
+            self.workers.insert(uid, handle.clone());
             self.mine.insert(uid.clone(), Worker { handle: Some(handle), pod: pod.clone(), told_gone: false });
         }
     }

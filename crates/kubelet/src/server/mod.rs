@@ -187,14 +187,4 @@ pub fn running(shot: &Snapshot, container: &str) -> Result<String, Refused> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn queries() {
-        let q = Query::parse("command=sh&command=-c&command=a%20b+c&tty=1&tailLines=5");
-        assert_eq!(q.all("command"), ["sh", "-c", "a b c"]);
-        assert!(q.flag("tty") && !q.flag("input"));
-        assert_eq!(q.number("tailLines"), Some(5));
-    }
-}
+mod tests;

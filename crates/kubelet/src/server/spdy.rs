@@ -217,11 +217,11 @@ fn control(kind: u16, flags: u8, body: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     /// A SYN_STREAM with stored blocks, as our own writer would make it.
-    fn syn(id: u32, first: bool, headers: &[(&str, &str)]) -> Vec<u8> {
+    pub fn syn(id: u32, first: bool, headers: &[(&str, &str)]) -> Vec<u8> {
         let mut plain = (headers.len() as u32).to_be_bytes().to_vec();
         for w in headers.iter().flat_map(|(k, v)| [k, v]) {
             plain.extend((w.len() as u32).to_be_bytes());
