@@ -75,7 +75,11 @@ pub fn spawn(node: Arc<Node>, pod: Arc<Pod>, refused: Option<(String, String)>, 
     }
     let uid = pod.metadata.uid.clone();
     tokio::spawn(async move {
-        worker.run(rx).await;
+        // A panic ends this worker only; the manager starts a new one, which looks at what is there.
+        if let Err(e) = tokio::spawn(worker.run(rx)).await {
+            tracing::error!(uid, error = %e, "a pod worker panicked, starting it again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         let _ = ended.send(uid).await;
     });
     Handle { tx, snapshot }
