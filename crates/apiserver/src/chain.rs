@@ -78,10 +78,10 @@ pub async fn handle(s: &ApiServer, parts: Parts, body: BodySource, peer: Peer) -
     }
     h.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
     let (schema, level) = *flow_names.lock();
-    if !schema.is_empty() {
-        // Upstream puts the objects' uids here; while there are none, the names say as much.
-        h.insert("x-kubernetes-pf-flowschema-uid", HeaderValue::from_static(schema));
-        h.insert("x-kubernetes-pf-prioritylevel-uid", HeaderValue::from_static(level));
+    let (schema, level) = s.flow.uids(schema, level);
+    if let (Some(schema), Some(level)) = (schema, level) {
+        h.insert("x-kubernetes-pf-flowschema-uid", schema);
+        h.insert("x-kubernetes-pf-prioritylevel-uid", level);
     }
     for w in warnings.take() {
         let text = w.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");

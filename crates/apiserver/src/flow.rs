@@ -2,13 +2,17 @@
 //! else shares two bounded pools (reads, writes) with a bounded queue before each. Long-running requests take a seat only
 //! while they start. The headers name the flow schema and priority level that a request fell into.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::{Reason, Status};
+use http::HeaderValue;
+use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::reader::Reader;
 use crate::request_info::RequestInfo;
 use crate::user::{NODES_GROUP, SYSTEM_MASTERS, User};
 
@@ -31,6 +35,8 @@ impl Pool {
 pub struct Flow {
     reads: Pool,
     writes: Pool,
+    /// Uids of flow schemas and priority levels by name, filled at start.
+    uids: RwLock<HashMap<String, HeaderValue>>,
 }
 
 /// Held while a request is worked on.
@@ -62,11 +68,31 @@ pub fn classify(user: &User, info: &RequestInfo) -> (&'static str, &'static str)
 
 impl Default for Flow {
     fn default() -> Self {
-        Self { reads: Pool::new(READS), writes: Pool::new(WRITES) }
+        Self { reads: Pool::new(READS), writes: Pool::new(WRITES), uids: RwLock::default() }
     }
 }
 
 impl Flow {
+    /// Learns the objects that the headers point to.
+    pub async fn learn(&self, reader: &dyn Reader) -> Result<(), Status> {
+        let mut all = HashMap::new();
+        for (prefix, plural) in [("s/", "flowschemas"), ("l/", "prioritylevelconfigurations")] {
+            for o in reader.list("flowcontrol.apiserver.k8s.io", plural, "").await? {
+                if let Ok(v) = HeaderValue::from_str(o.uid()) {
+                    all.insert(format!("{prefix}{}", o.name()), v);
+                }
+            }
+        }
+        *self.uids.write() = all;
+        Ok(())
+    }
+
+    /// Uids of a flow schema and a priority level, where they have an object.
+    pub fn uids(&self, schema: &str, level: &str) -> (Option<HeaderValue>, Option<HeaderValue>) {
+        let all = self.uids.read();
+        (all.get(&format!("s/{schema}")).cloned(), all.get(&format!("l/{level}")).cloned())
+    }
+
     /// Waits for a seat, no longer than `patience`.
     pub async fn enter(&self, level: &str, read_only: bool, patience: Duration) -> Result<Seat, Status> {
         if level == "exempt" {
@@ -110,7 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn seats_run_out_and_come_back() {
-        let f = Flow { reads: Pool::new(1), writes: Pool::new(1) };
+        let f = Flow { reads: Pool::new(1), writes: Pool::new(1), ..Flow::default() };
         let seat = f.enter("workload-low", true, Duration::ZERO).await.expect("seat");
         assert_eq!(f.enter("workload-low", true, Duration::ZERO).await.err().map(|s| s.code), Some(429));
         assert!(f.enter("exempt", true, Duration::ZERO).await.is_ok());

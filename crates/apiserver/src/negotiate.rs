@@ -18,6 +18,8 @@ pub struct Accepted {
     pub form: Form,
     pub yaml: bool,
     pub pretty: bool,
+    /// Nothing but protobuf is understood on the other side.
+    pub protobuf: bool,
 }
 
 const NOT_ACCEPTABLE: &str = "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
@@ -54,9 +56,15 @@ pub fn accept(headers: &HeaderMap) -> Result<Accepted, Status> {
     if accept.trim().is_empty() {
         return Ok(Accepted::default());
     }
+    let mut protobuf = false;
     for clause in clauses(&accept) {
         let (media, params) = params(clause);
         let yaml = match media {
+            // JSON is what is at hand: protobuf only for those who take nothing else.
+            api::protobuf::CONTENT_TYPE if !params.iter().any(|(k, _)| *k == "as") => {
+                protobuf = true;
+                continue;
+            }
             "application/json" | "*/*" | "application/*" => false,
             "application/yaml" => true,
             _ => continue,
@@ -68,7 +76,10 @@ pub fn accept(headers: &HeaderMap) -> Result<Accepted, Status> {
             (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1")) => Form::Partial,
             _ => continue,
         };
-        return Ok(Accepted { form, yaml, pretty: get("pretty") == Some("1") });
+        return Ok(Accepted { form, yaml, pretty: get("pretty") == Some("1"), protobuf: false });
+    }
+    if protobuf {
+        return Ok(Accepted { protobuf, ..Accepted::default() });
     }
     Err(Status::new(Reason::NotAcceptable, NOT_ACCEPTABLE))
 }
@@ -78,6 +89,7 @@ pub fn accept(headers: &HeaderMap) -> Result<Accepted, Status> {
 pub enum Encoding {
     Json,
     Yaml,
+    Protobuf,
 }
 
 fn media_type(headers: &HeaderMap) -> &str {
@@ -90,11 +102,10 @@ pub fn body_encoding(headers: &HeaderMap) -> Result<Encoding, Status> {
     match media_type(headers) {
         "" | "application/json" => Ok(Encoding::Json),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Encoding::Yaml),
-        other => Err(Status::new(
+        api::protobuf::CONTENT_TYPE => Ok(Encoding::Protobuf),
+        _ => Err(Status::new(
             Reason::UnsupportedMediaType,
-            format!(
-                "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml (got {other})"
-            ),
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )),
     }
 }
@@ -157,6 +168,10 @@ mod tests {
         h
     }
 
+    fn a_protobuf(a: &str) -> bool {
+        accept(&h(header::ACCEPT, a)).expect("accept").protobuf
+    }
+
     #[test]
     fn kubectl_asks_for_tables() {
         let a = accept(&h(
@@ -166,7 +181,9 @@ mod tests {
         assert_eq!(a.expect("accept").form, Form::Table);
         let a = accept(&h(header::ACCEPT, "application/vnd.kubernetes.protobuf,application/json"));
         assert_eq!(a.expect("accept").form, Form::Native);
-        assert_eq!(accept(&h(header::ACCEPT, "application/vnd.kubernetes.protobuf")).expect_err("406").code, 406);
+        assert!(!a_protobuf("application/vnd.kubernetes.protobuf,application/json"));
+        assert!(a_protobuf("application/vnd.kubernetes.protobuf"));
+        assert_eq!(accept(&h(header::ACCEPT, "text/html")).expect_err("406").code, 406);
         let a = accept(&h(header::ACCEPT, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"));
         assert_eq!(a.expect("accept").form, Form::Partial);
         assert!(accept(&HeaderMap::new()).is_ok());

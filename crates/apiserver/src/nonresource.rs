@@ -39,14 +39,28 @@ pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
         ["healthz" | "livez" | "readyz", rest @ ..] => health(s, &call, &parts, rest).await,
         ["metrics"] => metrics(s).await,
         ["configz"] => Ok(body::json_value(StatusCode::OK, &configz(s))),
+        [".well-known", "openid-configuration"] => {
+            let issuer = s.authn.tokens().verifier().issuer().to_owned();
+            let jwks = format!("{}/openid/v1/jwks", advertised(s));
+            Ok(body::json_value(StatusCode::OK, &pki::oidc::configuration(&issuer, &jwks)))
+        }
+        ["openid", "v1", "jwks"] => {
+            let keys = pki::oidc::jwks(s.authn.tokens().verifier()).to_string();
+            Ok(body::bytes(StatusCode::OK, "application/jwk-set+json", keys))
+        }
         ["openapi", "v2"] => openapi::v2(s, &call),
         ["openapi", "v3", rest @ ..] => openapi::v3(s, &call, &rest.join("/")),
         _ => Ok(no_such_path()),
     }
 }
 
+/// Where the outside finds this server.
+fn advertised(s: &ApiServer) -> String {
+    format!("https://{}", std::net::SocketAddr::new(s.cluster.advertise_address, s.cluster.advertise_port))
+}
+
 fn paths(s: &ApiServer) -> serde_json::Value {
-    let mut all: Vec<String> = ["/api", "/apis", "/configz", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+    let mut all: Vec<String> = ["/.well-known/openid-configuration", "/api", "/apis", "/configz", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
         .iter()
         .map(|p| (*p).to_owned())
         .collect();

@@ -121,6 +121,7 @@ impl ApiServer {
         bootstrap::run(self.reader.as_ref()).await?;
         self.authorizer.start(&self.stop).await?;
         registry::core::services::start(self).await?;
+        self.flow.learn(self.reader.as_ref()).await?;
         self.ready.store(true, Ordering::Release);
         Ok(())
     }

@@ -53,6 +53,9 @@ pub async fn create(w: &Write<'_>, mut v: Value, own: bool) -> Result<Object, St
             meta::meta_mut(&mut new)?.insert("name".into(), json!(meta::generate_name(&prefix)));
         }
         meta::born(&mut new, &uuid::Uuid::new_v4().to_string(), &now, has_generation)?;
+        if w.target.has_subresource("status") && !rules::keeps_status(&kind.group, &kind.plural) {
+            meta::object_mut(&mut new)?.insert("status".into(), json!({}));
+        }
         strategy.prepare_create(&mut new);
         adapt::canonical(kind, &mut new);
         adapt::validate_create(kind, &new)?;

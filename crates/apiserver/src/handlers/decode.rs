@@ -25,6 +25,10 @@ fn yaml(body: &[u8]) -> Result<Value, Status> {
         .map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))
 }
 
+fn protobuf(e: api::protobuf::ProtobufError) -> Status {
+    Status::bad_request(format!("the object provided is unrecognized: {e}"))
+}
+
 /// A body that should be an object of the target's kind, in the target's version, not yet defaulted.
 pub fn object(call: &Call, target: &Target) -> Result<Value, Status> {
     let mode = field_validation(call)?;
@@ -42,6 +46,10 @@ pub fn object(call: &Call, target: &Target) -> Result<Value, Status> {
     let d = match encoding {
         Encoding::Json => api::decode::decode(&call.body, expect, mode)?,
         Encoding::Yaml => api::decode::decode_value(yaml(&call.body)?, expect, mode)?,
+        Encoding::Protobuf => {
+            let v = api::protobuf::decode_as(&call.body, expect.group, expect.version, expect.kind).map_err(protobuf)?;
+            api::decode::decode_value(v, expect, mode)?
+        }
     };
     d.warnings.into_iter().for_each(|w| call.warnings.add(w));
     Ok(d.value)
@@ -74,6 +82,7 @@ pub fn loose(call: &Call) -> Result<Value, Status> {
             Status::bad_request(format!("the object provided is unrecognized: json parse error: {e}"))
         }),
         Encoding::Yaml => yaml(&call.body),
+        Encoding::Protobuf => api::protobuf::decode(&call.body).map_err(protobuf),
     }
 }
 

@@ -78,8 +78,8 @@ pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
         if !whole {
             return Ok(no_such_path());
         }
-        if info.verb == "create" && kind.stored {
-            return Err(Status::bad_request("an empty namespace may not be set during creation"));
+        if !info.is_read_only() {
+            return Err(method_not_allowed());
         }
     }
     if let Some(w) = &version.deprecation_warning {

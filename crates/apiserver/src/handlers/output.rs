@@ -31,7 +31,7 @@ impl Wanted {
         Ok(Self { accepted, include })
     }
     fn native(&self) -> bool {
-        self.accepted.form == Form::Native && !self.accepted.yaml && !self.accepted.pretty
+        self.accepted.form == Form::Native && !self.accepted.yaml && !self.accepted.pretty && !self.accepted.protobuf
     }
 }
 
@@ -65,6 +65,12 @@ fn as_table(code: StatusCode, bytes: Vec<u8>, w: Accepted) -> Result<Reply, Stat
 }
 
 fn send(code: StatusCode, v: &Value, w: Accepted) -> Reply {
+    if w.protobuf {
+        return match api::protobuf::encode(v) {
+            Ok(b) => body::bytes(code, api::protobuf::CONTENT_TYPE, b),
+            Err(e) => body::status(&Status::new(api::Reason::NotAcceptable, format!("no protobuf form: {e}"))),
+        };
+    }
     if w.yaml {
         let text = serde_norway::to_string(v).unwrap_or_default();
         return body::bytes(code, "application/yaml", text);
@@ -167,6 +173,9 @@ pub fn watch(call: &Call, target: &Target, events: client::WatchStream) -> Resul
             })
             .boxed()
     };
+    if w.accepted.protobuf {
+        return Ok(protobuf_watch(target, events));
+    }
     if w.accepted.form == Form::Native {
         return Ok(body::watch(WatchBody { events, api_version: target.api_version(), kind: target.kind.kind.clone() }));
     }
@@ -201,4 +210,32 @@ pub fn watch(call: &Call, target: &Target, events: client::WatchStream) -> Resul
     let mut r = Reply::new(Body::Stream(body::stream(lines)));
     r.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(body::JSON));
     Ok(r)
+}
+
+/// Length-prefixed frames; what has no protobuf form becomes an error event.
+fn protobuf_watch(target: &Target, events: client::WatchStream) -> Reply {
+    let (api_version, kind) = (target.api_version(), target.kind.kind.clone());
+    let frames = events.map(move |e| {
+        let (word, v) = match &e {
+            WatchEvent::Added(o) => ("ADDED", o.value()),
+            WatchEvent::Modified(o) => ("MODIFIED", o.value()),
+            WatchEvent::Deleted(o) => ("DELETED", o.value()),
+            WatchEvent::Bookmark { revision, initial_events_end } => {
+                ("BOOKMARK", Ok(body::bookmark(*revision, *initial_events_end, &api_version, &kind)))
+            }
+            WatchEvent::Error(s) => ("ERROR", Ok(s.to_value())),
+        };
+        let encoded = v.map_err(Status::internal).and_then(|v| api::protobuf::encode(&v).map_err(Status::internal));
+        let (word, bytes) = match encoded {
+            Ok(b) => (word, b),
+            Err(s) => ("ERROR", api::protobuf::encode(&s.to_value()).unwrap_or_default()),
+        };
+        Ok::<_, std::convert::Infallible>(bytes::Bytes::from(api::protobuf::watch_frame(word, &bytes)))
+    });
+    let mut r = Reply::new(Body::Stream(body::stream(frames)));
+    r.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch"),
+    );
+    r
 }

@@ -61,6 +61,7 @@ impl<'a> Write<'a> {
             object,
             old,
             dry_run: self.dry_run,
+            warnings: Some(&self.call.warnings),
         }
     }
 

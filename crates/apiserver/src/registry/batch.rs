@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Strategy, apps};
+use super::{Strategy, status};
 
 pub struct Jobs;
 
@@ -20,7 +20,7 @@ fn labels(v: &mut Value) -> Option<&mut Map<String, Value>> {
 
 impl Strategy for Jobs {
     fn prepare_create(&self, new: &mut Value) {
-        apps::clear_status(new);
+        status::clear_status(new);
         if new.pointer("/spec/manualSelector").and_then(Value::as_bool) == Some(true) {
             return;
         }

@@ -4,7 +4,7 @@ use api::Status;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{Context, Extra, Strategy, apps};
+use super::{Context, Extra, Strategy, status};
 
 pub struct Requests;
 
@@ -23,7 +23,7 @@ fn decisions(v: &Value) -> Vec<Value> {
 #[async_trait]
 impl Strategy for Requests {
     fn prepare_create(&self, new: &mut Value) {
-        apps::clear_status(new);
+        status::clear_status(new);
     }
 
     fn prepare_update(&self, sub: &str, new: &mut Value, old: &Value) {

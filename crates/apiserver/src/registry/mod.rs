@@ -1,12 +1,11 @@
 //! What is special to a kind and needs the store or the request: one small file per kind, found by its name here. The
 //! order in which the hooks run is fixed in `handlers::{create, update, delete}`.
 
-pub mod apps;
 pub mod batch;
 pub mod certificates;
 pub mod core;
-pub mod policy;
 pub mod rules;
+mod status;
 
 use std::time::Duration;
 
@@ -98,14 +97,9 @@ pub fn strategy(group: &str, plural: &str) -> &'static dyn Strategy {
         ("", "pods") => &core::pods::Pods,
         ("", "services") => &core::services::Services,
         ("", "namespaces") => &core::namespaces::Namespaces,
-        ("", "nodes") => &core::small::Nodes,
         ("", "persistentvolumeclaims" | "persistentvolumes") => &core::small::Volumes,
         ("" | "events.k8s.io", "events") => &core::small::Events,
-        ("", "replicationcontrollers") => &apps::Workload,
-        ("apps", _) => &apps::Workload,
         ("batch", "jobs") => &batch::Jobs,
-        ("batch", "cronjobs") => &apps::Workload,
-        ("policy", "poddisruptionbudgets") => &policy::Budgets,
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::Requests,
         _ => &Plain,
     }

@@ -46,6 +46,11 @@ pub fn unconditional_update(group: &str, plural: &str, custom: bool) -> bool {
         )
 }
 
+/// A new object keeps the status that it came with: a kubelet registers its node whole.
+pub fn keeps_status(group: &str, plural: &str) -> bool {
+    matches!((group, plural), ("", "nodes"))
+}
+
 /// Deleting it without a policy leaves its dependents alone.
 pub fn orphans_by_default(group: &str, plural: &str) -> bool {
     matches!((group, plural), ("", "replicationcontrollers") | ("batch", "jobs"))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::registry::{Strategy, apps};
+use crate::registry::{Strategy, status};
 
 /// How long an event is kept.
 const EVENT_TTL: Duration = Duration::from_secs(3600);
@@ -16,15 +16,11 @@ impl Strategy for Events {
     }
 }
 
-/// Nodes keep the status that a kubelet sends when it registers.
-pub struct Nodes;
-impl Strategy for Nodes {}
-
 /// Volumes and claims start pending.
 pub struct Volumes;
 impl Strategy for Volumes {
     fn prepare_create(&self, new: &mut Value) {
-        apps::clear_status(new);
+        status::clear_status(new);
         if let Some(s) = new.get_mut("status").and_then(Value::as_object_mut) {
             s.insert("phase".into(), json!("Pending"));
         }

@@ -1,0 +1,12 @@
+//! The API's behaviour, asked for in process through the whole filter chain, over the embedded engine in a temporary
+//! directory.
+
+mod crud;
+mod deleting;
+mod lists;
+mod patching;
+mod pods;
+mod protocol;
+mod services;
+mod setup;
+mod watching;
