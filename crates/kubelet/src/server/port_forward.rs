@@ -88,6 +88,7 @@ fn writer(socket: Socket) -> (mpsc::Sender<Message>, futures::stream::SplitStrea
                 return;
             }
         }
+        let _ = sink.send(ws::goodbye()).await;
         let _ = sink.close().await;
     });
     (tx, source)

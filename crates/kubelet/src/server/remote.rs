@@ -120,6 +120,7 @@ async fn send_all(mut sink: SplitSink<Socket, Message>, mut rx: mpsc::Receiver<M
             return;
         }
     }
+    let _ = sink.send(ws::goodbye()).await;
     let _ = sink.close().await;
 }
 

@@ -68,6 +68,9 @@ impl Server {
 async fn all(mut socket: WebSocketStream<DuplexStream>) -> Vec<(u8, String)> {
     let mut out = Vec::new();
     while let Some(Ok(m)) = socket.next().await {
+        if let Message::Close(frame) = &m {
+            assert_eq!(frame.as_ref().map(|f| u16::from(f.code)), Some(1000));
+        }
         if let Message::Binary(b) = m
             && b.len() > 1
         {
