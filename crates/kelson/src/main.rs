@@ -1,2 +1,46 @@
-//! The binary.
-fn main() {}
+//! `kelson`: all of Kubernetes in one program. This file dispatches; `args` holds the command line, `config` what a
+//! cluster on this machine is made of, `server` wires and runs the roles, the other files are one command each.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod args;
+mod clean;
+mod config;
+mod image;
+mod logging;
+mod server;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+
+/// What `kelson version` and `/version` tell.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn main() -> ExitCode {
+    // The shim is a single-threaded process: it is dispatched before any thread or runtime exists.
+    let mut raw = std::env::args_os();
+    if raw.nth(1).is_some_and(|a| a == "shim") {
+        let code = shim::main(raw);
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
+    }
+    let args = Args::parse();
+    let result = match args.command {
+        Command::Server(a) => server::main(a),
+        Command::Image(a) => image::main(a),
+        Command::Clean(a) => clean::main(a),
+        Command::Version => {
+            println!("kelson {VERSION} (Kubernetes v1.37.0)");
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("kelson: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

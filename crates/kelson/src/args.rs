@@ -1,0 +1,127 @@
+//! The command line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "kelson", about = "All of Kubernetes in one program", disable_version_flag = true)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a cluster: API server, store, controllers, scheduler and, unless --no-node, a node.
+    Server(Box<ServerArgs>),
+    /// Bring images onto this node, list and remove them.
+    Image(ImageArgs),
+    /// Remove every trace of a stopped cluster from this machine.
+    Clean(CleanArgs),
+    /// Print the version.
+    Version,
+}
+
+#[derive(Debug, Default, ClapArgs)]
+pub struct ServerArgs {
+    /// Where everything is kept [default: /var/lib/kelson].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address and port of the API server [default: 0.0.0.0:6443].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Address under which others reach this server [default: that of the default route].
+    #[arg(long, value_name = "IP")]
+    pub advertise_address: Option<IpAddr>,
+    /// Network of service addresses; two with a comma for dual stack [default: 10.96.0.0/16].
+    #[arg(long, value_name = "CIDR[,CIDR]")]
+    pub service_cidr: Option<String>,
+    /// Network of pod addresses; two with a comma for dual stack [default: 10.244.0.0/16].
+    #[arg(long, value_name = "CIDR[,CIDR]")]
+    pub cluster_cidr: Option<String>,
+    /// Domain of the cluster's DNS [default: cluster.local].
+    #[arg(long, value_name = "NAME")]
+    pub cluster_domain: Option<String>,
+    /// Name of this node [default: the host name].
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Port of the kubelet's own HTTPS server; 0: none [default: 10250, none for a second cluster].
+    #[arg(long, value_name = "PORT")]
+    pub kubelet_port: Option<u16>,
+    /// A control plane alone: nothing runs, nothing needs root.
+    #[arg(long)]
+    pub no_node: bool,
+    /// Parts to leave out, with commas: proxy, dns, cni, scheduler, controllers, or the name of one controller.
+    #[arg(long, value_name = "PARTS", value_delimiter = ',')]
+    pub disable: Vec<String>,
+    /// Configuration file (YAML); flags win over it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// API versions to switch on or off: `api/beta=true,group/version=false`.
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub runtime_config: Option<String>,
+    /// Features to switch on or off: `Name=true,…`.
+    #[arg(long, value_name = "NAME=BOOL,…")]
+    pub feature_gates: Option<String>,
+    /// What to log: error, warn, info, debug, trace, or a filter such as `info,kubelet=debug` [default: info].
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Log lines as JSON.
+    #[arg(long)]
+    pub log_json: bool,
+    /// Registries (host:port) to speak to without TLS, with commas; loopback always may.
+    #[arg(long, value_name = "HOSTS", value_delimiter = ',')]
+    pub insecure_registries: Vec<String>,
+    /// Directory of static pod manifests [default: <data-dir>/manifests].
+    #[arg(long, value_name = "DIR")]
+    pub static_pods: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ImageArgs {
+    #[command(subcommand)]
+    pub command: ImageCommand,
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/kelson")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Import an OCI or Docker archive.
+    Import {
+        archive: PathBuf,
+        /// Name for the image, when the archive holds none or another one is wanted.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Pull an image from a registry.
+    Pull { image: String },
+    /// List images.
+    Ls,
+    /// Remove images.
+    Rm {
+        #[arg(required = true)]
+        images: Vec<String>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CleanArgs {
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kelson")]
+    pub data_dir: PathBuf,
+    /// Keep the data directory's store, keys and images; remove only what runs and what the kernel holds.
+    #[arg(long)]
+    pub keep_data: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Args::command().debug_assert();
+    }
+}

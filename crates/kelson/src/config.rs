@@ -1,0 +1,268 @@
+//! What a cluster on this machine is made of: the configuration file, the flags over it, and what follows from the data
+//! directory, so that several clusters live side by side.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use netlink::Cidr;
+use serde::Deserialize;
+
+use crate::args::ServerArgs;
+
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/kelson";
+
+/// The file behind `--config`. An unknown key is an error.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct File {
+    api_version: String,
+    kind: String,
+    data_dir: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    advertise_address: Option<IpAddr>,
+    service_cidr: Option<String>,
+    cluster_cidr: Option<String>,
+    cluster_domain: Option<String>,
+    node_name: Option<String>,
+    kubelet_port: Option<u16>,
+    no_node: bool,
+    disable: Vec<String>,
+    runtime_config: BTreeMap<String, String>,
+    feature_gates: BTreeMap<String, bool>,
+    log: Option<String>,
+    log_json: bool,
+    insecure_registries: Vec<String>,
+    static_pods: Option<PathBuf>,
+}
+
+/// Names and places that keep clusters on one machine apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// `default`, or eight hexadecimal digits of the data directory.
+    pub name: String,
+    pub bridge: String,
+    pub data_dir: PathBuf,
+    pub run_dir: PathBuf,
+}
+
+fn fnv(s: &str) -> u32 {
+    s.bytes().fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
+}
+
+impl Instance {
+    pub fn of(data_dir: &Path) -> Self {
+        let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+        // Symbolic links lead to one cluster, not to two.
+        let data_dir = std::fs::canonicalize(&data_dir).unwrap_or(data_dir);
+        let default = data_dir == Path::new(DEFAULT_DATA_DIR);
+        let name = if default { "default".into() } else { format!("{:08x}", fnv(&data_dir.to_string_lossy())) };
+        let bridge = if default { "kelson0".into() } else { format!("kel-{name}") };
+        Self { run_dir: Path::new("/run/kelson").join(&name), name, bridge, data_dir }
+    }
+
+    pub fn is_default(&self) -> bool {
+        self.name == "default"
+    }
+    /// Parent of every cgroup of this cluster.
+    pub fn cgroup_root(&self) -> String {
+        format!("kelson-{}", self.name)
+    }
+    /// What the embedded runtime keeps: images, layers, containers.
+    pub fn runtime_root(&self) -> PathBuf {
+        self.data_dir.join("runtime")
+    }
+    pub fn store_dir(&self) -> PathBuf {
+        self.data_dir.join("store")
+    }
+    pub fn network_dir(&self) -> PathBuf {
+        self.data_dir.join("network")
+    }
+    pub fn admin_socket(&self) -> PathBuf {
+        self.run_dir.join("admin.sock")
+    }
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data_dir.join("admin.kubeconfig")
+    }
+    /// The paths that plug-ins hard-code belong to the first cluster; others keep theirs below the data directory.
+    pub fn kubelet_dir(&self) -> PathBuf {
+        if self.is_default() { "/var/lib/kubelet".into() } else { self.data_dir.join("kubelet") }
+    }
+    pub fn pod_logs(&self) -> PathBuf {
+        if self.is_default() { "/var/log/pods".into() } else { self.data_dir.join("logs/pods") }
+    }
+    pub fn container_logs(&self) -> PathBuf {
+        if self.is_default() { "/var/log/containers".into() } else { self.data_dir.join("logs/containers") }
+    }
+    /// Second byte of the networks: the well-known ones for the first cluster, others by the data directory, so that two
+    /// clusters do not share addresses.
+    fn networks(&self) -> (String, String) {
+        if self.is_default() {
+            return ("10.244.0.0/16".into(), "10.96.0.0/16".into());
+        }
+        let n = 100 + fnv(&self.name) % 60;
+        (format!("10.{n}.0.0/16"), format!("10.{}.0.0/16", n + 64))
+    }
+}
+
+/// Everything `kelson server` needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub instance: Instance,
+    pub listen: SocketAddr,
+    pub advertise: IpAddr,
+    pub service_cidrs: Vec<Cidr>,
+    pub cluster_cidrs: Vec<Cidr>,
+    pub domain: String,
+    pub node_name: String,
+    pub kubelet_port: u16,
+    pub node: bool,
+    pub disable: Vec<String>,
+    pub runtime_config: String,
+    pub feature_gates: BTreeMap<String, bool>,
+    pub log: String,
+    pub log_json: bool,
+    pub insecure_registries: Vec<String>,
+    pub static_pods: PathBuf,
+}
+
+const PARTS: &[&str] = &["proxy", "dns", "cni", "scheduler", "controllers"];
+
+fn cidrs(flag: &str, text: &str) -> anyhow::Result<Vec<Cidr>> {
+    let all: Vec<Cidr> =
+        text.split(',').map(|s| s.trim().parse()).collect::<Result<_, _>>().with_context(|| format!("--{flag}"))?;
+    let four = all.iter().filter(|c| c.addr.is_ipv4()).count();
+    if all.len() > 2 || four > 1 || all.len() - four > 1 {
+        bail!("--{flag} {text}: at most one IPv4 and one IPv6 network");
+    }
+    Ok(all)
+}
+
+fn gates(text: &str) -> anyhow::Result<BTreeMap<String, bool>> {
+    text.split(',')
+        .filter(|s| !s.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').with_context(|| format!("--feature-gates {pair:?}: Name=true or Name=false"))?;
+            let value = value.parse().with_context(|| format!("--feature-gates {pair:?}: the value must be true or false"))?;
+            Ok((name.trim().to_owned(), value))
+        })
+        .collect()
+}
+
+/// The address this machine uses towards the outside. Nothing is sent: connecting a datagram socket only looks up the
+/// route.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 255), 9)).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_unspecified() && !ip.is_loopback()).then_some(ip)
+}
+
+impl Config {
+    pub fn new(a: ServerArgs) -> anyhow::Result<Self> {
+        let f = match &a.config {
+            None => File::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
+                let f: File = serde_norway::from_str(&text).with_context(|| format!("{} is no valid configuration", path.display()))?;
+                if f.api_version != "kelson.dev/v1" || f.kind != "ServerConfiguration" {
+                    bail!("{}: apiVersion must be kelson.dev/v1 and kind ServerConfiguration", path.display());
+                }
+                f
+            }
+        };
+        let instance = Instance::of(&a.data_dir.or(f.data_dir).unwrap_or_else(|| DEFAULT_DATA_DIR.into()));
+        let (pods, services) = instance.networks();
+        let service_cidrs = cidrs("service-cidr", &a.service_cidr.or(f.service_cidr).unwrap_or(services))?;
+        let cluster_cidrs = cidrs("cluster-cidr", &a.cluster_cidr.or(f.cluster_cidr).unwrap_or(pods))?;
+        if service_cidrs.iter().any(|s| cluster_cidrs.iter().any(|c| c.contains(s.addr) || s.contains(c.addr))) {
+            bail!("--service-cidr and --cluster-cidr overlap; give them networks of their own");
+        }
+        let listen = a.listen.or(f.listen).unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 6443).into());
+        let advertise = a.advertise_address.or(f.advertise_address).or_else(own_address).unwrap_or(
+            if listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listen.ip() },
+        );
+        let mut disable = a.disable;
+        disable.extend(f.disable);
+        let known = |d: &&String| PARTS.contains(&d.as_str()) || controllers::table::LOOPS.iter().any(|l| l.name == d.as_str());
+        if let Some(d) = disable.iter().find(|d| !known(d)) {
+            let loops: Vec<&str> = controllers::table::LOOPS.iter().map(|l| l.name).collect();
+            bail!("--disable {d}: no such part; there are {}, and the controllers {}", PARTS.join(", "), loops.join(", "));
+        }
+        let mut feature_gates = f.feature_gates;
+        feature_gates.extend(gates(a.feature_gates.as_deref().unwrap_or_default())?);
+        let mut runtime: Vec<String> = f.runtime_config.into_iter().map(|(k, v)| format!("{k}={v}")).collect();
+        runtime.extend(a.runtime_config);
+        let host = || {
+            let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_ascii_lowercase();
+            if name.is_empty() { "localhost".to_owned() } else { name }
+        };
+        let mut insecure_registries = a.insecure_registries;
+        insecure_registries.extend(f.insecure_registries);
+        Ok(Self {
+            listen,
+            advertise,
+            service_cidrs,
+            cluster_cidrs,
+            domain: a.cluster_domain.or(f.cluster_domain).unwrap_or_else(|| "cluster.local".into()),
+            node_name: a.node_name.or(f.node_name).unwrap_or_else(host),
+            kubelet_port: a.kubelet_port.or(f.kubelet_port).unwrap_or(if instance.is_default() { 10250 } else { 0 }),
+            node: !(a.no_node || f.no_node),
+            disable,
+            runtime_config: runtime.join(","),
+            feature_gates,
+            log: a.log.or(f.log).or_else(|| std::env::var("KELSON_LOG").ok()).unwrap_or_else(|| "info".into()),
+            log_json: a.log_json || f.log_json,
+            insecure_registries,
+            static_pods: a.static_pods.or(f.static_pods).unwrap_or_else(|| instance.data_dir.join("manifests")),
+            instance,
+        })
+    }
+
+    pub fn enabled(&self, part: &str) -> bool {
+        !self.disable.iter().any(|d| d == part)
+    }
+
+    /// The first address of each service network: the `kubernetes` Service.
+    pub fn kubernetes_ips(&self) -> Vec<IpAddr> {
+        self.service_cidrs.iter().filter_map(|c| c.nth(1)).collect()
+    }
+
+    /// The tenth address of each service network: `kube-dns`.
+    pub fn dns_ips(&self) -> Vec<IpAddr> {
+        self.service_cidrs.iter().filter_map(|c| c.nth(10)).collect()
+    }
+
+    /// This node's pod networks: the first /24 (/64) of each cluster network.
+    pub fn pod_cidrs(&self) -> Vec<Cidr> {
+        let len = |c: &Cidr| c.len.max(if c.addr.is_ipv4() { 24 } else { 64 });
+        self.cluster_cidrs.iter().filter_map(|c| c.subnet(len(c), 0)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_and_a_second_cluster() {
+        let c = Config::new(ServerArgs::default()).expect("config");
+        assert_eq!((c.listen.port(), c.instance.bridge.as_str(), c.kubelet_port), (6443, "kelson0", 10250));
+        assert_eq!(c.dns_ips(), ["10.96.0.10".parse::<IpAddr>().expect("ip")]);
+        assert_eq!(c.pod_cidrs()[0].to_string(), "10.244.0.0/24");
+        let other = Config::new(ServerArgs { data_dir: Some("/tmp/kelson-two".into()), ..ServerArgs::default() }).expect("config");
+        assert_ne!(other.instance.bridge, c.instance.bridge);
+        assert_ne!(other.cluster_cidrs, c.cluster_cidrs);
+        assert!(other.instance.bridge.len() <= 15 && other.kubelet_port == 0);
+    }
+
+    #[test]
+    fn wrong_flags_are_told_in_words() {
+        let wrong = |a: ServerArgs| format!("{:#}", Config::new(a).expect_err("must be refused"));
+        assert!(wrong(ServerArgs { disable: vec!["nonsense".into()], ..ServerArgs::default() }).contains("no such part"));
+        assert!(wrong(ServerArgs { service_cidr: Some("10.244.1.0/24".into()), ..ServerArgs::default() }).contains("overlap"));
+        assert!(wrong(ServerArgs { cluster_cidr: Some("ten".into()), ..ServerArgs::default() }).contains("--cluster-cidr"));
+        assert!(wrong(ServerArgs { feature_gates: Some("X=maybe".into()), ..ServerArgs::default() }).contains("true or false"));
+    }
+}

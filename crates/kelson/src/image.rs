@@ -1,0 +1,80 @@
+//! `kelson image`: asks the running daemon, or works on the data directory itself when none runs.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use runtime::EmbeddedRuntime;
+
+use crate::admin::{self, ImageRow, Reply, Request};
+use crate::args::{ImageArgs, ImageCommand};
+use crate::config::Instance;
+use crate::server::runtime_config;
+
+pub fn main(args: ImageArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(args))
+}
+
+async fn run(args: ImageArgs) -> anyhow::Result<()> {
+    let instance = Instance::of(&args.data_dir);
+    let requests = match args.command {
+        ImageCommand::Import { archive, name } => {
+            let path = std::path::absolute(&archive)?;
+            if !path.is_file() {
+                bail!("there is no archive {}", path.display());
+            }
+            vec![Request::Import { path, name }]
+        }
+        ImageCommand::Pull { image } => vec![Request::Pull { image }],
+        ImageCommand::Ls => vec![Request::List],
+        ImageCommand::Rm { images } => images.into_iter().map(|image| Request::Remove { image }).collect(),
+    };
+    for request in requests {
+        let listing = matches!(request, Request::List);
+        let verb = match request {
+            Request::Import { .. } => "imported",
+            Request::Pull { .. } => "pulled",
+            Request::List => "",
+            Request::Remove { .. } => "removed",
+        };
+        if !listing && std::io::stderr().is_terminal() {
+            eprintln!("working…");
+        }
+        let rows = one(&instance, request).await?;
+        if listing {
+            print(&rows);
+        } else {
+            for r in rows {
+                println!("{verb} {}", r.names.join(", "));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn one(instance: &Instance, request: Request) -> anyhow::Result<Vec<ImageRow>> {
+    match admin::ask(&instance.admin_socket(), &request).await? {
+        Some(Reply::Images(rows)) => Ok(rows),
+        Some(Reply::Error(e)) => bail!("{e}"),
+        None => {
+            if !nix::unistd::geteuid().is_root() {
+                bail!("no daemon answers on {}, and working on the images directly needs root", instance.admin_socket().display());
+            }
+            let config = runtime_config(instance, Arc::new(runtime::LoopbackOnly));
+            let runtime = EmbeddedRuntime::open(config).await.context("failed to open the images")?;
+            admin::perform(&runtime, request).await
+        }
+    }
+}
+
+fn print(rows: &[ImageRow]) {
+    println!("{:<60} {:<14} {:>10}", "IMAGE", "ID", "SIZE");
+    for r in rows {
+        let id = r.id.strip_prefix("sha256:").unwrap_or(&r.id);
+        let id: String = id.chars().take(12).collect();
+        for name in &r.names {
+            println!("{name:<60} {id:<14} {:>7.1} MB", r.size as f64 / 1e6);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The control plane: store, keys, API server, controllers, scheduler. Spawns the listener and one task per set of
+//! loops.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use apiserver::authn::{Anonymous, Authn, TokenAuthenticator, TokenIssuer};
+use apiserver::{ApiServer, Cluster, Security};
+use client::{Client, Informers, LocalIdentity, LocalServer, clock};
+use parking_lot::Mutex;
+use store::Store;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{objects, transport::LocalNode};
+use crate::config::Config;
+
+pub struct Control {
+    pub server: Arc<dyn LocalServer>,
+    pub pki: Arc<pki::Pki>,
+    /// Where the kubelet of this process will be found.
+    pub node: Arc<LocalNode>,
+    store: Arc<dyn Store>,
+    stop: CancellationToken,
+    tasks: Mutex<JoinSet<()>>,
+    failure: tokio::sync::Mutex<tokio::sync::oneshot::Receiver<anyhow::Error>>,
+}
+
+impl Control {
+    /// A client under any identity, in process.
+    pub fn client(&self, identity: LocalIdentity, manager: &str) -> Client {
+        Client::local(self.server.clone(), identity, manager)
+    }
+
+    /// Resolves when the API server can't go on.
+    pub async fn failed(&self) -> anyhow::Error {
+        match (&mut *self.failure.lock().await).await {
+            Ok(e) => e,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Ends watches, waits for requests under way, closes the store.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        let mut tasks = self.tasks.into_inner();
+        while tasks.join_next().await.is_some() {}
+        if let Err(e) = self.store.close().await {
+            warn!(error = %e, "failed to close the store");
+        }
+    }
+}
+
+pub async fn start(config: &Config, loops: &CancellationToken) -> anyhow::Result<Control> {
+    let instance = &config.instance;
+    let dir = &instance.data_dir;
+    std::fs::create_dir_all(dir).with_context(|| format!("failed to make the data directory {}", dir.display()))?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!("failed to listen on {}; is another server running there? Choose another port with --listen", config.listen)
+    })?;
+    let listen = listener.local_addr().context("failed to read the address of the listener")?;
+
+    // Store and keys are read side by side.
+    let options = store::embedded::Options::new(instance.store_dir());
+    let engine = tokio::task::spawn_blocking(move || store::embedded::Engine::open(options));
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    let pki_options = pki::Options {
+        hostname,
+        advertise: vec![config.advertise, listen.ip()],
+        service_ips: config.kubernetes_ips(),
+        cluster_domain: config.domain.clone(),
+        extra_dns: vec![],
+    };
+    let pki_dir = dir.join("pki");
+    let now = clock::now().as_second();
+    let keys = tokio::task::spawn_blocking(move || pki::Pki::open(&pki_dir, &pki_options, now));
+    let store: Arc<dyn Store> = Arc::new(engine.await?.map_err(|e| anyhow!(e)).context("failed to open the store")?);
+    let pki = Arc::new(keys.await?.context("failed to prepare the cluster's keys")?);
+
+    let local = if listen.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { listen.ip() };
+    let url = format!("https://{}", std::net::SocketAddr::new(local, listen.port()));
+    pki.write_admin_kubeconfig(&instance.kubeconfig(), &url, now).context("failed to write the kubeconfig")?;
+
+    let stop = CancellationToken::new();
+    let node = Arc::new(LocalNode::new(&config.node_name));
+    let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
+    let keys = pki.clone();
+    let text = |all: &[netlink::Cidr]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut catalog = api::catalog::builtin().clone();
+    if !config.runtime_config.is_empty() {
+        let wanted = api::catalog::RuntimeConfig::parse(&config.runtime_config).context("--runtime-config")?;
+        catalog = wanted.apply(&catalog);
+    }
+    let trust = pki.client_trust().context("failed to read the cluster's certificate authority")?;
+    let server = ApiServer::new(apiserver::Config {
+        store: store.clone(),
+        catalog,
+        cluster: Cluster {
+            service_cidrs: text(&config.service_cidrs),
+            cluster_cidrs: text(&config.cluster_cidrs),
+            advertise_address: config.advertise,
+            advertise_port: listen.port(),
+            node_ports: 30000..=32767,
+            feature_gates: config.feature_gates.clone(),
+        },
+        nodes: Some(node.clone()),
+        security: Box::new(move |reader| {
+            let tokens = TokenAuthenticator::new(keys.tokens.verifier(issuer.clone()), vec![issuer.clone()]);
+            let issuer = TokenIssuer::new(keys.tokens.clone(), issuer.clone(), vec![issuer]);
+            let authn = Authn::new(trust, tokens, reader, Anonymous::health());
+            Security { authn, issuer }
+        }),
+        stop: stop.clone(),
+    })
+    .map_err(|e| anyhow!(e))
+    .context("failed to set up the API server")?;
+    server.start().await.map_err(|e| anyhow!(e)).context("failed to start the API server")?;
+
+    let mut tasks = JoinSet::new();
+    let (fail, failure) = tokio::sync::oneshot::channel();
+    let tls = Arc::new(pki.server_config().context("failed to set up TLS")?);
+    let serving = server.clone();
+    tasks.spawn(async move {
+        if let Err(e) = apiserver::serve::run(serving, listener, tls).await {
+            let _ = fail.send(anyhow!(e).context("the API server's listener failed"));
+        }
+    });
+    let server: Arc<dyn LocalServer> = Arc::new(server);
+    let control = Control {
+        server: server.clone(),
+        pki,
+        node,
+        store,
+        stop,
+        tasks: Mutex::new(tasks),
+        failure: tokio::sync::Mutex::new(failure),
+    };
+    objects::ensure(&control, config).await.map_err(|e| anyhow!(e)).context("failed to prepare the cluster's own objects")?;
+    start_loops(&control, config, loops);
+    Ok(control)
+}
+
+fn start_loops(control: &Control, config: &Config, token: &CancellationToken) {
+    let mut tasks = control.tasks.lock();
+    if config.enabled("controllers") {
+        let settings = controllers::Config { root_ca: control.pki.ca.cert_pem().to_owned(), ..controllers::Config::default() };
+        let (server, token, disabled) = (control.server.clone(), token.clone(), config.disable.clone());
+        tasks.spawn(async move {
+            controllers::run(server, settings, |name| !disabled.iter().any(|d| d == name), token).await;
+        });
+    }
+    if config.enabled("scheduler") {
+        let client = control.client(LocalIdentity::user("system:kube-scheduler", &[]), "kube-scheduler");
+        let token = token.clone();
+        tasks.spawn(async move {
+            let informers = Informers::new(client.clone(), token.clone());
+            scheduler::run(client, informers, token).await;
+        });
+    }
+}

@@ -1,0 +1,127 @@
+//! `kelson server`: wires the roles, says when the cluster is ready, drains and stops. `control` is the control plane,
+//! `node` the node, `objects` what this wiring itself keeps in the API. Owns the runtime's threads.
+
+mod control;
+mod node;
+mod objects;
+mod transport;
+
+pub use node::runtime_config;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::args::ServerArgs;
+use crate::config::Config;
+use crate::{VERSION, logging};
+
+/// How long the node's parts get to write their last status.
+const NODE_DRAIN: Duration = Duration::from_secs(5);
+
+pub fn main(args: Box<ServerArgs>) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let config = Config::new(*args)?;
+    logging::start(&config.log, config.log_json)?;
+    raise_file_limit();
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(64)
+        .thread_name("kelson")
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let result = runtime.block_on(run(config, started));
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    result
+}
+
+async fn run(config: Config, started: Instant) -> anyhow::Result<()> {
+    if config.node && !nix::unistd::geteuid().is_root() {
+        anyhow::bail!("a node needs root to run containers; run with sudo, or with --no-node for a control plane alone");
+    }
+    info!(version = VERSION, data_dir = %config.instance.data_dir.display(), "starting");
+    // Each layer stops after the one above it: the node, then the loops, then the API, then the store.
+    let (node_stop, loops_stop) = (CancellationToken::new(), CancellationToken::new());
+    let mut stop = Signals::new()?;
+
+    let control = control::start(&config, &loops_stop).await?;
+    let serving = started.elapsed();
+    info!(listen = %config.listen, seconds = serving.as_secs_f64(), "the API is serving");
+
+    let mut node = None;
+    let result = async {
+        if config.node {
+            node = Some(node::start(&config, &control, &node_stop).await?);
+        }
+        if let Some(n) = &node {
+            tokio::select! {
+                ready = n.ready() => ready?,
+                () = stop.wait() => return Ok(()),
+            }
+        }
+        let kubeconfig = config.instance.kubeconfig();
+        eprintln!(
+            "Kelson is ready after {:.2} s. Talk to it with:\n  export KUBECONFIG={}",
+            started.elapsed().as_secs_f64(),
+            kubeconfig.display()
+        );
+        notify_systemd();
+        tokio::select! {
+            () = stop.wait() => Ok(()),
+            failed = control.failed() => Err(failed),
+        }
+    }
+    .await;
+
+    info!("stopping; containers go on running");
+    node_stop.cancel();
+    if let Some(n) = node
+        && tokio::time::timeout(NODE_DRAIN, n.stopped()).await.is_err()
+    {
+        warn!("the node's parts did not stop in time");
+    }
+    loops_stop.cancel();
+    control.stop().await;
+    info!("stopped");
+    result
+}
+
+struct Signals {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let on = |k| signal(k).context("failed to listen for signals");
+        Ok(Self { term: on(SignalKind::terminate())?, int: on(SignalKind::interrupt())? })
+    }
+    async fn wait(&mut self) {
+        tokio::select! { _ = self.term.recv() => {}, _ = self.int.recv() => {} }
+    }
+}
+
+/// Many watches are many sockets: takes what the hard limit allows.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(e) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        warn!(error = %e, soft, "failed to raise the limit of open files");
+    }
+}
+
+/// Tells systemd (`Type=notify`) that the cluster is up.
+fn notify_systemd() {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let sent = std::os::unix::net::UnixDatagram::unbound().and_then(|s| s.send_to(b"READY=1", path));
+    if let Err(e) = sent {
+        warn!(error = %e, "failed to tell systemd that the cluster is ready");
+    }
+}

@@ -1,0 +1,88 @@
+//! The few objects that the wiring itself keeps: the `kube-dns` Service at the tenth address with its endpoints, and the
+//! role that the built-in DNS and proxy read with.
+
+use std::net::IpAddr;
+
+use api::resource::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ENDPOINT_SLICES, SERVICES};
+use api::{Resource, Status};
+use client::{Client, LocalIdentity, Patch};
+use serde_json::{Value, json};
+
+use super::control::Control;
+use crate::config::Config;
+
+/// Whom the built-in DNS and proxy act as.
+pub const NETWORK_USER: &str = "system:kelson-network";
+
+pub fn admin(control: &Control) -> Client {
+    control.client(LocalIdentity::user("system:apiserver", &["system:masters"]), "kelson")
+}
+
+async fn apply(client: &Client, r: &Resource, ns: &str, name: &str, body: Value) -> Result<(), Status> {
+    client.patch(r, ns, name, "", &Patch::Apply { body, force: true }).await.map(|_| ())
+}
+
+/// Puts the objects in place; a second call changes nothing.
+pub async fn ensure(control: &Control, config: &Config) -> Result<(), Status> {
+    let client = admin(control);
+    let label = json!({ "kubernetes.io/bootstrapping": "kelson" });
+    apply(&client, &CLUSTER_ROLES, "", NETWORK_USER, json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": NETWORK_USER, "labels": label },
+        "rules": [
+            { "apiGroups": [""], "resources": ["services", "endpoints", "namespaces", "nodes"], "verbs": ["get", "list", "watch"] },
+            { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"] },
+        ],
+    }))
+    .await?;
+    apply(&client, &CLUSTER_ROLE_BINDINGS, "", NETWORK_USER, json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": { "name": NETWORK_USER, "labels": label },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NETWORK_USER },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": NETWORK_USER }],
+    }))
+    .await?;
+    if config.enabled("dns") && config.node {
+        dns_service(&client, config).await?;
+    }
+    Ok(())
+}
+
+async fn dns_service(client: &Client, config: &Config) -> Result<(), Status> {
+    if client.find(&SERVICES, "kube-system", "kube-dns").await?.is_some() {
+        return Ok(());
+    }
+    let ips: Vec<String> = config.dns_ips().iter().map(ToString::to_string).collect();
+    let port = |name: &str, protocol: &str| json!({ "name": name, "port": 53, "protocol": protocol, "targetPort": 53 });
+    let body = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "kube-dns", "namespace": "kube-system",
+            "labels": { "k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS" } },
+        "spec": { "clusterIP": ips.first(), "clusterIPs": ips,
+            "ipFamilyPolicy": if ips.len() > 1 { "RequireDualStack" } else { "SingleStack" },
+            "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")] },
+    });
+    match client.create(&SERVICES, "kube-system", &body).await {
+        Err(s) if !s.is_already_exists() => Err(s),
+        _ => Ok(()),
+    }
+}
+
+/// Tells where this node's DNS answers: one slice per family.
+pub async fn dns_endpoints(client: &Client, node: &str, addresses: &[IpAddr]) -> Result<(), Status> {
+    for ip in addresses {
+        let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+        let name = format!("kube-dns-{node}-{}", family.to_ascii_lowercase());
+        let port = |name: &str, protocol: &str| json!({ "name": name, "port": 53, "protocol": protocol });
+        let body = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": { "name": name, "namespace": "kube-system",
+                "labels": { "kubernetes.io/service-name": "kube-dns", "endpointslice.kubernetes.io/managed-by": "kelson.dev" } },
+            "addressType": family, "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")],
+            "endpoints": [{ "addresses": [ip.to_string()], "nodeName": node,
+                "conditions": { "ready": true, "serving": true, "terminating": false } }],
+        });
+        apply(client, &ENDPOINT_SLICES, "kube-system", &name, body).await?;
+    }
+    Ok(())
+}
