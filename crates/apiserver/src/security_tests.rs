@@ -7,7 +7,7 @@ use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Chain, Operation, Request};
+use crate::admission::{Chain, Operation, Options, Request};
 use crate::authn::review::token_review;
 use crate::authn::{Anonymous, Authn, Peer, TokenAuthenticator, TokenIssuer};
 use crate::authz::{Attributes, Authorizer, escalation};
@@ -243,6 +243,7 @@ fn create<'a>(user: &'a User, resource: &'a str, namespace: &'a str, object: Val
         object,
         old: None,
         dry_run: false,
+        warnings: None,
     }
 }
 
@@ -300,7 +301,8 @@ async fn a_pod_passes_the_chain() {
 #[tokio::test]
 async fn a_kubelet_writes_its_own_only() {
     let w = world().await;
-    let chain = Chain::new(w.reader.clone(), w.authorizer.clone());
+    let options = Options { taint_new_nodes: true, ..Options::default() };
+    let chain = Chain::with(w.reader.clone(), w.authorizer.clone(), &options);
     let n1 = User::new("system:node:n1", &["system:nodes"]);
     let node = w.fake.put("", "nodes", json!({"metadata": {"name": "n1"}}));
     let pod = w.fake.put("", "pods", json!({"metadata": {"name": "p", "namespace": "default"}, "spec": {"nodeName": "n2"}}));

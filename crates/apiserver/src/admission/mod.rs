@@ -26,6 +26,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::authz::Authorizer;
+use crate::call::Warnings;
 use crate::{Reader, User};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,9 +67,16 @@ pub struct Request<'a> {
     /// The stored object on update and delete.
     pub old: Option<&'a Value>,
     pub dry_run: bool,
+    /// Where a plugin leaves a word to the client about a write that it lets through.
+    pub warnings: Option<&'a Warnings>,
 }
 
 impl Request<'_> {
+    pub fn warn(&self, text: impl Into<String>) {
+        if let Some(w) = self.warnings {
+            w.add(text);
+        }
+    }
     pub fn is(&self, group: &str, resource: &str) -> bool {
         self.group == group && self.resource == resource
     }
@@ -116,6 +124,8 @@ pub trait Plugin: Send + Sync {
 pub struct Options {
     /// Set when loops run that take the finalizers of used claims and volumes away.
     pub storage_in_use_protection: bool,
+    /// Set when a node lifecycle loop runs that takes the `not-ready` taint away from nodes that are ready.
+    pub taint_new_nodes: bool,
     /// Names of plugins to leave out.
     pub disabled: Vec<String>,
 }
@@ -156,6 +166,7 @@ impl Chain {
         ];
         plugins.retain(|p| {
             (options.storage_in_use_protection || p.name() != "StorageObjectInUseProtection")
+                && (options.taint_new_nodes || p.name() != "TaintNodesByCondition")
                 && !options.disabled.iter().any(|d| d == p.name())
         });
         Self { cx: Context { reader, authorizer }, plugins }

@@ -1,6 +1,8 @@
 //! PodSecurity: a namespace's label says which of the Pod Security Standards its pods must meet. All checks are at their
 //! latest version.
 
+use std::collections::BTreeMap;
+
 use api::Status;
 use async_trait::async_trait;
 use serde_json::Value;
@@ -8,10 +10,35 @@ use serde_json::Value;
 use super::json::{containers, items, text};
 use super::{Context, Operation, Plugin, Request};
 
-const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
-const VERSION: &str = "pod-security.kubernetes.io/enforce-version";
+const PREFIX: &str = "pod-security.kubernetes.io/";
 
 pub struct PodSecurity;
+
+/// Where a kind keeps its pods' template; only a warning comes of it.
+fn template<'a>(r: &'a Request<'_>) -> Option<&'a Value> {
+    let o = &r.object;
+    let t = match (r.group, r.resource) {
+        ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets")
+        | ("batch", "jobs")
+        | ("", "replicationcontrollers") => &o["spec"]["template"],
+        ("batch", "cronjobs") => &o["spec"]["jobTemplate"]["spec"]["template"],
+        ("", "podtemplates") => &o["template"],
+        _ => return None,
+    };
+    t.is_object().then_some(t)
+}
+
+/// The level that a namespace's label asks for, as `level:version`, and whether it is the strict one.
+fn level(labels: &BTreeMap<String, String>, mode: &str) -> Option<(String, bool)> {
+    let version = labels.get(&format!("{PREFIX}{mode}-version")).map_or("latest", String::as_str);
+    let (name, strict) = match labels.get(&format!("{PREFIX}{mode}")).map(String::as_str) {
+        None | Some("privileged") => return None,
+        Some("baseline") => ("baseline", false),
+        // What can't be read is taken for the strictest, as upstream does.
+        Some(_) => ("restricted", true),
+    };
+    Some((format!("{name}:{version}"), strict))
+}
 
 #[async_trait]
 impl Plugin for PodSecurity {
@@ -20,37 +47,50 @@ impl Plugin for PodSecurity {
     }
 
     fn handles(&self, r: &Request<'_>) -> bool {
-        r.is_pod()
-            && match r.operation {
-                Operation::Create => r.subresource.is_empty(),
-                Operation::Update => matches!(r.subresource, "" | "ephemeralcontainers"),
-                _ => false,
-            }
+        match r.operation {
+            Operation::Create => r.subresource.is_empty() && (r.is_pod() || template(r).is_some()),
+            Operation::Update if r.is_pod() => matches!(r.subresource, "" | "ephemeralcontainers"),
+            Operation::Update => r.subresource.is_empty() && template(r).is_some(),
+            _ => false,
+        }
     }
 
     async fn validate(&self, cx: &Context, r: &Request<'_>) -> Result<(), Status> {
         let Some(ns) = cx.reader.get("", "namespaces", "", r.namespace).await? else { return Ok(()) };
         let labels = &ns.meta().labels;
-        let restricted = match labels.get(ENFORCE).map(String::as_str) {
-            None | Some("privileged") => return Ok(()),
-            Some("baseline") => false,
-            // What can't be read is taken for the strictest, as upstream does.
-            Some(_) => true,
-        };
+        let warn = level(labels, "warn");
+        if let Some(pod) = template(r) {
+            say(r, warn, pod);
+            return Ok(());
+        }
+        let enforce = level(labels, "enforce");
+        if enforce.is_none() && warn.is_none() {
+            return Ok(());
+        }
         let significant = r.old.is_none_or(|old| {
-            let images = |v: &Value| -> Vec<String> { containers(&v["spec"]).map(|c| text(c, "image").to_owned()).collect() };
+            let images =
+                |v: &Value| -> Vec<String> { containers(&v["spec"]).map(|c| text(c, "image").to_owned()).collect() };
             images(old) != images(&r.object)
         });
         if !significant {
             return Ok(());
         }
-        let found = violations(&r.object, restricted);
-        if found.is_empty() {
-            return Ok(());
+        if let Some((level, strict)) = enforce {
+            let found = violations(&r.object, strict);
+            if !found.is_empty() {
+                return Err(r.forbidden(format!("violates PodSecurity {level:?}: {}", found.join(", "))));
+            }
         }
-        let level = if restricted { "restricted" } else { "baseline" };
-        let version = labels.get(VERSION).map_or("latest", String::as_str);
-        Err(r.forbidden(format!("violates PodSecurity \"{level}:{version}\": {}", found.join(", "))))
+        say(r, warn, &r.object);
+        Ok(())
+    }
+}
+
+fn say(r: &Request<'_>, warn: Option<(String, bool)>, pod: &Value) {
+    let Some((level, strict)) = warn else { return };
+    let found = violations(pod, strict);
+    if !found.is_empty() {
+        r.warn(format!("would violate PodSecurity {level:?}: {}", found.join(", ")));
     }
 }
 

@@ -137,6 +137,7 @@ mod tests {
             object,
             old,
             dry_run: false,
+            warnings: None,
         }
     }
 

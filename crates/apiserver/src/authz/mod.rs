@@ -146,11 +146,6 @@ impl Authorizer {
         let sets = self.index.read().role_rules(role, namespace)?;
         Ok(sets.iter().flat_map(|s| s.iter().cloned()).collect())
     }
-
-    #[cfg(test)]
-    pub(crate) fn index_for_tests(&self) -> &RwLock<RbacIndex> {
-        &self.index
-    }
 }
 
 /// The refusal, in upstream's words.

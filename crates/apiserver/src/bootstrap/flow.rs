@@ -74,13 +74,15 @@ fn schema(name: &str, level: &str, precedence: u32, by: &str, rules: Vec<Value>)
     let v = json!({
         "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema",
         "metadata": {"name": name, "generation": 1, "annotations": {"apf.kubernetes.io/autoupdate-spec": "true"}},
-        "spec": spec, "status": {},
+        "spec": spec,
+        "status": {"conditions": [{"type": "Dangling", "status": "False", "lastTransitionTime": "", "reason": "Found",
+            "message": format!("This FlowSchema references the PriorityLevelConfiguration object named {level:?} and it exists")}]},
     });
     ("flowschemas", v)
 }
 
-/// Every default, with the plural of its kind.
-pub fn defaults() -> Vec<(&'static str, Value)> {
+/// Every default, with the plural of its kind. `now` as RFC 3339.
+pub fn defaults(now: &str) -> Vec<(&'static str, Value)> {
     let mut out = vec![
         level("exempt", json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}})),
         level("workload-low", limited(&("workload-low", 100, 90, Some((128, 6, 50))))),
@@ -163,5 +165,10 @@ pub fn defaults() -> Vec<(&'static str, Value)> {
         schema("global-default", "global-default", 9900, "ByUser", vec![everything(anybody(), true)]),
         schema("catch-all", "catch-all", 10000, "ByUser", vec![everything(anybody(), true)]),
     ]);
+    for (_, v) in &mut out {
+        for c in v.pointer_mut("/status/conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+            c["lastTransitionTime"] = json!(now);
+        }
+    }
     out
 }

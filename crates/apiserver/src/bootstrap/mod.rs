@@ -65,7 +65,8 @@ pub async fn run(reader: &dyn Reader) -> Result<(), Status> {
     for value in priority_classes() {
         rest.push(Want { group: "scheduling.k8s.io", plural: "priorityclasses", value, rbac: None });
     }
-    for (plural, value) in flow::defaults() {
+    let now = client::clock::rfc3339(client::clock::now());
+    for (plural, value) in flow::defaults(&now) {
         rest.push(Want { group: "flowcontrol.apiserver.k8s.io", plural, value, rbac: None });
     }
     ensure(reader, rest).await

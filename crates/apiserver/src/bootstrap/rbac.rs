@@ -34,8 +34,8 @@ fn list(s: &str) -> Vec<String> {
     s.split(',').map(str::to_owned).collect()
 }
 
-/// All defaults, in the order of the file.
-pub fn defaults() -> Vec<DefaultObject> {
+/// The file as it stands.
+fn parse() -> Vec<DefaultObject> {
     let mut out: Vec<DefaultObject> = Vec::new();
     for line in DATA.lines() {
         if line.starts_with('#') || line.trim().is_empty() {
@@ -83,12 +83,19 @@ pub fn defaults() -> Vec<DefaultObject> {
             _ => {}
         }
     }
-    // A gathering role starts with what it gathers, so that it reads right before any controller has run.
+    out
+}
+
+/// All defaults, in the order of the file.
+pub fn defaults() -> Vec<DefaultObject> {
+    let mut out = parse();
+    // A gathering role starts with what it gathers, so that it reads right before any controller has run. Those that
+    // gather are gathered themselves: view, edit, admin, one round each.
     for _ in 0..3 {
-        let roles = out.clone();
+        let parts: Vec<DefaultObject> = out.iter().filter(|r| !r.labels.is_empty()).cloned().collect();
         for r in out.iter_mut().filter(|r| !r.aggregate.is_empty()) {
             let mut rules: Vec<Rule> = Vec::new();
-            for other in roles.iter().filter(|o| r.aggregate.iter().any(|(k, v)| o.labels.get(k) == Some(v))) {
+            for other in parts.iter().filter(|o| r.aggregate.iter().any(|(k, v)| o.labels.get(k) == Some(v))) {
                 for rule in &other.rules {
                     if !rules.contains(rule) {
                         rules.push(rule.clone());
@@ -103,7 +110,7 @@ pub fn defaults() -> Vec<DefaultObject> {
 
 /// The rules of `system:node`, which the node authorizer applies to every kubelet.
 pub fn node_rules() -> Vec<Rule> {
-    defaults().into_iter().find(|d| d.kind == "ClusterRole" && d.name == "system:node").map(|d| d.rules).unwrap_or_default()
+    parse().into_iter().find(|d| d.kind == "ClusterRole" && d.name == "system:node").map(|d| d.rules).unwrap_or_default()
 }
 
 impl DefaultObject {
@@ -168,12 +175,15 @@ impl DefaultObject {
             }
         }
         if self.role.0.is_empty() {
-            let rules: Vec<Rule> = serde_json::from_value(have["rules"].clone()).unwrap_or_default();
-            let lacking = crate::authz::rules::missing(&rules, &self.rules);
-            if !lacking.is_empty() {
-                let mut all = rules;
-                all.extend(lacking);
-                new["rules"] = json!(all);
+            // The same text needs no comparing by meaning, which costs at every start.
+            if have["rules"] != want["rules"] {
+                let rules: Vec<Rule> = serde_json::from_value(have["rules"].clone()).unwrap_or_default();
+                let lacking = crate::authz::rules::missing(&rules, &self.rules);
+                if !lacking.is_empty() {
+                    let mut all = rules;
+                    all.extend(lacking);
+                    new["rules"] = json!(all);
+                }
             }
             if new["aggregationRule"].is_null() && !want["aggregationRule"].is_null() {
                 new["aggregationRule"] = want["aggregationRule"].clone();
