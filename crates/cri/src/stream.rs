@@ -48,8 +48,9 @@ pub struct TerminalSize {
     pub height: u16,
 }
 
-/// A running exec or attach. Outputs that weren't asked for are absent. `exit` resolves after the last byte of output
-/// was handed to the readers: with the exit code for exec, with 0 at the end of an attach.
+/// A running exec or attach. Outputs that weren't asked for are absent. `exit` resolves with the
+/// exit code for exec, with 0 at the end of an attach; the readers come to their ends by themselves, so read them out
+/// before acting on it. Dropping `exit` ends the command.
 pub struct ExecStream {
     pub stdin: Option<BoxWrite>,
     pub stdout: Option<BoxRead>,

@@ -36,6 +36,24 @@ pub fn mount_root(dir: &Path, layers: &[PathBuf]) -> io::Result<PathBuf> {
     Ok(root)
 }
 
+/// Mounts layers read-only (an image as a volume). `layers`: lowest first.
+pub fn mount_layers(target: &Path, layers: &[PathBuf]) -> io::Result<()> {
+    std::fs::create_dir_all(target)?;
+    let top: Vec<String> = layers.iter().rev().map(|l| l.display().to_string()).collect();
+    match top.as_slice() {
+        [] => Ok(()),
+        [one] => {
+            mount(Some(one.as_str()), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+            let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+            Ok(mount(None::<&str>, target, None::<&str>, flags, None::<&str>)?)
+        }
+        _ => {
+            let options = format!("lowerdir={}", top.join(":"));
+            Ok(mount(Some("overlay"), target, Some("overlay"), MsFlags::MS_RDONLY, Some(options.as_str()))?)
+        }
+    }
+}
+
 /// Absence is a success.
 pub fn unmount(path: &Path) -> io::Result<()> {
     match umount2(path, MntFlags::MNT_DETACH) {

@@ -317,6 +317,18 @@ pub fn read_in_root(root: &Path, path: &str, limit: u64) -> io::Result<Option<St
     }
 }
 
+/// No link on the way, so that the plain path is safe to mount.
+pub fn is_dir_in_root(root: &Path, path: &str) -> io::Result<bool> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let dir = nix::fcntl::open(root, flags, Mode::empty())?;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    match openat2(&dir, if path.is_empty() { "." } else { path }, how) {
+        Ok(_) => Ok(true),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// Makes a directory (and its parents) inside a container's root.
 pub fn make_dir_in_root(root: &Path, path: &Path, uid: u32, gid: u32) -> Result<(), String> {
     let Some(path) = clean(path)? else { return Ok(()) };

@@ -134,6 +134,13 @@ pub struct Shim {
     seq: AtomicU64,
     pub pid: i32,
     pub pause_pid: i32,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
 }
 
 /// What a shim tells unasked.
@@ -152,7 +159,7 @@ impl Shim {
         channel.call(Request::Subscribe, &[]).await?;
         let waiting: Arc<Waiting> = Arc::new(Mutex::new(Some(HashMap::new())));
         let (ch, w) = (channel.clone(), waiting.clone());
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             while let Ok((frame, _)) = ch.recv().await {
                 if let Reply::Exited { container } = frame.reply {
                     on_event(ShimEvent::Exited(container));
@@ -163,7 +170,8 @@ impl Shim {
             *w.lock() = None;
             on_event(ShimEvent::Gone);
         });
-        Ok(Shim { channel, send: tokio::sync::Mutex::new(()), waiting, seq: AtomicU64::new(10), pid, pause_pid })
+        let (send, seq) = (tokio::sync::Mutex::new(()), AtomicU64::new(10));
+        Ok(Shim { channel, send, waiting, seq, pid, pause_pid, reader })
     }
 
     pub async fn call(&self, req: Request) -> Result<Reply> {
@@ -173,7 +181,10 @@ impl Shim {
         self.waiting.lock().as_mut().ok_or_else(gone)?.insert(seq, tx);
         {
             let _one = self.send.lock().await;
-            self.channel.send(seq, req, &[]).await?;
+            if let Err(e) = self.channel.send(seq, req, &[]).await {
+                self.waiting.lock().as_mut().map(|w| w.remove(&seq));
+                return Err(e);
+            }
         }
         match rx.await.map_err(|_| gone())? {
             Reply::Error { code, message } => Err(ShimError::Refused { code, message }),

@@ -237,16 +237,34 @@ impl Inner {
             make_dir_in_root(&root, Path::new(cwd), user.uid, user.gid)
                 .map_err(|e| CriError::InvalidArgument(format!("working directory {cwd:?}: {e}")))?;
         }
-        for m in &config.mounts {
+        let mut diff_ids = image.diff_ids.clone();
+        let mut config = config.clone();
+        for (n, m) in config.mounts.iter_mut().enumerate() {
+            if let Some(spec) = &m.image {
+                let volume = self.images.find(&spec.image);
+                let volume = volume.ok_or_else(|| CriError::NotFound(format!("image {:?}", spec.image)))?;
+                let point = dir.join(format!("volume-{n}"));
+                let layers: Vec<_> = volume.diff_ids.iter().map(|d| self.images.layer_dir(d)).collect();
+                snapshots::mount_layers(&point, &layers).map_err(io("mount an image volume"))?;
+                let sub = m.image_sub_path.trim_matches('/');
+                let inside = crate::images::unpack::is_dir_in_root(&point, sub).map_err(io("look into the image volume"))?;
+                if !inside {
+                    let e = format!("image {:?} has no directory {sub:?}", spec.image);
+                    return Err(CriError::InvalidArgument(e));
+                }
+                m.host_path = point.join(sub).display().to_string();
+                m.readonly = true;
+                diff_ids.extend(volume.diff_ids);
+            }
             if m.host_path.is_empty() {
-                let to = &m.container_path;
-                return Err(CriError::InvalidArgument(format!("mount of {to:?}: image volumes are not supported yet")));
+                return Err(CriError::InvalidArgument(format!("the mount on {:?} has no source", m.container_path)));
             }
             if !Path::new(&m.host_path).exists() {
                 std::fs::create_dir_all(&m.host_path)
                     .map_err(|e| CriError::InvalidArgument(format!("make {:?} to mount it: {e}", m.host_path)))?;
             }
         }
+        let config = &config;
         let pod_mounts = self.pod_mounts(sb, &sandbox_config, config);
         let nodes = self.devices_for(config)?;
         let unified = self.groups.unified();
@@ -288,7 +306,7 @@ impl Inner {
             created_at: now_ns(),
             image_id: image.id.clone(),
             image_ref: image.reference(),
-            diff_ids: image.diff_ids.clone(),
+            diff_ids,
             log_path,
             cgroup,
             user,
@@ -446,6 +464,7 @@ impl Inner {
         self.announce(id, &c.rec.sandbox_id, ContainerEventType::Deleted);
         self.containers.lock().remove(id);
         self.cpu.lock().remove(id);
+        self.sizes.lock().remove(id);
         Ok(())
     }
 }

@@ -52,13 +52,25 @@ impl ImageService for EmbeddedRuntime {
 }
 
 impl EmbeddedRuntime {
+    /// Pulls; several calls for one image share one transfer's work by waiting for each other.
     pub async fn pull(
         &self,
         image: &str,
         auth: Option<&AuthConfig>,
-        progress: Option<()>,
+        progress: Option<&crate::images::Progress>,
     ) -> Result<crate::images::ImageRecord> {
-        let _ = (auth, progress);
-        Err(CriError::pull(PullReason::ErrImagePull, format!("{image}: pulling comes next")))
+        let gate = {
+            let mut pulls = self.inner.pulls.lock().await;
+            pulls.retain(|_, w| w.strong_count() > 0);
+            let gate = pulls.get(image).and_then(Weak::upgrade).unwrap_or_default();
+            pulls.insert(image.to_string(), Arc::downgrade(&gate));
+            gate
+        };
+        let _turn = gate.lock().await;
+        let (images, insecure) = (self.inner.images.clone(), &self.inner.cfg.insecure_registries);
+        let pulled = crate::images::registry::pull(images, image, auth, insecure, progress).await;
+        let rec = pulled.map_err(from_image)?;
+        tracing::info!(image, id = %rec.id, bytes = rec.size, "pulled");
+        Ok(rec)
     }
 }

@@ -30,7 +30,7 @@ pub struct EmbeddedRuntime {
 
 pub(crate) struct Inner {
     pub cfg: RuntimeConfig,
-    pub images: ImageStore,
+    pub images: Arc<ImageStore>,
     pub groups: Hierarchies,
     pub own_caps: Vec<String>,
     pub sandboxes: Mutex<HashMap<String, Arc<Sandbox>>>,
@@ -38,6 +38,8 @@ pub(crate) struct Inner {
     pub events: broadcast::Sender<ContainerEventResponse>,
     /// Last CPU reading per container or sandbox: (time, usage), for rates.
     pub cpu: Mutex<HashMap<String, (i64, u64)>>,
+    /// Sizes of writable layers: (when, bytes, inodes). Walking them often would cost more than they tell.
+    pub sizes: Mutex<HashMap<String, (std::time::Instant, u64, u64)>>,
     /// One pull per image at a time.
     pub pulls: tokio::sync::Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     _lock: std::fs::File,

@@ -47,13 +47,14 @@ impl EmbeddedRuntime {
         let images = blocking(move || ImageStore::open(&store).map_err(CriError::internal)).await?;
         let groups = Hierarchies::detect().map_err(internal("find the cgroups"))?;
         let inner = Arc::new(Inner {
-            images,
+            images: Arc::new(images),
             groups,
             own_caps: spec::caps::own(),
             sandboxes: Mutex::default(),
             containers: Mutex::default(),
             events: broadcast::channel(4096).0,
             cpu: Mutex::default(),
+            sizes: Mutex::default(),
             pulls: Default::default(),
             _lock: lock,
             cfg,

@@ -242,9 +242,10 @@ impl Inner {
         let _one = sb.op.lock().await;
         let (inner, dir) = (self.clone(), sb.dir.clone());
         let parent = sb.rec.lock().cgroup_parent.clone();
+        let own_parent = sb.rec.lock().config.linux.cgroup_parent.is_empty();
         blocking(move || {
             // Only what we made: a kubelet's pod groups are the kubelet's.
-            if parent.starts_with(&format!("{}/", inner.cfg.cgroup_root)) {
+            if own_parent {
                 inner.remove_cgroup(&parent);
             }
             remove_dir(&dir).map_err(|e| CriError::Internal(format!("remove {}: {e}", dir.display())))

@@ -3,6 +3,9 @@
 use super::*;
 use std::path::Path;
 
+/// How old a writable layer's size may be.
+const SIZE_AGE: std::time::Duration = std::time::Duration::from_secs(30);
+
 fn number(path: &Path) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
@@ -72,10 +75,20 @@ impl Inner {
         }
     }
 
-    /// Blocking: it walks the writable layer.
+    fn size_of(&self, id: &str, upper: &Path) -> (u64, u64) {
+        let fresh = |t: &std::time::Instant| t.elapsed() < SIZE_AGE;
+        if let Some((_, b, i)) = self.sizes.lock().get(id).filter(|(t, _, _)| fresh(t)) {
+            return (*b, *i);
+        }
+        let (b, i) = du(upper);
+        self.sizes.lock().insert(id.to_string(), (std::time::Instant::now(), b, i));
+        (b, i)
+    }
+
+    /// Blocking: it may walk the writable layer.
     pub fn container_stats_of(&self, c: &Container) -> ContainerStats {
         let upper = c.dir.join("upper");
-        let (used_bytes, inodes_used) = du(&upper);
+        let (used_bytes, inodes_used) = self.size_of(&c.rec.id, &upper);
         ContainerStats {
             attributes: ContainerAttributes {
                 id: c.rec.id.clone(),
