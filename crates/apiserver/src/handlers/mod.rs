@@ -96,7 +96,10 @@ pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
             _ => Err(method_not_allowed()),
         };
     }
-    if !version.has_verb(&call.info.verb) {
+    // A collection is not written as one, and an object is not made under its own path.
+    let one = matches!(call.info.verb.as_str(), "get" | "update" | "patch" | "delete");
+    let misplaced = if one { call.info.name.is_empty() } else { call.info.verb == "create" && !call.info.name.is_empty() };
+    if misplaced || !version.has_verb(&call.info.verb) {
         return Err(method_not_allowed());
     }
     match call.info.verb.as_str() {

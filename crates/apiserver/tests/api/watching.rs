@@ -87,6 +87,7 @@ async fn history_that_is_gone_is_said_in_the_stream() {
     let s = Server::start().await;
     let a = s.config_map("a", json!({})).await;
     s.config_map("b", json!({})).await;
+    s.config_map("c", json!({})).await;
     let now = store::Store::revision(s.store.as_ref());
     store::Store::compact(s.store.as_ref(), now).await.expect("compact");
     let mut w = raw(&s, &format!("{CMS}?watch=1&resourceVersion={}", a.revision())).await;

@@ -147,11 +147,13 @@ pub fn drop_unused(new: &mut Value, old: Option<&Value>) {
         if needs_health_port(old) && !needs_health_port(new) {
             set(new, "healthCheckNodePort", Value::Null);
         }
-        if matches!(service_type(old), "NodePort" | "LoadBalancer") && service_type(new) == "ClusterIP" {
-            if texts(&new["spec"]["externalIPs"]).is_empty() {
-                set(new, "externalTrafficPolicy", Value::Null);
-            }
-            set(new, "allocateLoadBalancerNodePorts", Value::Null);
+        let reaches_out = |v: &Value| {
+            matches!(service_type(v), "NodePort" | "LoadBalancer")
+                || (service_type(v) == "ClusterIP" && !texts(&v["spec"]["externalIPs"]).is_empty())
+        };
+        let same_policy = new["spec"]["externalTrafficPolicy"] == old["spec"]["externalTrafficPolicy"];
+        if reaches_out(old) && !reaches_out(new) && same_policy {
+            set(new, "externalTrafficPolicy", Value::Null);
         }
         if service_type(old) == "LoadBalancer" && service_type(new) != "LoadBalancer" {
             set(new, "allocateLoadBalancerNodePorts", Value::Null);
