@@ -38,6 +38,8 @@ pub async fn create(w: &Write<'_>, mut v: Value, own: bool) -> Result<Object, St
     }
     let now = client::clock::rfc3339(client::clock::now());
     if own {
+        // Nobody owns a field that was sent empty: protobuf bodies carry such.
+        adapt::canonical(kind, &mut v);
         let m = Manager { name: &w.manager, subresource: w.sub, now: &now };
         on_write(w.target, &mut v, None, &m)?;
     }

@@ -55,11 +55,14 @@ async fn protobuf_bodies() {
     let body = api::protobuf::encode(&v).expect("encoded");
     let mut r = http::Request::post(CMS)
         .header("content-type", api::protobuf::CONTENT_TYPE)
+        .header("user-agent", "kubectl/1")
         .body(bytes::Bytes::from(body))
         .expect("request");
     r.extensions_mut().insert(admin());
     assert_eq!(client::LocalServer::serve(&s.api, r).await.status(), 201);
-    assert_eq!(s.get(&format!("{CMS}/pb")).await.1["data"]["a"], "b");
+    let (_, v) = s.get(&format!("{CMS}/pb")).await;
+    assert_eq!(v["data"]["a"], "b");
+    assert!(v["metadata"]["managedFields"][0]["fieldsV1"].get("f:metadata").is_none(), "{v}");
 }
 
 #[tokio::test]
