@@ -86,9 +86,22 @@ fn parse() -> Vec<DefaultObject> {
     out
 }
 
+/// Our loops write patches where upstream's write whole objects: who may update may patch, which allows no more.
+fn patch_where_update(rules: &mut [Rule]) {
+    for rule in rules {
+        let has = |v: &str| rule.verbs.iter().any(|x| x == v);
+        if has("update") && !has("patch") && !has("*") {
+            rule.verbs.push("patch".into());
+        }
+    }
+}
+
 /// All defaults, in the order of the file.
 pub fn defaults() -> Vec<DefaultObject> {
     let mut out = parse();
+    for r in out.iter_mut().filter(|r| r.name.starts_with("system:controller:")) {
+        patch_where_update(&mut r.rules);
+    }
     // A gathering role starts with what it gathers, so that it reads right before any controller has run. Those that
     // gather are gathered themselves: view, edit, admin, one round each.
     for _ in 0..3 {
