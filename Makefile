@@ -1,0 +1,50 @@
+# Two commands matter: `make up` (a cluster on this machine) and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+DATA_DIR ?= /var/lib/kelson
+LISTEN ?= 0.0.0.0:6443
+TOOLS := $(CURDIR)/.cache/tools
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+KUBECTL ?= $(TOOLS)/bin/kubectl
+export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+up: deps kubectl release demo-images ## install what is needed, build, start a cluster, show it working
+	@./scripts/up $(TARGET)/release/kelson $(DATA_DIR) $(LISTEN) $(KUBECTL)
+	@$(MAKE) --no-print-directory demo
+
+down: ## stop the cluster and remove every trace of it
+	@./scripts/down $(TARGET)/release/kelson $(DATA_DIR)
+
+demo: ## the example application on the running cluster
+	@./scripts/demo $(DATA_DIR) $(KUBECTL)
+
+demo-images: release ## build the example's images from Debian packages
+	@./examples/shop/build $(CURDIR)/.cache/images
+
+test: deps kubectl ## unit, property and end-to-end tests
+	cargo test --workspace --exclude e2e
+	cargo build -p kelson
+	KELSON=$(TARGET)/debug/kelson KUBECTL=$(KUBECTL) cargo test -p e2e -- --test-threads=1
+
+check: deps ## format, lints, layering
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets
+	cargo test -p xtask
+
+bench: deps ## the table of figures beside their peers
+	./scripts/bench
+
+release:
+	cargo build --release -p kelson
+
+deps:
+	@./scripts/deps
+
+kubectl: deps
+	@./scripts/kubectl $(TOOLS)
+
+.PHONY: help up down demo demo-images test check bench release deps kubectl
