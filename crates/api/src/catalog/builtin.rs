@@ -69,7 +69,7 @@ fn parse(text: &str) -> Vec<Descriptor> {
         current = Some((at, d.versions.len() - 1));
     }
     for d in &mut out {
-        d.versions.sort_by(|a, b| version_priority(&b.name).cmp(&version_priority(&a.name)));
+        d.versions.sort_by_key(|v| std::cmp::Reverse(version_priority(&v.name)));
         d.hub = hub(d);
     }
     out
@@ -92,6 +92,14 @@ fn new_version(d: &Descriptor, name: &str, verbs: Vec<String>) -> Version {
             ("events.k8s.io", "events", "v1") => Conversion::Functions {
                 to_hub: conversion::events::events_to_core,
                 from_hub: conversion::events::core_to_events,
+            },
+            ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates", "v1beta1") => Conversion::Functions {
+                to_hub: conversion::resource::claim_to_v1,
+                from_hub: conversion::resource::claim_from_v1,
+            },
+            ("resource.k8s.io", "resourceslices", "v1beta1") => Conversion::Functions {
+                to_hub: conversion::resource::slice_to_v1,
+                from_hub: conversion::resource::slice_from_v1,
             },
             _ => Conversion::Same,
         },

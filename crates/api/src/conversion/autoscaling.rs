@@ -99,7 +99,7 @@ pub fn v2_to_v1(v: &mut Value) {
                 spec.insert("targetCPUUtilizationPercentage".into(), m);
             }
             let other: Vec<Value> =
-                metrics.into_iter().filter(|m| !(is_cpu(m) && !percent(m).is_null())).collect();
+                metrics.into_iter().filter(|m| !is_cpu(m) || percent(m).is_null()).collect();
             if !other.is_empty() {
                 saved.push((METRICS, Value::Array(other)));
             }

@@ -35,7 +35,7 @@ pub fn apply(group: &str, version: &str, kind: &str, v: &mut Value) {
         "storage.k8s.io" => storage::apply(kind, o),
         "admissionregistration.k8s.io" => admissionregistration::apply(kind, o),
         "flowcontrol.apiserver.k8s.io" => flowcontrol::apply(kind, o),
-        "resource.k8s.io" => resource::apply(kind, o),
+        "resource.k8s.io" => resource::apply(version, kind, o),
         "apiextensions.k8s.io" => apiextensions::apply(kind, o),
         "apiregistration.k8s.io"
         | "authentication.k8s.io"

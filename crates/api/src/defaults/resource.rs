@@ -1,8 +1,8 @@
 //! Defaults of resource.k8s.io. A taint's `timeAdded` needs a clock and is set by the API server.
 
-use super::{Fields, each, ensure, get, plain, text};
+use super::{Fields, each, empty, ensure, get, plain, text};
 
-pub(super) fn apply(kind: &str, o: &mut Fields) {
+pub(super) fn apply(version: &str, kind: &str, o: &mut Fields) {
     let spec = match kind {
         "ResourceClaim" => ensure(o, "spec"),
         "ResourceClaimTemplate" => ensure(o, "spec").and_then(|s| ensure(s, "spec")),
@@ -10,6 +10,10 @@ pub(super) fn apply(kind: &str, o: &mut Fields) {
     };
     if let Some(d) = spec.and_then(|s| get(s, "devices")) {
         for r in each(d, "requests") {
+            // In v1beta1 an exact request's fields stand beside its name.
+            if version == "v1beta1" && empty(r, "firstAvailable") {
+                request(r);
+            }
             if let Some(e) = get(r, "exactly") {
                 request(e);
             }
