@@ -75,8 +75,9 @@ pub struct Options {
     pub history_age: Duration,
     /// Events that may wait in a watcher's queue before it is ended as slow.
     pub watcher_events: usize,
-    /// Called first on the commit thread, to raise its priority for example.
-    pub on_commit_thread: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Asks for round-robin real-time scheduling of the commit thread. It sleeps in fsync nearly always, and on a busy
+    /// machine would wait for a timer tick after each.
+    pub realtime: bool,
 }
 
 impl Options {
@@ -93,7 +94,7 @@ impl Options {
             history_bytes: 32 << 20,
             history_age: Duration::from_secs(300),
             watcher_events: 16 << 10,
-            on_commit_thread: None,
+            realtime: true,
         }
     }
 }
@@ -188,16 +189,11 @@ impl Engine {
         core.maintainer.set(opened.files, (segment_bytes / segment::SECTOR as u64) as usize);
         let engine = Self { core, threads: Arc::default() };
         engine.threads.lock().lock = Some(lock);
-        engine.start(opened.log, opened.torn, o.on_commit_thread)?;
+        engine.start(opened.log, opened.torn, o.realtime)?;
         Ok(engine)
     }
 
-    fn start(
-        &self,
-        mut log: log::Log,
-        torn: bool,
-        hook: Option<Arc<dyn Fn() + Send + Sync>>,
-    ) -> Result<(), Error> {
+    fn start(&self, mut log: log::Log, torn: bool, realtime: bool) -> Result<(), Error> {
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(name.into())
@@ -221,8 +217,8 @@ impl Engine {
         }));
         let core = self.core.clone();
         let run = move || {
-            if let Some(hook) = hook {
-                hook();
+            if realtime {
+                ask_for_realtime();
             }
             core.commit_loop(log);
         };
@@ -351,6 +347,23 @@ impl Engine {
                 Err(_) => Err(Error::Stopped("it ended before this write was durable".into())),
             },
         }
+    }
+}
+
+fn ask_for_realtime() {
+    use thread_priority::{
+        RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+        thread_native_id,
+    };
+    let round_robin = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin);
+    let Ok(lowest) = 1u8.try_into() else { return };
+    let set =
+        set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(lowest), round_robin);
+    if let Err(e) = set {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            tracing::info!(error = ?e, "no real-time scheduling for the store's commit thread (it needs CAP_SYS_NICE); writes take longer while all cores are busy");
+        });
     }
 }
 
