@@ -1,0 +1,190 @@
+//! One cluster of the real program. `KELSON` and `KUBECTL` name the binaries; what is not set is looked for beside the
+//! test and on the path.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::{busybox_archive, wait_for};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// What a command said.
+#[derive(Debug, Clone)]
+pub struct Output {
+    pub ok: bool,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+pub struct Cluster {
+    child: Option<Child>,
+    dir: PathBuf,
+    port: u16,
+    node: bool,
+}
+
+/// Whether this machine lets us run containers; tests that need it say so when they skip.
+pub fn node_possible() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn program(variable: &str, name: &str) -> PathBuf {
+    if let Some(p) = std::env::var_os(variable) {
+        return p.into();
+    }
+    // target/debug/deps/test-… stands beside target/debug/kelson.
+    let beside = std::env::current_exe().ok().and_then(|e| Some(e.parent()?.parent()?.join(name)));
+    beside.filter(|p| p.is_file()).unwrap_or_else(|| name.into())
+}
+
+impl Cluster {
+    /// A control plane alone.
+    pub fn control_plane() -> Self {
+        Self::start(false)
+    }
+
+    /// A control plane and a node with the image `busybox:1.36`; `None`, said on standard error, where containers can't
+    /// run.
+    pub fn with_node() -> Option<Self> {
+        if !node_possible() {
+            eprintln!("skipped: running containers needs root");
+            return None;
+        }
+        let c = Self::start(true);
+        let archive = c.dir.join("busybox.tar");
+        busybox_archive(&archive, "docker.io/library/busybox:1.36");
+        let out = c.kelson(&["image", "import", "--data-dir", &c.data(), &archive.to_string_lossy()]);
+        assert!(out.ok, "failed to import the image: {out:?}");
+        Some(c)
+    }
+
+    fn start(node: bool) -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("kelson-e2e-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("test directory");
+        let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("a free port").port();
+        let mut c = Self { child: None, dir, port, node };
+        c.run();
+        c
+    }
+
+    /// Starts the program (again) on the same data.
+    pub fn run(&mut self) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).expect("log");
+        let mut command = Command::new(program("KELSON", "kelson"));
+        command
+            .args(["server", "--data-dir", &self.data(), "--listen", &format!("0.0.0.0:{}", self.port), "--node-name", "node-1"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        if !self.node {
+            command.arg("--no-node");
+        }
+        self.child = Some(command.spawn().expect("start kelson; build it first"));
+        let wanted = self.log().matches("Kelson is ready").count() + 1;
+        wait_for("the cluster to be ready", || {
+            if let Some(child) = self.child.as_mut()
+                && let Ok(Some(status)) = child.try_wait()
+            {
+                panic!("kelson ended with {status}:\n{}", self.log());
+            }
+            self.log().matches("Kelson is ready").count() >= wanted
+        });
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+    pub fn data(&self) -> String {
+        self.dir.join("data").to_string_lossy().into_owned()
+    }
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+    pub fn kubeconfig(&self) -> String {
+        format!("{}/admin.kubeconfig", self.data())
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        if let Some(mut child) = self.child.take() {
+            let pid = Pid::from_raw(i32::try_from(child.id()).expect("pid"));
+            let _ = kill(pid, signal);
+            let _ = child.wait();
+        }
+    }
+    /// kill -9: nothing is said goodbye to.
+    pub fn crash(&mut self) {
+        self.signal(Signal::SIGKILL);
+    }
+    pub fn stop(&mut self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    pub fn kelson(&self, args: &[&str]) -> Output {
+        run(Command::new(program("KELSON", "kelson")).args(args), None)
+    }
+
+    /// kubectl, whatever it answers.
+    pub fn try_kubectl(&self, args: &[&str], input: Option<&str>) -> Output {
+        let mut command = Command::new(program("KUBECTL", "kubectl"));
+        command.env("KUBECONFIG", self.kubeconfig()).env("HOME", &self.dir).env_remove("KUBECTL_EXTERNAL_DIFF").args(args);
+        run(&mut command, input)
+    }
+
+    /// kubectl, which must succeed; its standard output.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        let out = self.try_kubectl(args, None);
+        assert!(out.ok, "kubectl {args:?} failed: {}\n{}\nthe cluster's log:\n{}", out.stderr, out.stdout, self.log_tail());
+        out.stdout
+    }
+
+    /// kubectl, which must fail; its standard error.
+    pub fn kubectl_fails(&self, args: &[&str], input: Option<&str>) -> String {
+        let out = self.try_kubectl(args, input);
+        assert!(!out.ok, "kubectl {args:?} should have failed: {}", out.stdout);
+        out.stderr
+    }
+
+    pub fn apply(&self, manifest: &str) -> String {
+        let out = self.try_kubectl(&["apply", "-f", "-"], Some(manifest));
+        assert!(out.ok, "kubectl apply failed: {}\n{manifest}", out.stderr);
+        out.stdout
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+}
+
+fn run(command: &mut Command, input: Option<&str>) -> Output {
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("failed to start {command:?}: {e}"));
+    if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
+        stdin.write_all(text.as_bytes()).expect("write to the command");
+    }
+    let out = child.wait_with_output().expect("wait for the command");
+    Output {
+        ok: out.status.success(),
+        stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop();
+        let out = self.kelson(&["clean", "--data-dir", &self.data()]);
+        if !out.ok {
+            eprintln!("failed to clean up {}: {}", self.data(), out.stderr);
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
