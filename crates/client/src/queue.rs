@@ -188,7 +188,7 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_key_is_queued_once_and_comes_back_when_added_during_work() {
         let q = WorkQueue::new();
         q.add("a");
@@ -200,12 +200,12 @@ mod tests {
         assert_eq!(q.get().await, Some("a"));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn delays_and_backoff_order_keys() {
         let q = WorkQueue::new();
-        q.add_after("late", Duration::from_secs(5));
-        q.add_after("early", Duration::from_secs(1));
-        q.add_after("late", Duration::from_secs(9));
+        q.add_after("late", Duration::from_millis(60));
+        q.add_after("early", Duration::from_millis(5));
+        q.add_after("late", Duration::from_millis(90));
         assert_eq!(q.get().await, Some("early"));
         assert_eq!(q.get().await, Some("late"));
         q.retry("x");
