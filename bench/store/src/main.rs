@@ -17,7 +17,8 @@ use anyhow::{Context, Result};
 use crate::measure::{Candidate, Load, Row};
 
 const TASKS: [usize; 3] = [1, 8, 64];
-const NAMES: [&str; 4] = ["kelson", "redb", "fjall", "etcd"];
+/// `plain` is Kelson's engine without real-time scheduling of its commit thread, which the peers do not have either.
+const NAMES: [&str; 5] = ["kelson", "plain", "redb", "fjall", "etcd"];
 pub const RECORDS: usize = 100_000;
 pub const RECORD_BYTES: usize = 2048;
 
@@ -50,7 +51,8 @@ fn args() -> Result<Args> {
 fn open(name: &str, dir: &std::path::Path) -> Result<Option<Arc<dyn Candidate>>> {
     std::fs::create_dir_all(dir)?;
     Ok(match name {
-        "kelson" => Some(Arc::new(peers::Kelson::open(dir)?)),
+        "kelson" => Some(Arc::new(peers::Kelson::open(dir, true)?)),
+        "plain" => Some(Arc::new(peers::Kelson::open(dir, false)?)),
         "redb" => Some(Arc::new(peers::redb(dir)?)),
         "fjall" => Some(Arc::new(peers::fjall(dir)?)),
         "etcd" => etcd::Etcd::start(dir)?.map(|e| Arc::new(e) as Arc<dyn Candidate>),

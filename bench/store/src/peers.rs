@@ -22,8 +22,8 @@ use crate::measure::{Answer, Candidate};
 pub struct Kelson(Engine);
 
 impl Kelson {
-    pub fn open(dir: &Path) -> Result<Self> {
-        Ok(Self(Engine::open(Options::new(dir))?))
+    pub fn open(dir: &Path, realtime: bool) -> Result<Self> {
+        Ok(Self(Engine::open(Options { realtime, ..Options::new(dir) })?))
     }
 }
 
