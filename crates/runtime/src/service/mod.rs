@@ -187,12 +187,14 @@ impl Inner {
             for pid in self.groups.pids(&c.rec.cgroup) {
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
             }
+            // Read first: a guard in the argument would be held through the call.
+            let started_at = c.live.lock().started_at;
             self.container_exited(&shim::protocol::ContainerRecord {
                 id: c.rec.id.clone(),
                 phase: shim::protocol::Phase::Exited,
                 exit_code: 137,
                 finished_at: now_ns(),
-                started_at: c.live.lock().started_at,
+                started_at,
                 ..Default::default()
             });
         }
