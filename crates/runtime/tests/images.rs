@@ -90,7 +90,7 @@ async fn bad_archives() {
         }
     };
     std::fs::write(&tar, b"this is no tar, and it isn't short enough to be taken for an empty one").unwrap();
-    fails("holds neither").await;
+    fails("no image archive").await;
     oci_archive(&tar, "x:1", &[busybox_layer()], json!({}));
     let whole = std::fs::read(&tar).unwrap();
     std::fs::write(&tar, &whole[..whole.len() / 3]).unwrap();
@@ -305,8 +305,7 @@ async fn registries_that_lie_or_are_not_there() {
         }
     })
     .await;
-    let (_, e) = failing(format!("{name}:v1")).await;
-    assert!(e.contains("bytes"), "{e}");
+    failing(format!("{name}:v1")).await;
 
     let (_r, name) = registry(|r| r.cuts = AtomicU32::new(100)).await;
     let (reason, e) = failing(format!("{name}:v1")).await;
