@@ -76,7 +76,7 @@ fn server_side_apply_tells_of_conflicts() {
 fn bad_input_is_told_in_upstreams_words() {
     let c = Cluster::control_plane();
     let refuse = |text: &str| c.kubectl_fails(&["apply", "-f", "-"], Some(text));
-    assert!(refuse(&CONFIG.replace("data:", "dta:")).contains("unknown field \"dta\""));
+    assert!(refuse(&CONFIG.replace("\ndata:", "\ndta:")).contains("unknown field \"dta\""));
     assert!(refuse(&CONFIG.replace("settings", "Not_A_Name")).contains("a lowercase RFC 1123 subdomain"));
     let selector = DEPLOYMENT.replace("matchLabels: {app: web}", "matchLabels: {app: other}");
     assert!(refuse(&selector).contains("`selector` does not match template `labels`"));

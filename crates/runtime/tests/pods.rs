@@ -256,6 +256,8 @@ async fn a_reboot_and_a_dead_shim() {
     assert!(matches!(e, CriError::FailedPrecondition(_)));
     rt.remove_pod_sandbox(&pod.id).await.unwrap();
 
+    drop(pod);
+
     // The same while no daemon is there, and half-made things beside it.
     let pod = Pod::new(&rt, &m.dir, |_| ()).await;
     let c = pod.run("a", &["sleep", "1000"], |_| ()).await;

@@ -39,7 +39,16 @@ impl EmbeddedRuntime {
         }
         let lock_path = cfg.root.join("lock");
         let lock = std::fs::File::create(&lock_path).map_err(internal(format!("open {}", lock_path.display())))?;
-        if lock.try_lock().is_err() {
+        // One that is just ending may hold it for a moment more.
+        let mut locked = lock.try_lock().is_ok();
+        for _ in 0..100 {
+            if locked {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            locked = lock.try_lock().is_ok();
+        }
+        if !locked {
             let root = cfg.root.display();
             return Err(CriError::Unavailable(format!("{root} is in use by another running kelson")));
         }
