@@ -189,8 +189,6 @@ impl Inner {
             }
             // Read first: a guard in the argument would be held through the call.
             let started_at = c.live.lock().started_at;
-            // Not in the literal below: the lock would live through the call, which takes it again.
-            let started_at = c.live.lock().started_at;
             self.container_exited(&shim::protocol::ContainerRecord {
                 id: c.rec.id.clone(),
                 phase: shim::protocol::Phase::Exited,
