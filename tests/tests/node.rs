@@ -65,7 +65,7 @@ fn a_deployment_answers_by_name_and_rolls() {
     c.apply(&pod("client", "sleep 1000"));
     c.kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"]);
     c.kubectl(&["wait", "--for=condition=ready", "pod/client", "--timeout=60s"]);
-    let fetch = |url: &str| c.try_kubectl(&["exec", "client", "--", "wget", "-T", "5", "-qO-", url], None).stdout;
+    let fetch = |url: &str| c.try_kubectl(&["exec", "client", "--", "wget", "-qO-", url], None).stdout;
     wait_for("the answer by name", || fetch("http://web").trim() == "one");
     assert_eq!(fetch("http://web.default.svc.cluster.local").trim(), "one");
     let port = c.kubectl(&["get", "service", "web", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
