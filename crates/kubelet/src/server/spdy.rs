@@ -192,6 +192,8 @@ impl Writer {
             block.extend(adler32(&dictionary()).to_be_bytes());
         }
         stored(&0u32.to_be_bytes(), &mut block);
+        // An empty block is the flush without which Go's inflater hands nothing out.
+        block.extend([0, 0, 0, 0xff, 0xff]);
         control(2, 0, &[&id.to_be_bytes()[..], &block].concat())
     }
     pub fn data(id: u32, data: &[u8], fin: bool) -> Vec<u8> {
@@ -276,7 +278,9 @@ pub mod tests {
         let mut w = Writer::default();
         let mut r = Reader::new();
         for id in [1, 3] {
-            r.feed(&w.syn_reply(id));
+            let reply = w.syn_reply(id);
+            assert!(reply.ends_with(&[0, 0, 0, 0xff, 0xff]));
+            r.feed(&reply);
             assert_eq!(r.next(), Ok(Some(Frame::Other)));
         }
     }
