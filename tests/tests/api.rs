@@ -133,3 +133,22 @@ fn a_second_server_on_the_same_data_is_refused_in_one_sentence() {
     assert!(!out.ok);
     assert_eq!(out.stderr.lines().filter(|l| l.starts_with("kelson:")).count(), 1, "{out:?}");
 }
+
+#[test]
+fn dependents_go_with_their_owner_or_stay_when_asked() {
+    let c = Cluster::control_plane();
+    let count = |kind: &str| c.kubectl(&["get", kind, "-o", "name"]).lines().count();
+    for mode in ["background", "foreground", "orphan"] {
+        c.apply(DEPLOYMENT);
+        wait_for("two pods", || count("pods") == 2);
+        c.kubectl(&["delete", "deployment", "web", &format!("--cascade={mode}"), "--timeout=60s"]);
+        if mode == "orphan" {
+            wait_for("a replica set without an owner", || {
+                c.kubectl(&["get", "replicasets", "-o", "jsonpath={.items[*].metadata.ownerReferences}"]).is_empty()
+            });
+            assert_eq!((count("replicasets"), count("pods")), (1, 2));
+        } else {
+            wait_for("nothing to be left", || count("replicasets") + count("pods") == 0);
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! loop only.
 #![forbid(unsafe_code)]
 
+mod discovery;
 mod expectations;
 mod owners;
 mod pods;
@@ -13,6 +14,7 @@ mod template;
 
 mod deployment;
 mod endpoints;
+mod garbage;
 mod namespace;
 mod replicaset;
 mod serviceaccount;

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use api::resource::NAMESPACES;
 use api::{Object, Resource, Status};
-use bytes::Bytes;
 use client::{Client, DeleteOptions, Informer, ListParams, clock};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::Context;
+use crate::{Context, discovery};
 use crate::skeleton::{self, Error, Key, Next, Queue};
 
 #[derive(Deserialize)]
@@ -95,40 +94,10 @@ async fn reconcile(ctx: &Context, namespaces: &Informer, key: Key) -> Result<Nex
     }
 }
 
-/// Every namespaced kind that can be listed and deleted, by aggregated discovery.
+/// Every namespaced kind that can be listed and deleted. Events go last: deleting the rest makes some.
 async fn discover(client: &Client) -> Result<Vec<Resource>, Status> {
-    let mut out: Vec<Resource> = Vec::new();
-    for path in ["/api", "/apis"] {
-        let request = http::Request::get(path)
-            .header(http::header::ACCEPT, "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json")
-            .body(Bytes::new())
-            .map_err(Status::internal)?;
-        let body: Value = serde_json::from_slice(client.raw(request).await?.body()).map_err(Status::internal)?;
-        for group in body["items"].as_array().into_iter().flatten() {
-            let name = group["metadata"]["name"].as_str().unwrap_or_default();
-            // The preferred version stands first; the others hold the same objects.
-            let mut seen = std::collections::HashSet::new();
-            for version in group["versions"].as_array().into_iter().flatten() {
-                for r in version["resources"].as_array().into_iter().flatten() {
-                    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-                    let verbs = r["verbs"].as_array();
-                    let can = |verb: &str| verbs.is_some_and(|v| v.iter().any(|x| x == verb));
-                    let plural = text(&r["resource"]);
-                    if r["scope"] == "Namespaced" && can("list") && can("delete") && seen.insert(plural.clone()) {
-                        out.push(Resource {
-                            group: name.to_owned().into(),
-                            version: text(&version["version"]).into(),
-                            plural: plural.into(),
-                            kind: text(&r["responseKind"]["kind"]).into(),
-                            namespaced: true,
-                        });
-                    }
-                }
-            }
-        }
-    }
-    // Events stand in two groups over the same objects, and go last: deleting the rest makes some.
-    out.retain(|r| !(r.group == "events.k8s.io" && r.plural == "events"));
+    let mut out = discovery::resources(client, &["list", "delete"]).await?;
+    out.retain(|r| r.namespaced);
     out.sort_by_key(|r| r.plural == "events");
     Ok(out)
 }

@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 
-use crate::{Loop, deployment, endpoints, namespace, replicaset, serviceaccount};
+use crate::{Loop, deployment, endpoints, garbage, namespace, replicaset, serviceaccount};
 
 pub const LOOPS: &[Loop] = &[
     Loop {
@@ -32,6 +32,13 @@ pub const LOOPS: &[Loop] = &[
         watches: &["namespaces"],
         writes: &["namespaces/finalize", "namespaces/status", "everything inside a namespace that is being deleted"],
         run: |c| namespace::run(c).boxed(),
+    },
+    Loop {
+        name: "garbage-collector",
+        account: "generic-garbage-collector",
+        watches: &["every kind that can be deleted"],
+        writes: &["deletes, ownerReferences and finalizers of every kind"],
+        run: |c| garbage::run(c).boxed(),
     },
     Loop {
         name: "serviceaccount",

@@ -1,0 +1,213 @@
+//! The garbage collector: deletes what has lost its owners, in the background or the foreground, and orphans when asked.
+//! Keeps an owner graph from one informer per kind; before it deletes anything it asks the API whether the owner is
+//! really gone. New kinds are looked for now and then.
+
+mod graph;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Object, OwnerReference, Resource, Status};
+use client::{Client, DeleteOptions, Informer, Patch, WorkQueue};
+use futures::stream::{FuturesUnordered, StreamExt};
+use parking_lot::{Mutex, RwLock};
+use serde_json::json;
+use tracing::{debug, warn};
+
+use crate::{Context, discovery};
+use graph::{FOREGROUND, Graph, Node, ORPHAN, Owner, Verdict, judge};
+
+const WORKERS: usize = 8;
+const LOOK_FOR_KINDS: Duration = Duration::from_secs(30);
+
+struct Collector {
+    client: Client,
+    graph: Mutex<Graph>,
+    queue: WorkQueue<Node>,
+    /// In the order of `Node::kind`; only grows.
+    kinds: RwLock<Vec<(Resource, Informer)>>,
+}
+
+pub async fn run(ctx: Context) {
+    let c = Arc::new(Collector {
+        client: ctx.client.clone(),
+        graph: Mutex::default(),
+        queue: WorkQueue::new(),
+        kinds: RwLock::default(),
+    });
+    let find = async {
+        loop {
+            match discovery::resources(&ctx.client, &["list", "watch", "delete"]).await {
+                Ok(found) => c.watch(&ctx, found).await,
+                Err(s) => warn!(error = %s, "failed to discover kinds for the garbage collector"),
+            }
+            tokio::time::sleep(LOOK_FOR_KINDS).await;
+        }
+    };
+    let mut workers: FuturesUnordered<_> = (0..WORKERS).map(|_| c.work()).collect();
+    tokio::select! {
+        () = ctx.token.cancelled() => c.queue.close(),
+        () = find => {}
+        () = async { while workers.next().await.is_some() {} } => {}
+    }
+}
+
+impl Collector {
+    /// Starts an informer for each kind that is new.
+    async fn watch(self: &Arc<Self>, ctx: &Context, found: Vec<Resource>) {
+        let mut new = Vec::new();
+        for r in found.into_iter().filter(|r| r.plural != "events") {
+            let known = self.kinds.read().iter().any(|(k, _)| k.group == r.group && k.plural == r.plural);
+            if known {
+                continue;
+            }
+            let informer = ctx.informers.get(&r);
+            let index = {
+                let mut kinds = self.kinds.write();
+                kinds.push((r, informer.clone()));
+                kinds.len() - 1
+            };
+            let c = Arc::downgrade(self);
+            informer.on_change(move |change| {
+                let Some(c) = c.upgrade() else { return };
+                let nodes = c.graph.lock().change(index, change.old, change.new);
+                for n in nodes {
+                    c.queue.add(n);
+                }
+            });
+            new.push(informer);
+        }
+        for i in new {
+            // An owner that is not in yet is asked for before anything is deleted, so this is only a courtesy.
+            let _ = tokio::time::timeout(Duration::from_secs(5), i.synced()).await;
+        }
+    }
+
+    async fn work(&self) {
+        while let Some(node) = self.queue.get().await {
+            let result = self.process(&node).await;
+            self.queue.done(&node);
+            match result {
+                Ok(()) => self.queue.forget(&node),
+                Err(s) => {
+                    debug!(name = %node.name, namespace = %node.namespace, error = %s, "failed to collect, trying again");
+                    self.queue.retry(node);
+                }
+            }
+        }
+    }
+
+    fn kind(&self, index: usize) -> Option<(Resource, Informer)> {
+        self.kinds.read().get(index).cloned()
+    }
+
+    fn get(&self, node: &Node) -> Option<(Resource, Object)> {
+        let (resource, informer) = self.kind(node.kind)?;
+        Some((resource, informer.get(&node.namespace, &node.name)?))
+    }
+
+    async fn process(&self, node: &Node) -> Result<(), Status> {
+        let Some((resource, object)) = self.get(node) else { return Ok(()) };
+        let m = object.meta();
+        if m.is_deleting() {
+            if m.finalizers.iter().any(|f| f == ORPHAN) {
+                return self.orphan(&resource, &object).await;
+            }
+            if m.finalizers.iter().any(|f| f == FOREGROUND) {
+                return self.foreground(&resource, &object).await;
+            }
+            return Ok(());
+        }
+        let mut owners = Vec::with_capacity(m.owner_references.len());
+        for r in &m.owner_references {
+            owners.push((r.clone(), self.owner(r, object.namespace()).await?));
+        }
+        let has_dependents = !self.graph.lock().dependents(object.uid()).is_empty();
+        match judge(&owners, has_dependents) {
+            Verdict::Keep => Ok(()),
+            Verdict::Unlink(uids) => self.unlink(&resource, &object, &uids).await,
+            Verdict::DeleteForeground => self.delete(&resource, &object, "Foreground").await,
+            Verdict::DeleteBackground => self.delete(&resource, &object, "Background").await,
+        }
+    }
+
+    /// What became of an owner: by the graph when it is there, by the API when it seems gone.
+    async fn owner(&self, r: &OwnerReference, namespace: &str) -> Result<Owner, Status> {
+        let found = self.graph.lock().find(&r.uid).cloned();
+        if let Some((_, o)) = found.and_then(|n| self.get(&n)).filter(|(_, o)| o.uid() == r.uid) {
+            let waiting = o.meta().is_deleting() && o.meta().finalizers.iter().any(|f| f == FOREGROUND);
+            return Ok(if waiting { Owner::Waiting } else { Owner::Alive });
+        }
+        let (group, _) = r.api_version.split_once('/').unwrap_or(("", ""));
+        let resource = self.kinds.read().iter().map(|(k, _)| k).find(|k| k.group == group && k.kind == r.kind.as_str()).cloned();
+        // An unknown kind may be one that is not served just now: nothing is deleted for it.
+        let Some(resource) = resource else { return Ok(Owner::Alive) };
+        let ns = if resource.namespaced { namespace } else { "" };
+        match self.client.find(&resource, ns, &r.name).await? {
+            Some(o) if o.uid() == r.uid => Ok(Owner::Alive),
+            _ => Ok(Owner::Gone),
+        }
+    }
+
+    async fn delete(&self, r: &Resource, o: &Object, policy: &'static str) -> Result<(), Status> {
+        let options = DeleteOptions { propagation_policy: Some(policy), ..DeleteOptions::uid(o.uid()) };
+        match self.client.delete_if_there(r, o.namespace(), o.name(), &options).await {
+            // Another object has taken the name.
+            Err(s) if s.is_conflict() => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn unlink(&self, r: &Resource, o: &Object, uids: &[String]) -> Result<(), Status> {
+        let Some(fresh) = self.client.find(r, o.namespace(), o.name()).await?.filter(|f| f.uid() == o.uid()) else {
+            return Ok(());
+        };
+        let left: Vec<&OwnerReference> = fresh.meta().owner_references.iter().filter(|x| !uids.contains(&x.uid)).collect();
+        if left.len() == fresh.meta().owner_references.len() {
+            return Ok(());
+        }
+        let patch = Patch::Merge(json!({ "metadata": { "uid": o.uid(), "resourceVersion": fresh.revision().to_string(),
+            "ownerReferences": left } }));
+        self.client.patch(r, o.namespace(), o.name(), "", &patch).await.map(|_| ())
+    }
+
+    async fn remove_finalizer(&self, r: &Resource, o: &Object, name: &str) -> Result<(), Status> {
+        let Some(fresh) = self.client.find(r, o.namespace(), o.name()).await?.filter(|f| f.uid() == o.uid()) else {
+            return Ok(());
+        };
+        let left: Vec<&String> = fresh.meta().finalizers.iter().filter(|f| *f != name).collect();
+        let patch = Patch::Merge(json!({ "metadata": { "uid": o.uid(), "resourceVersion": fresh.revision().to_string(),
+            "finalizers": left } }));
+        match self.client.patch(r, o.namespace(), o.name(), "", &patch).await {
+            Err(s) if s.is_not_found() => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    fn dependents(&self, o: &Object) -> HashMap<Node, (Resource, Object)> {
+        let nodes = self.graph.lock().dependents(o.uid());
+        nodes.into_iter().filter_map(|n| self.get(&n).map(|found| (n, found))).collect()
+    }
+
+    /// Dependents stay: their references to the owner go, then the owner.
+    async fn orphan(&self, r: &Resource, o: &Object) -> Result<(), Status> {
+        for (resource, d) in self.dependents(o).into_values() {
+            self.unlink(&resource, &d, &[o.uid().to_owned()]).await?;
+        }
+        self.remove_finalizer(r, o, ORPHAN).await
+    }
+
+    /// The owner goes when no dependent that blocks it is left.
+    async fn foreground(&self, r: &Resource, o: &Object) -> Result<(), Status> {
+        let all = self.dependents(o);
+        let blocks = |d: &Object| {
+            d.meta().owner_references.iter().any(|x| x.uid == o.uid() && x.block_owner_deletion == Some(true))
+        };
+        let blocked = all.values().any(|(_, d)| blocks(d));
+        for node in all.into_keys() {
+            self.queue.add(node);
+        }
+        if blocked { Ok(()) } else { self.remove_finalizer(r, o, FOREGROUND).await }
+    }
+}
