@@ -152,3 +152,19 @@ fn dependents_go_with_their_owner_or_stay_when_asked() {
         }
     }
 }
+
+#[test]
+fn a_quota_counts_refuses_and_gives_back() {
+    let c = Cluster::control_plane();
+    c.kubectl(&["create", "quota", "q", "--hard=count/configmaps=3"]);
+    let used = || c.kubectl(&["get", "quota", "q", "-o", "jsonpath={.status.used['count/configmaps']}"]);
+    // kube-root-ca.crt is one of the three.
+    wait_for("the first count", || used() == "1");
+    c.kubectl(&["create", "configmap", "a"]);
+    c.kubectl(&["create", "configmap", "b"]);
+    let refused = c.kubectl_fails(&["create", "configmap", "c"], None);
+    assert!(refused.contains("exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=3, limited: count/configmaps=3"), "{refused}");
+    c.kubectl(&["delete", "configmap", "a"]);
+    wait_for("the delete to be given back", || used() == "2");
+    c.kubectl(&["create", "configmap", "c"]);
+}

@@ -17,6 +17,7 @@ mod endpoints;
 mod garbage;
 mod namespace;
 mod replicaset;
+mod resourcequota;
 mod serviceaccount;
 
 use std::sync::Arc;

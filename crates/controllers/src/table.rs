@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 
-use crate::{Loop, deployment, endpoints, garbage, namespace, replicaset, serviceaccount};
+use crate::{Loop, deployment, endpoints, garbage, namespace, replicaset, resourcequota, serviceaccount};
 
 pub const LOOPS: &[Loop] = &[
     Loop {
@@ -39,6 +39,13 @@ pub const LOOPS: &[Loop] = &[
         watches: &["every kind that can be deleted"],
         writes: &["deletes, ownerReferences and finalizers of every kind"],
         run: |c| garbage::run(c).boxed(),
+    },
+    Loop {
+        name: "resourcequota",
+        account: "resourcequota-controller",
+        watches: &["resourcequotas", "what quotas count"],
+        writes: &["resourcequotas/status"],
+        run: |c| resourcequota::run(c).boxed(),
     },
     Loop {
         name: "serviceaccount",
