@@ -29,20 +29,20 @@ fn protobuf(e: api::protobuf::ProtobufError) -> Status {
     Status::bad_request(format!("the object provided is unrecognized: {e}"))
 }
 
-/// A body that should be an object of the target's kind, in the target's version, not yet defaulted.
-pub fn object(call: &Call, target: &Target) -> Result<Value, Status> {
-    let mode = field_validation(call)?;
-    let encoding = body_encoding(&call.headers)?;
+/// What a body for this target must be.
+fn expect(target: &Target) -> Result<Expect<'_>, Status> {
     let definition = target
         .served()
         .and_then(|v| v.schema.definition())
         .ok_or_else(|| Status::internal(format!("no schema for {}", target.kind.kind)))?;
-    let expect = Expect {
-        group: &target.kind.group,
-        version: &target.version,
-        kind: &target.kind.kind,
-        definition,
-    };
+    Ok(Expect { group: &target.kind.group, version: &target.version, kind: &target.kind.kind, definition })
+}
+
+/// A body that should be an object of the target's kind, in the target's version, not yet defaulted.
+pub fn object(call: &Call, target: &Target) -> Result<Value, Status> {
+    let mode = field_validation(call)?;
+    let encoding = body_encoding(&call.headers)?;
+    let expect = expect(target)?;
     let d = match encoding {
         Encoding::Json => api::decode::decode(&call.body, expect, mode)?,
         Encoding::Yaml => api::decode::decode_value(yaml(&call.body)?, expect, mode)?,
@@ -57,16 +57,7 @@ pub fn object(call: &Call, target: &Target) -> Result<Value, Status> {
 
 /// The result of a patch, checked like a body.
 pub fn patched(call: &Call, target: &Target, v: Value) -> Result<Value, Status> {
-    let definition = target
-        .served()
-        .and_then(|v| v.schema.definition())
-        .ok_or_else(|| Status::internal(format!("no schema for {}", target.kind.kind)))?;
-    let expect = Expect {
-        group: &target.kind.group,
-        version: &target.version,
-        kind: &target.kind.kind,
-        definition,
-    };
+    let expect = expect(target)?;
     let d = api::decode::decode_value(v, expect, field_validation(call)?)?;
     d.warnings.into_iter().for_each(|w| call.warnings.add(w));
     Ok(d.value)

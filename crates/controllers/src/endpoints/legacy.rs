@@ -84,7 +84,7 @@ fn labels(service: &Object, s: &Service) -> Map<String, Value> {
 fn subsets(s: &Service, pods: &[Pod]) -> Vec<Value> {
     let family = s.spec.ip_families.first().map_or("IPv4", String::as_str);
     let mut groups: BTreeMap<String, (Vec<Value>, Vec<Value>, Vec<Value>)> = BTreeMap::new();
-    let eligible = pods.iter().filter(|p| plan::included(s, p) && (!p.object.meta().is_deleting() || s.spec.publish_not_ready_addresses));
+    let eligible = pods.iter().filter(|p| plan::included(p) && (!p.object.meta().is_deleting() || s.spec.publish_not_ready_addresses));
     for pod in eligible.take(MAX) {
         let ports: Vec<Value> = s
             .spec

@@ -75,8 +75,7 @@ pub fn target(port: &ServicePort, pod: &Pod) -> Option<i64> {
 }
 
 /// Whether the pod belongs into the slices at all.
-pub fn included(s: &Service, pod: &Pod) -> bool {
-    let _ = s;
+pub fn included(pod: &Pod) -> bool {
     !pod.view.status.pod_ip.is_empty() && !pod.is_finished()
 }
 
@@ -116,7 +115,7 @@ pub fn slices(s: &Service, pods: &[Pod], zone: impl Fn(&str) -> Option<String>) 
     let mut out = Vec::new();
     for family in families {
         let mut groups: BTreeMap<String, (Vec<Value>, Vec<Value>)> = BTreeMap::new();
-        for pod in pods.iter().filter(|p| included(s, p)) {
+        for pod in pods.iter().filter(|p| included(p)) {
             let ports: Vec<Value> = s
                 .spec
                 .ports
