@@ -26,9 +26,9 @@ demo-images: release ## build the example's images from Debian packages
 	@./examples/shop/build $(CURDIR)/.cache/images
 
 test: deps kubectl ## unit, property and end-to-end tests
-	cargo test --workspace --exclude e2e
+	./scripts/unit
 	cargo build -p kelson
-	KELSON=$(TARGET)/debug/kelson KUBECTL=$(KUBECTL) cargo test -p e2e -- --test-threads=1
+	./scripts/e2e $(TARGET)/debug/kelson $(KUBECTL)
 
 check: deps ## format, lints, layering
 	cargo fmt --all --check

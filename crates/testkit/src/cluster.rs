@@ -53,7 +53,7 @@ impl Cluster {
     /// run.
     pub fn with_node() -> Option<Self> {
         if !node_possible() {
-            eprintln!("skipped: running containers needs root");
+            crate::skip("running containers needs root");
             return None;
         }
         let c = Self::start(true);

@@ -10,6 +10,18 @@ pub use image::busybox_archive;
 
 use std::time::{Duration, Instant};
 
+/// Says that the running test is left out on this machine, and why. `scripts/e2e` gathers these and fails when
+/// `tests/may-skip` does not allow one.
+pub fn skip(why: &str) {
+    let test = std::thread::current().name().unwrap_or("?").to_owned();
+    eprintln!("skipped: {test}: {why}");
+    if let Some(path) = std::env::var_os("KELSON_SKIPS") {
+        let line = format!("{test}\t{why}\n");
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        file.and_then(|mut f| std::io::Write::write_all(&mut f, line.as_bytes())).expect("note the skipped test");
+    }
+}
+
 /// Waits for a condition; panics with what it waited for when it does not come about.
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let patience = Duration::from_secs(90);
