@@ -24,7 +24,8 @@ fn apply_get_diff_label_edit_and_delete() {
     assert!(c.apply(CONFIG).contains("unchanged"));
     assert!(c.apply(&CONFIG.replace("\"1\"", "\"2\"")).contains("configured"));
     assert_eq!(c.kubectl(&["get", "configmap", "settings", "-o", "jsonpath={.data.a}"]), "2");
-    let version = || c.kubectl(&["get", "configmap", "settings", "-o", "jsonpath={.metadata.resourceVersion}"]);
+    let version =
+        || c.kubectl(&["get", "configmap", "settings", "-o", "jsonpath={.metadata.resourceVersion}"]);
     let before = version();
     c.apply(&CONFIG.replace("\"1\"", "\"2\""));
     assert_eq!(version(), before, "a no-op must not write");
@@ -34,7 +35,10 @@ fn apply_get_diff_label_edit_and_delete() {
     assert!(c.kubectl(&["get", "configmaps", "-l", "team=one", "-o", "name"]).contains("configmap/settings"));
     assert!(c.kubectl(&["get", "configmap", "settings", "-o", "yaml"]).contains("team: one"));
     c.kubectl(&["delete", "configmap", "settings"]);
-    assert!(c.kubectl_fails(&["get", "configmap", "settings"], None).contains("configmaps \"settings\" not found"));
+    assert!(
+        c.kubectl_fails(&["get", "configmap", "settings"], None)
+            .contains("configmaps \"settings\" not found")
+    );
 }
 
 #[test]
@@ -66,7 +70,10 @@ fn server_side_apply_tells_of_conflicts() {
     assert!(apply("one", CONFIG, false).ok);
     let other = CONFIG.replace("\"1\"", "\"2\"");
     let refused = apply("two", &other, false);
-    assert!(!refused.ok && refused.stderr.contains("conflict with \"one\"") && refused.stderr.contains(".data.a"), "{refused:?}");
+    assert!(
+        !refused.ok && refused.stderr.contains("conflict with \"one\"") && refused.stderr.contains(".data.a"),
+        "{refused:?}"
+    );
     assert!(apply("two", &other, true).ok);
     let refused = apply("one", CONFIG, false);
     assert!(refused.stderr.contains("conflict with \"two\""), "{refused:?}");
@@ -80,13 +87,20 @@ fn bad_input_is_told_in_upstreams_words() {
     assert!(refuse(&CONFIG.replace("settings", "Not_A_Name")).contains("a lowercase RFC 1123 subdomain"));
     let selector = DEPLOYMENT.replace("matchLabels: {app: web}", "matchLabels: {app: other}");
     assert!(refuse(&selector).contains("`selector` does not match template `labels`"));
-    assert!(c.kubectl_fails(&["get", "nonsense"], None).contains("the server doesn't have a resource type \"nonsense\""));
+    assert!(
+        c.kubectl_fails(&["get", "nonsense"], None)
+            .contains("the server doesn't have a resource type \"nonsense\"")
+    );
     assert!(c.kubectl_fails(&["get", "--raw", "/nonsense"], None).contains("NotFound"));
     c.apply(CONFIG);
-    let stale: Value = serde_json::from_str(&c.kubectl(&["get", "configmap", "settings", "-o", "json"])).expect("json");
+    let stale: Value =
+        serde_json::from_str(&c.kubectl(&["get", "configmap", "settings", "-o", "json"])).expect("json");
     c.kubectl(&["label", "configmap", "settings", "x=y"]);
     let conflict = c.kubectl_fails(&["replace", "-f", "-"], Some(&stale.to_string()));
-    assert!(conflict.contains("the object has been modified; please apply your changes to the latest version"), "{conflict}");
+    assert!(
+        conflict.contains("the object has been modified; please apply your changes to the latest version"),
+        "{conflict}"
+    );
 }
 
 #[test]
@@ -97,7 +111,10 @@ fn rights_are_checked() {
     c.kubectl(&["create", "role", "reader", "--verb=get,list", "--resource=pods"]);
     c.kubectl(&["create", "rolebinding", "eve", "--role=reader", "--user=eve"]);
     wait_for("the right to be in force", || c.try_kubectl(&["get", "pods", "--as=eve"], None).ok);
-    assert!(c.kubectl_fails(&["delete", "pod", "x", "--as=eve"], None).contains("cannot delete resource \"pods\""));
+    assert!(
+        c.kubectl_fails(&["delete", "pod", "x", "--as=eve"], None)
+            .contains("cannot delete resource \"pods\"")
+    );
     let token = c.kubectl(&["create", "token", "default"]);
     assert_eq!(token.trim().split('.').count(), 3);
 }
@@ -106,8 +123,13 @@ fn rights_are_checked() {
 fn a_namespace_goes_with_all_that_is_in_it() {
     let c = Cluster::control_plane();
     c.kubectl(&["create", "namespace", "team"]);
-    wait_for("the default service account", || c.try_kubectl(&["-n", "team", "get", "serviceaccount", "default"], None).ok);
-    assert!(c.kubectl(&["-n", "team", "get", "configmap", "kube-root-ca.crt", "-o", "name"]).contains("kube-root-ca.crt"));
+    wait_for("the default service account", || {
+        c.try_kubectl(&["-n", "team", "get", "serviceaccount", "default"], None).ok
+    });
+    assert!(
+        c.kubectl(&["-n", "team", "get", "configmap", "kube-root-ca.crt", "-o", "name"])
+            .contains("kube-root-ca.crt")
+    );
     c.kubectl(&["-n", "team", "create", "configmap", "x"]);
     c.kubectl(&["delete", "namespace", "team", "--timeout=60s"]);
     assert!(!c.try_kubectl(&["get", "namespace", "team"], None).ok);
@@ -122,7 +144,10 @@ fn nothing_answered_is_lost_by_kill_9() {
     c.crash();
     c.run();
     for i in 0..20 {
-        assert_eq!(c.kubectl(&["get", "configmap", &format!("c{i}"), "-o", "jsonpath={.data.n}"]), i.to_string());
+        assert_eq!(
+            c.kubectl(&["get", "configmap", &format!("c{i}"), "-o", "jsonpath={.data.n}"]),
+            i.to_string()
+        );
     }
 }
 
@@ -144,7 +169,8 @@ fn dependents_go_with_their_owner_or_stay_when_asked() {
         c.kubectl(&["delete", "deployment", "web", &format!("--cascade={mode}"), "--timeout=60s"]);
         if mode == "orphan" {
             wait_for("a replica set without an owner", || {
-                c.kubectl(&["get", "replicasets", "-o", "jsonpath={.items[*].metadata.ownerReferences}"]).is_empty()
+                c.kubectl(&["get", "replicasets", "-o", "jsonpath={.items[*].metadata.ownerReferences}"])
+                    .is_empty()
             });
             assert_eq!((count("replicasets"), count("pods")), (1, 2));
         } else {

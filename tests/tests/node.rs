@@ -36,7 +36,8 @@ fn pod(name: &str, command: &str) -> String {
 
 fn pods_ready(c: &Cluster, selector: &str, n: usize) {
     wait_for(&format!("{n} ready pods of {selector}"), || {
-        let path = "jsonpath={range .items[*]}{.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}";
+        let path =
+            "jsonpath={range .items[*]}{.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}";
         c.kubectl(&["get", "pods", "-l", selector, "-o", path]).lines().filter(|l| *l == "True").count() == n
     });
 }
@@ -53,7 +54,13 @@ fn a_pod_runs_logs_and_exec() {
     c.kubectl(&["delete", "pod", "one", "--timeout=60s"]);
     c.apply(&pod("done", "exit 3").replace("spec:\n", "spec:\n  restartPolicy: Never\n"));
     wait_for("the exit code", || {
-        c.kubectl(&["get", "pod", "done", "-o", "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}"]) == "3"
+        c.kubectl(&[
+            "get",
+            "pod",
+            "done",
+            "-o",
+            "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}",
+        ]) == "3"
     });
     assert_eq!(c.kubectl(&["get", "pod", "done", "-o", "jsonpath={.status.phase}"]), "Failed");
 }
@@ -86,7 +93,8 @@ fn a_config_map_update_is_seen_and_a_crash_is_counted() {
     let Some(c) = Cluster::with_node() else { return };
     let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {k: VALUE}\n";
     c.apply(&map.replace("VALUE", "first"));
-    let reader = pod("reader", "sleep 1000").replace("sleep 1000']}", "sleep 1000'], volumeMounts: [{name: v, mountPath: /etc/m}]}")
+    let reader = pod("reader", "sleep 1000")
+        .replace("sleep 1000']}", "sleep 1000'], volumeMounts: [{name: v, mountPath: /etc/m}]}")
         + "  volumes: [{name: v, configMap: {name: m}}]\n";
     c.apply(&reader);
     c.kubectl(&["wait", "--for=condition=ready", "pod/reader", "--timeout=60s"]);
@@ -96,7 +104,8 @@ fn a_config_map_update_is_seen_and_a_crash_is_counted() {
     wait_for("the update in the pod", || read() == "second");
     c.apply(&pod("crash", "exit 1"));
     wait_for("a restart", || {
-        let n = c.kubectl(&["get", "pod", "crash", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"]);
+        let n =
+            c.kubectl(&["get", "pod", "crash", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"]);
         n.parse::<u32>().is_ok_and(|n| n >= 1)
     });
 }
@@ -106,7 +115,9 @@ fn kill_9_of_the_daemon_leaves_containers_running() {
     let Some(mut c) = Cluster::with_node() else { return };
     c.apply(&WEB.replace("VERSION", "one"));
     pods_ready(&c, "app=web", 2);
-    let ids = |c: &Cluster| c.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[0].containerID}"]);
+    let ids = |c: &Cluster| {
+        c.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[0].containerID}"])
+    };
     let before = ids(&c);
     let processes = || {
         let out = Command::new("pgrep").args(["-f", "httpd -f -p 8080"]).output().expect("pgrep");

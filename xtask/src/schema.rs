@@ -107,7 +107,9 @@ fn presence(presence: &Value, id: &str, field: &str) -> Option<String> {
     }
     for inline in table["_inline"].as_array()? {
         let source = inline_source(inline.as_str()?, id)?;
-        if source != id && let Some(row) = presence.get(&source).and_then(|t| t.get(field)) {
+        if source != id
+            && let Some(row) = presence.get(&source).and_then(|t| t.get(field))
+        {
             return code(row);
         }
     }

@@ -56,7 +56,9 @@ fn crates_depend_downwards_only() {
             continue;
         }
         let Some(may) = allowed.get(name.as_str()) else {
-            wrong.push(format!("crate {name} has no place in the layers; give it one in xtask/tests/layers.rs"));
+            wrong.push(format!(
+                "crate {name} has no place in the layers; give it one in xtask/tests/layers.rs"
+            ));
             continue;
         };
         let manifest = std::fs::read_to_string(dir.join("Cargo.toml")).expect("Cargo.toml");
@@ -107,14 +109,18 @@ fn every_file_says_what_it_is_for_and_stays_small() {
 #[test]
 fn pure_crates_do_no_io_and_read_no_clock() {
     let mut files = Vec::new();
-    for dir in ["crates/api/src", "crates/patch/src", "crates/scheduler/src/core", "crates/scheduler/src/plugins"] {
+    for dir in
+        ["crates/api/src", "crates/patch/src", "crates/scheduler/src/core", "crates/scheduler/src/plugins"]
+    {
         sources(&root().join(dir), &mut files);
     }
     let mut wrong = Vec::new();
     for f in files.iter().filter(|f| !f.ends_with("tests.rs")) {
         let text = std::fs::read_to_string(f).expect("source");
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for banned in ["std::fs", "std::net::Tcp", "tokio::", "SystemTime::now", "Instant::now", "Timestamp::now"] {
+        for banned in
+            ["std::fs", "std::net::Tcp", "tokio::", "SystemTime::now", "Instant::now", "Timestamp::now"]
+        {
             if code.contains(banned) {
                 wrong.push(format!("{} uses {banned}", f.display()));
             }
@@ -138,8 +144,10 @@ fn table(text: &str, heading: &str) -> Vec<String> {
 fn architecture_lists_every_loop() {
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
     let code = std::fs::read_to_string(root().join("crates/controllers/src/table.rs")).expect("table.rs");
-    let mut loops: Vec<String> =
-        code.lines().filter_map(|l| l.trim().strip_prefix("name: \"")?.strip_suffix("\",").map(str::to_owned)).collect();
+    let mut loops: Vec<String> = code
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("name: \"")?.strip_suffix("\",").map(str::to_owned))
+        .collect();
     let mut told = table(&text, "Loop → file");
     loops.sort();
     told.sort();

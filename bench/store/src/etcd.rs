@@ -33,7 +33,8 @@ fn free_port() -> Result<u16> {
 impl Etcd {
     /// `None` when there is no etcd.
     pub fn start(dir: &Path) -> Result<Option<Self>> {
-        if Command::new("etcd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        if Command::new("etcd").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
+        {
             return Ok(None);
         }
         let (port, peer) = (free_port()?, free_port()?);
@@ -42,7 +43,10 @@ impl Etcd {
         command.arg("--data-dir").arg(dir.join("etcd")).args(["--name", "bench", "--log-level", "error"]);
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-        command.arg("--initial-cluster").arg(format!("bench={peer}")).args(["--quota-backend-bytes", "8589934592"]);
+        command
+            .arg("--initial-cluster")
+            .arg(format!("bench={peer}"))
+            .args(["--quota-backend-bytes", "8589934592"]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let connections = Handle::current().block_on(async {
             for _ in 0..600 {
@@ -55,7 +59,9 @@ impl Etcd {
             anyhow::bail!("etcd has no leader after six seconds")
         });
         match connections {
-            Ok(connections) => Ok(Some(Self { child: Mutex::new(child), port, connections, next: AtomicUsize::new(0) })),
+            Ok(connections) => {
+                Ok(Some(Self { child: Mutex::new(child), port, connections, next: AtomicUsize::new(0) }))
+            }
             Err(e) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -95,8 +101,12 @@ async fn connect(port: u16) -> Result<Vec<SendRequest<Full<Bytes>>>> {
     for _ in 0..CONNECTIONS {
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
-        let (sender, connection) =
-            hyper::client::conn::http2::Builder::new(TokioExecutor::new()).max_frame_size(1 << 20).initial_stream_window_size(8 << 20).initial_connection_window_size(64 << 20).handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .max_frame_size(1 << 20)
+            .initial_stream_window_size(8 << 20)
+            .initial_connection_window_size(64 << 20)
+            .handshake(TokioIo::new(stream))
+            .await?;
         tokio::spawn(connection);
         out.push(sender);
     }
@@ -144,7 +154,10 @@ impl Candidate for Etcd {
             let line = text.lines().find(|l| l.starts_with(name))?;
             line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|n| n as u64)
         };
-        Some(count("etcd_disk_wal_fsync_duration_seconds_count")? + count("etcd_disk_backend_commit_duration_seconds_count")?)
+        Some(
+            count("etcd_disk_wal_fsync_duration_seconds_count")?
+                + count("etcd_disk_backend_commit_duration_seconds_count")?,
+        )
     }
     fn read_all(&self) -> Result<usize> {
         // All keys from "/registry/" to "/registry0", page by page: etcd's answers have a size limit.

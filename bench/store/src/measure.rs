@@ -96,7 +96,8 @@ pub async fn puts(
     let seconds = start.elapsed().as_secs_f64();
     took.sort_unstable();
     let n = took.len().max(1);
-    let at = |q: f64| took.get(((n as f64 * q) as usize).min(n - 1)).map_or(0.0, |d| d.as_secs_f64() * 1000.0);
+    let at =
+        |q: f64| took.get(((n as f64 * q) as usize).min(n - 1)).map_or(0.0, |d| d.as_secs_f64() * 1000.0);
     Ok(Load {
         name: name.into(),
         tasks,
@@ -227,7 +228,8 @@ pub fn rows(loads: &[Load]) -> Vec<Row> {
 }
 
 pub fn table(rows: &[Row]) -> String {
-    let names: Vec<&str> = crate::NAMES.into_iter().filter(|n| rows.iter().any(|r| r.of(n).is_some())).collect();
+    let names: Vec<&str> =
+        crate::NAMES.into_iter().filter(|n| rows.iter().any(|r| r.of(n).is_some())).collect();
     let mut out = format!("| | unit | {} |\n|---|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
     for row in rows {
         let cells: Vec<String> = names

@@ -135,9 +135,13 @@ mod tests {
     #[test]
     fn structs_stay_and_empties_go() {
         assert_eq!(
-            canon("apps", "Deployment", json!({"kind": "Deployment", "metadata": {"name": "a", "labels": {}, "generation": 0},
+            canon(
+                "apps",
+                "Deployment",
+                json!({"kind": "Deployment", "metadata": {"name": "a", "labels": {}, "generation": 0},
                 "spec": {"replicas": 0, "paused": false, "minReadySeconds": 0, "template": {"spec": {"containers": [
-                    {"name": "c", "image": "", "args": [], "stdin": false}]}}}})),
+                    {"name": "c", "image": "", "args": [], "stdin": false}]}}}})
+            ),
             json!({"kind": "Deployment", "metadata": {"name": "a"}, "spec": {"replicas": 0, "selector": null, "strategy": {},
                 "template": {"metadata": {}, "spec": {"containers": [{"name": "c", "resources": {}}]}}}, "status": {}})
         );

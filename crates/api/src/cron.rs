@@ -44,7 +44,8 @@ enum Kind {
     Fields { minute: u64, hour: u64, day: u64, month: u64, weekday: u64, any_day: bool, any_weekday: bool },
 }
 
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const MONTHS: [&str; 12] =
+    ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 /// Whether there is such a zone.
@@ -53,7 +54,11 @@ pub fn known_zone(name: &str) -> bool {
 }
 /// The zone of that name; empty is UTC.
 pub fn zone(name: &str) -> Option<TimeZone> {
-    if name.is_empty() || name.eq_ignore_ascii_case("utc") { Some(TimeZone::UTC) } else { TimeZone::get(name).ok() }
+    if name.is_empty() || name.eq_ignore_ascii_case("utc") {
+        Some(TimeZone::UTC)
+    } else {
+        TimeZone::get(name).ok()
+    }
 }
 
 impl Schedule {
@@ -266,7 +271,20 @@ mod tests {
 
     #[test]
     fn what_is_no_schedule() {
-        for bad in ["", "* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "5-1 * * * *", "*/0 * * * *", "a * * * *", "@never", "* * * * 7", "@every x", "1-2-3 * * * *"] {
+        for bad in [
+            "",
+            "* * * *",
+            "60 * * * *",
+            "* 24 * * *",
+            "* * 0 * *",
+            "5-1 * * * *",
+            "*/0 * * * *",
+            "a * * * *",
+            "@never",
+            "* * * * 7",
+            "@every x",
+            "1-2-3 * * * *",
+        ] {
             assert!(Schedule::parse(bad).is_err(), "{bad:?}");
         }
         assert_eq!(

@@ -19,7 +19,8 @@ pub fn scaled(v: &Value, total: i64, round_up: bool) -> Result<i64, IntOrStringE
     match v {
         Value::Number(n) => n.as_i64().ok_or_else(|| invalid(n.to_string())),
         Value::String(s) => {
-            let p = percent(s).ok_or_else(|| invalid(format!("invalid value {s:?}: a number or percentage is needed")))?;
+            let p = percent(s)
+                .ok_or_else(|| invalid(format!("invalid value {s:?}: a number or percentage is needed")))?;
             let product = i128::from(p) * i128::from(total);
             let down = product.div_euclid(100);
             let v = if round_up && product.rem_euclid(100) != 0 { down + 1 } else { down };
@@ -30,7 +31,11 @@ pub fn scaled(v: &Value, total: i64, round_up: bool) -> Result<i64, IntOrStringE
 }
 
 /// `maxSurge` and `maxUnavailable` of a Deployment as pod counts: never both zero.
-pub fn resolve_fenceposts(surge: &Value, unavailable: &Value, desired: i64) -> Result<(i64, i64), IntOrStringError> {
+pub fn resolve_fenceposts(
+    surge: &Value,
+    unavailable: &Value,
+    desired: i64,
+) -> Result<(i64, i64), IntOrStringError> {
     let zero = Value::from(0);
     let or_zero = |v: &Value| if v.is_null() { zero.clone() } else { v.clone() };
     let surge = scaled(&or_zero(surge), desired, true)?;

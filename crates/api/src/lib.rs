@@ -2,26 +2,26 @@
 //! canonical encoding. Pure: no IO, no clock, no task is spawned here.
 #![forbid(unsafe_code)]
 
-pub mod columns;
+pub mod canonical;
 pub mod catalog;
+pub mod columns;
 pub mod conversion;
 pub mod cron;
-pub mod schema;
-pub mod int_or_string;
-pub mod labels;
-pub mod quantity;
-pub mod quota;
-pub mod time;
-pub mod canonical;
 pub mod decode;
 pub mod defaults;
+pub mod int_or_string;
+pub mod labels;
 pub mod object;
 pub mod openapi;
 pub mod protobuf;
+pub mod quantity;
+pub mod quota;
 pub mod resource;
 pub mod scale;
+pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod time;
 pub mod validation;
 
 pub use object::{Meta, Object, OwnerReference};

@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn version_is_spliced_into_the_top_level_metadata_only() {
-        let v = json!({"data": {"metadata": "\"metadata\":{"}, "kind": "ConfigMap", "metadata": {"name": "a"}});
+        let v =
+            json!({"data": {"metadata": "\"metadata\":{"}, "kind": "ConfigMap", "metadata": {"name": "a"}});
         let o = Object::from_value(v, 7).expect("object");
         let back: Value = serde_json::from_slice(&o.to_json()).expect("json");
         assert_eq!(back["metadata"]["resourceVersion"], "7");

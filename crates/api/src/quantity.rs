@@ -32,18 +32,8 @@ pub enum QuantityError {
 }
 
 const NANO: i32 = -9;
-const DECIMAL: [(&str, i32); 10] = [
-    ("n", -9),
-    ("u", -6),
-    ("m", -3),
-    ("", 0),
-    ("k", 3),
-    ("M", 6),
-    ("G", 9),
-    ("T", 12),
-    ("P", 15),
-    ("E", 18),
-];
+const DECIMAL: [(&str, i32); 10] =
+    [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
 const BINARY: [(&str, u32); 6] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("Pi", 50), ("Ei", 60)];
 
 fn pow10(n: i32) -> Option<i128> {
@@ -180,7 +170,9 @@ impl Quantity {
     pub fn scaled(&self, scale: i32) -> i64 {
         let diff = self.exponent.saturating_sub(scale);
         let v = if diff >= 0 {
-            pow10(diff).and_then(|p| self.mantissa.checked_mul(p)).unwrap_or(i128::MAX * i128::from(self.sign().signum()))
+            pow10(diff)
+                .and_then(|p| self.mantissa.checked_mul(p))
+                .unwrap_or(i128::MAX * i128::from(self.sign().signum()))
         } else {
             pow10(-diff).map_or(self.mantissa.signum(), |p| div_away(self.mantissa, p))
         };
@@ -221,7 +213,11 @@ impl Quantity {
             Some((m, e)) => Self::new(m, e, format),
             // Beyond 128 bits the larger operand is the answer to all practical ends.
             None if self.exponent >= other.exponent => self,
-            None => Self { mantissa: f(0, other.mantissa).unwrap_or(other.mantissa), exponent: other.exponent, format },
+            None => Self {
+                mantissa: f(0, other.mantissa).unwrap_or(other.mantissa),
+                exponent: other.exponent,
+                format,
+            },
         }
     }
 
@@ -335,18 +331,52 @@ mod tests {
     #[test]
     fn canonical_forms() {
         for (from, to) in [
-            ("0", "0"), ("0Ki", "0"), ("1000m", "1"), ("1.5", "1500m"), ("0.5", "500m"), ("1024Mi", "1Gi"),
-            ("1.5Gi", "1536Mi"), ("100Ki", "100Ki"), ("1023", "1023"), ("1000", "1k"), ("1e3", "1e3"), ("12e5", "1200e3"),
-            ("1E3", "1e3"), ("1E", "1E"), ("1000E", "1e21"), ("8Ei", "9223372036854775807"), ("1Ki", "1Ki"), ("512Ki", "512Ki"),
-            ("0.1Ki", "102400m"), ("0.9n", "1n"), ("1.2345", "1234500u"), ("-1.5Gi", "-1536Mi"), ("+5", "5"), (".5", "500m"),
-            ("5.", "5"), ("1500", "1500"), ("100000", "100k"), ("0.5Gi", "512Mi"), ("500Mi", "500Mi"), ("1025", "1025"),
-            ("1024", "1024"), ("0.0000000001", "1n"), ("18446744073709551616", "18446744073709551616"), ("4Gi", "4Gi"),
+            ("0", "0"),
+            ("0Ki", "0"),
+            ("1000m", "1"),
+            ("1.5", "1500m"),
+            ("0.5", "500m"),
+            ("1024Mi", "1Gi"),
+            ("1.5Gi", "1536Mi"),
+            ("100Ki", "100Ki"),
+            ("1023", "1023"),
+            ("1000", "1k"),
+            ("1e3", "1e3"),
+            ("12e5", "1200e3"),
+            ("1E3", "1e3"),
+            ("1E", "1E"),
+            ("1000E", "1e21"),
+            ("8Ei", "9223372036854775807"),
+            ("1Ki", "1Ki"),
+            ("512Ki", "512Ki"),
+            ("0.1Ki", "102400m"),
+            ("0.9n", "1n"),
+            ("1.2345", "1234500u"),
+            ("-1.5Gi", "-1536Mi"),
+            ("+5", "5"),
+            (".5", "500m"),
+            ("5.", "5"),
+            ("1500", "1500"),
+            ("100000", "100k"),
+            ("0.5Gi", "512Mi"),
+            ("500Mi", "500Mi"),
+            ("1025", "1025"),
+            ("1024", "1024"),
+            ("0.0000000001", "1n"),
+            ("18446744073709551616", "18446744073709551616"),
+            ("4Gi", "4Gi"),
         ] {
             assert_eq!(canonical(from).as_deref(), Ok(to), "{from}");
         }
-        for (bad, why) in [("", QuantityError::Format), ("abc", QuantityError::Format), ("1ee", QuantityError::Suffix),
-            ("1mi", QuantityError::Suffix), ("1.5x", QuantityError::Format), ("1 Gi", QuantityError::Format),
-            ("1KiB", QuantityError::Format)] {
+        for (bad, why) in [
+            ("", QuantityError::Format),
+            ("abc", QuantityError::Format),
+            ("1ee", QuantityError::Suffix),
+            ("1mi", QuantityError::Suffix),
+            ("1.5x", QuantityError::Format),
+            ("1 Gi", QuantityError::Format),
+            ("1KiB", QuantityError::Format),
+        ] {
             assert_eq!(Quantity::parse(bad), Err(why), "{bad}");
         }
     }

@@ -6,7 +6,10 @@ use crate::selector::LabelSelector;
 
 /// The group and kind of an object that scales by `spec.replicas`, with the form of its selector.
 pub fn scales(group: &str, kind: &str) -> bool {
-    matches!((group, kind), ("apps", "Deployment" | "ReplicaSet" | "StatefulSet") | ("", "ReplicationController"))
+    matches!(
+        (group, kind),
+        ("apps", "Deployment" | "ReplicaSet" | "StatefulSet") | ("", "ReplicationController")
+    )
 }
 
 /// The Scale of a Deployment, ReplicaSet, StatefulSet or ReplicationController.

@@ -75,9 +75,25 @@ impl Reason {
     pub fn parse(s: &str) -> Reason {
         use Reason::*;
         [
-            BadRequest, Unauthorized, Forbidden, NotFound, AlreadyExists, Conflict, Gone, Invalid, Expired,
-            ServerTimeout, Timeout, TooManyRequests, MethodNotAllowed, NotAcceptable, RequestEntityTooLarge,
-            UnsupportedMediaType, InternalError, ServiceUnavailable, StoreReadError,
+            BadRequest,
+            Unauthorized,
+            Forbidden,
+            NotFound,
+            AlreadyExists,
+            Conflict,
+            Gone,
+            Invalid,
+            Expired,
+            ServerTimeout,
+            Timeout,
+            TooManyRequests,
+            MethodNotAllowed,
+            NotAcceptable,
+            RequestEntityTooLarge,
+            UnsupportedMediaType,
+            InternalError,
+            ServiceUnavailable,
+            StoreReadError,
         ]
         .into_iter()
         .find(|r| r.as_str() == s)
@@ -145,7 +161,8 @@ impl Status {
         self
     }
     pub fn not_found(group: &str, plural: &str, name: &str) -> Self {
-        Self::new(Reason::NotFound, format!("{} \"{name}\" not found", qualified(plural, group))).about(group, plural, name)
+        Self::new(Reason::NotFound, format!("{} \"{name}\" not found", qualified(plural, group)))
+            .about(group, plural, name)
     }
     pub fn already_exists(group: &str, plural: &str, name: &str) -> Self {
         Self::new(Reason::AlreadyExists, format!("{} \"{name}\" already exists", qualified(plural, group)))
@@ -171,8 +188,9 @@ impl Status {
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
         let errs: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
         let text = if errs.len() == 1 { errs[0].clone() } else { format!("[{}]", errs.join(", ")) };
-        let mut s = Self::new(Reason::Invalid, format!("{} \"{name}\" is invalid: {text}", qualified(kind, group)))
-            .about(group, kind, name);
+        let mut s =
+            Self::new(Reason::Invalid, format!("{} \"{name}\" is invalid: {text}", qualified(kind, group)))
+                .about(group, kind, name);
         s.causes = causes;
         s
     }
@@ -207,7 +225,8 @@ impl Status {
             metadata["continue"] = json!(self.continue_token);
         }
         let mut details = serde_json::Map::new();
-        for (k, v) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)] {
+        for (k, v) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)]
+        {
             if !v.is_empty() {
                 details.insert(k.into(), json!(v));
             }
@@ -247,17 +266,23 @@ impl Status {
             return s;
         };
         let d = &v["details"];
-        let mut s = Self::new(Reason::parse(v["reason"].as_str().unwrap_or_default()), text(&v["message"])).about(
-            d["group"].as_str().unwrap_or_default(),
-            d["kind"].as_str().unwrap_or_default(),
-            d["name"].as_str().unwrap_or_default(),
-        );
+        let mut s = Self::new(Reason::parse(v["reason"].as_str().unwrap_or_default()), text(&v["message"]))
+            .about(
+                d["group"].as_str().unwrap_or_default(),
+                d["kind"].as_str().unwrap_or_default(),
+                d["name"].as_str().unwrap_or_default(),
+            );
         s.code = v["code"].as_u64().and_then(|c| u16::try_from(c).ok()).unwrap_or(code);
         s.uid = text(&d["uid"]);
-        s.retry_after_seconds = d["retryAfterSeconds"].as_u64().and_then(|c| u32::try_from(c).ok()).unwrap_or(0);
+        s.retry_after_seconds =
+            d["retryAfterSeconds"].as_u64().and_then(|c| u32::try_from(c).ok()).unwrap_or(0);
         s.continue_token = text(&v["metadata"]["continue"]);
         for c in d["causes"].as_array().into_iter().flatten() {
-            s.causes.push(Cause { reason: text(&c["reason"]), message: text(&c["message"]), field: text(&c["field"]) });
+            s.causes.push(Cause {
+                reason: text(&c["reason"]),
+                message: text(&c["message"]),
+                field: text(&c["field"]),
+            });
         }
         s
     }

@@ -81,8 +81,13 @@ mod tests {
         assert_eq!(canonical("2026-01-02T03:04:05Z").as_deref(), Ok("2026-01-02T03:04:05Z"));
         assert_eq!(canonical("2026-01-02T03:04:05.999+01:00").as_deref(), Ok("2026-01-02T02:04:05Z"));
         assert_eq!(canonical_micro("2026-01-02T03:04:05Z").as_deref(), Ok("2026-01-02T03:04:05.000000Z"));
-        assert_eq!(canonical_micro("2026-01-02T03:04:05.1234567Z").as_deref(), Ok("2026-01-02T03:04:05.123456Z"));
-        for bad in ["", "now", "2026-01-02", "2026-13-02T03:04:05Z", "2026-01-02T03:04:05", "2026-01-02 03:04:05Z"] {
+        assert_eq!(
+            canonical_micro("2026-01-02T03:04:05.1234567Z").as_deref(),
+            Ok("2026-01-02T03:04:05.123456Z")
+        );
+        for bad in
+            ["", "now", "2026-01-02", "2026-13-02T03:04:05Z", "2026-01-02T03:04:05", "2026-01-02 03:04:05Z"]
+        {
             assert!(canonical(bad).is_err(), "{bad}");
         }
     }

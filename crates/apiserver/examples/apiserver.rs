@@ -18,7 +18,8 @@ async fn main() -> Result<(), Error> {
     let port: u16 = args.next().unwrap_or_else(|| "6443".into()).parse()?;
     let now = client::clock::now().as_second();
     let me = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let options = pki::Options { advertise: vec![me], cluster_domain: "cluster.local".into(), ..Default::default() };
+    let options =
+        pki::Options { advertise: vec![me], cluster_domain: "cluster.local".into(), ..Default::default() };
     let keys = pki::Pki::open(&dir.join("pki"), &options, now)?;
     let store = Arc::new(store::embedded::Engine::open(store::embedded::Options::new(dir.join("store")))?);
     let issuer = "https://kubernetes.default.svc.cluster.local";

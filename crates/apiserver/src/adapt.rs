@@ -33,7 +33,8 @@ fn invalid(kind: &Descriptor, v: &Value, errors: ErrorList) -> Result<(), Status
         return Ok(());
     }
     let name = v["metadata"]["name"].as_str().unwrap_or_default();
-    let name = if name.is_empty() { v["metadata"]["generateName"].as_str().unwrap_or_default() } else { name };
+    let name =
+        if name.is_empty() { v["metadata"]["generateName"].as_str().unwrap_or_default() } else { name };
     Err(Status::invalid(&kind.group, &kind.kind, name, errors.into_causes()))
 }
 

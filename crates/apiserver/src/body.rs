@@ -216,7 +216,8 @@ fn zip(b: &[u8]) -> Option<Vec<u8>> {
 pub fn encode(reply: Reply, accepts_gzip: bool) -> Response<WireBody> {
     let (mut parts, body) = reply.into_parts();
     let whole = |parts: &mut http::response::Parts, b: Bytes| {
-        if accepts_gzip && b.len() >= GZIP_FROM
+        if accepts_gzip
+            && b.len() >= GZIP_FROM
             && let Some(z) = zip(&b)
         {
             parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -280,7 +281,8 @@ mod tests {
     use super::*;
 
     fn obj(n: usize) -> Object {
-        Object::from_value(json!({"metadata": {"name": format!("n{n}")}, "pad": "x".repeat(1000)}), 3).expect("object")
+        Object::from_value(json!({"metadata": {"name": format!("n{n}")}, "pad": "x".repeat(1000)}), 3)
+            .expect("object")
     }
 
     async fn collect(r: Response<WireBody>) -> Vec<u8> {
@@ -301,7 +303,8 @@ mod tests {
                 let mut raw = collect(r).await;
                 if zipped {
                     let mut out = Vec::new();
-                    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&raw[..]), &mut out).expect("gzip");
+                    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&raw[..]), &mut out)
+                        .expect("gzip");
                     raw = out;
                 }
                 let v: Value = serde_json::from_slice(&raw).expect("json");
@@ -315,7 +318,10 @@ mod tests {
     fn event_lines() {
         let line = event_line(&WatchEvent::Added(obj(1)), "v1", "X");
         let v: Value = serde_json::from_slice(&line).expect("json");
-        assert_eq!((v["type"].as_str(), v["object"]["metadata"]["resourceVersion"].as_str()), (Some("ADDED"), Some("3")));
+        assert_eq!(
+            (v["type"].as_str(), v["object"]["metadata"]["resourceVersion"].as_str()),
+            (Some("ADDED"), Some("3"))
+        );
         let line = event_line(&WatchEvent::Bookmark { revision: 5, initial_events_end: true }, "v1", "X");
         let v: Value = serde_json::from_slice(&line).expect("json");
         assert_eq!(v["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");

@@ -36,8 +36,9 @@ pub enum BodySource {
 
 impl BodySource {
     pub async fn read(self, limit: usize) -> Result<Bytes, Status> {
-        let too_large =
-            || Status::new(Reason::RequestEntityTooLarge, format!("Request entity too large: limit is {limit}"));
+        let too_large = || {
+            Status::new(Reason::RequestEntityTooLarge, format!("Request entity too large: limit is {limit}"))
+        };
         let mut incoming = match self {
             BodySource::Bytes(b) if b.len() > limit => return Err(too_large()),
             BodySource::Bytes(b) => return Ok(b),
@@ -47,7 +48,8 @@ impl BodySource {
         let mut all = BytesMut::new();
         let mut size = 0usize;
         while let Some(frame) = incoming.frame().await {
-            let frame = frame.map_err(|e| Status::bad_request(format!("failed to read the request body: {e}")))?;
+            let frame =
+                frame.map_err(|e| Status::bad_request(format!("failed to read the request body: {e}")))?;
             let Ok(data) = frame.into_data() else { continue };
             size += data.len();
             if size > limit {
@@ -143,11 +145,16 @@ pub fn check_dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, 
             "All" => dry = true,
             "" => {}
             other => {
-                return Err(Status::invalid("meta.k8s.io", "Options", "", vec![api::Cause {
-                    reason: "FieldValueNotSupported".into(),
-                    message: format!("Unsupported value: \"{other}\": supported values: \"All\""),
-                    field: "dryRun".into(),
-                }]));
+                return Err(Status::invalid(
+                    "meta.k8s.io",
+                    "Options",
+                    "",
+                    vec![api::Cause {
+                        reason: "FieldValueNotSupported".into(),
+                        message: format!("Unsupported value: \"{other}\": supported values: \"All\""),
+                        field: "dryRun".into(),
+                    }],
+                ));
             }
         }
     }

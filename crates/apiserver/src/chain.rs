@@ -92,7 +92,10 @@ pub async fn handle(s: &ApiServer, parts: Parts, body: BodySource, peer: Peer) -
     reply
 }
 
-#[expect(clippy::too_many_arguments, reason = "the context of a request, made in one place and taken apart here")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the context of a request, made in one place and taken apart here"
+)]
 async fn filters(
     s: &ApiServer,
     mut parts: Parts,
@@ -105,7 +108,8 @@ async fn filters(
 ) -> Result<Reply, Status> {
     // Draining: new work on kept connections goes elsewhere; what runs is finished.
     if s.is_stopping() && !peer.local && info.is_resource {
-        let mut st = Status::new(Reason::TooManyRequests, "The apiserver is shutting down, please try again later.");
+        let mut st =
+            Status::new(Reason::TooManyRequests, "The apiserver is shutting down, please try again later.");
         st.retry_after_seconds = 1;
         return Err(st);
     }
@@ -170,7 +174,11 @@ async fn filters(
         if !long && let Some(source) = call.source.take() {
             call.body = source.read(BODY_LIMIT).await?;
         }
-        if call.info.is_resource { handlers::dispatch(s, call).await } else { nonresource::dispatch(s, call).await }
+        if call.info.is_resource {
+            handlers::dispatch(s, call).await
+        } else {
+            nonresource::dispatch(s, call).await
+        }
     };
     // Deadline last: it covers reading the body and the work, not a stream that was begun.
     let reply = match deadline {
@@ -200,7 +208,8 @@ impl Drop for Counted<'_> {
 /// `timeout=10s`, cut to the server's own limit.
 fn deadline(q: &Query) -> Result<Duration, Status> {
     let Some(t) = q.get("timeout").filter(|t| !t.is_empty()) else { return Ok(DEADLINE) };
-    let d = go_duration(t).ok_or_else(|| Status::bad_request(format!("invalid timeout specified in the request URL: {t:?}")))?;
+    let d = go_duration(t)
+        .ok_or_else(|| Status::bad_request(format!("invalid timeout specified in the request URL: {t:?}")))?;
     Ok(if d.is_zero() { DEADLINE } else { d.min(DEADLINE) })
 }
 
@@ -247,15 +256,32 @@ fn labels(s: &ApiServer, info: &RequestInfo, method: &str) -> Labels {
         _ => "CONNECT",
     };
     const SUBS: [&str; 15] = [
-        "status", "scale", "binding", "eviction", "token", "log", "exec", "attach", "portforward", "proxy", "finalize",
-        "approval", "ephemeralcontainers", "resize", "",
+        "status",
+        "scale",
+        "binding",
+        "eviction",
+        "token",
+        "log",
+        "exec",
+        "attach",
+        "portforward",
+        "proxy",
+        "finalize",
+        "approval",
+        "ephemeralcontainers",
+        "resize",
+        "",
     ];
     Labels {
         verb: verb.into(),
         group: info.api_group.clone(),
         version: info.api_version.clone(),
         resource: info.resource.clone(),
-        subresource: if SUBS.contains(&info.subresource.as_str()) { info.subresource.clone() } else { String::new() },
+        subresource: if SUBS.contains(&info.subresource.as_str()) {
+            info.subresource.clone()
+        } else {
+            String::new()
+        },
         scope: match (info.name.is_empty(), info.namespace.is_empty()) {
             (false, _) => "resource",
             (true, false) => "namespace",
@@ -265,7 +291,10 @@ fn labels(s: &ApiServer, info: &RequestInfo, method: &str) -> Labels {
 }
 
 fn known_method(m: &str) -> &'static str {
-    ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"].into_iter().find(|k| *k == m).unwrap_or("other")
+    ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
+        .into_iter()
+        .find(|k| *k == m)
+        .unwrap_or("other")
 }
 
 /// Answer for paths that nothing serves.

@@ -15,10 +15,26 @@ pub fn api_versions(s: &ApiServer) -> Value {
 
 /// Groups by upstream's priority, the rest by name.
 const ORDER: [&str; 20] = [
-    "apiregistration.k8s.io", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "autoscaling",
-    "batch", "certificates.k8s.io", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "storage.k8s.io",
-    "admissionregistration.k8s.io", "apiextensions.k8s.io", "scheduling.k8s.io", "coordination.k8s.io", "node.k8s.io",
-    "discovery.k8s.io", "flowcontrol.apiserver.k8s.io", "resource.k8s.io",
+    "apiregistration.k8s.io",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "resource.k8s.io",
 ];
 
 fn groups(c: &Catalog) -> Vec<&str> {
@@ -164,7 +180,8 @@ mod tests {
     fn documents() {
         let c = api::catalog::builtin();
         let l = resource_list(c, "apps", "v1").expect("apps");
-        let names: Vec<&str> = l["resources"].as_array().expect("list").iter().filter_map(|r| r["name"].as_str()).collect();
+        let names: Vec<&str> =
+            l["resources"].as_array().expect("list").iter().filter_map(|r| r["name"].as_str()).collect();
         assert!(names.contains(&"deployments") && names.contains(&"deployments/scale"));
         assert!(resource_list(c, "apps", "v9").is_none());
         assert_eq!(group(c, "apps").expect("group")["preferredVersion"]["groupVersion"], "apps/v1");

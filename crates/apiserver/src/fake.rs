@@ -85,7 +85,10 @@ impl Changes for Following {
                     let revision = match c {
                         Change::Put(o) | Change::Deleted(o) => o.revision(),
                     };
-                    if *g == self.group && *p == self.plural && (revision > self.after || matches!(c, Change::Deleted(_))) {
+                    if *g == self.group
+                        && *p == self.plural
+                        && (revision > self.after || matches!(c, Change::Deleted(_)))
+                    {
                         out.push(c.clone());
                     }
                 }
@@ -104,8 +107,19 @@ impl Reader for FakeReader {
     fn revision(&self) -> u64 {
         self.state.lock().revision
     }
-    async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Result<Option<Object>, Status> {
-        Ok(self.state.lock().objects.get(&(group.into(), plural.into(), namespace.into(), name.into())).cloned())
+    async fn get(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Object>, Status> {
+        Ok(self
+            .state
+            .lock()
+            .objects
+            .get(&(group.into(), plural.into(), namespace.into(), name.into()))
+            .cloned())
     }
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Object>, Status> {
         let s = self.state.lock();

@@ -54,7 +54,9 @@ pub fn classify(user: &User, info: &RequestInfo) -> (&'static str, &'static str)
     }
     if user.in_group(NODES_GROUP) {
         return match (info.api_group.as_str(), info.resource.as_str(), info.subresource.as_str()) {
-            ("", "nodes", "status") | ("coordination.k8s.io", "leases", _) => ("system-node-high", "node-high"),
+            ("", "nodes", "status") | ("coordination.k8s.io", "leases", _) => {
+                ("system-node-high", "node-high")
+            }
             _ => ("system-nodes", "system"),
         };
     }

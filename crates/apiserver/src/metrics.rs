@@ -88,14 +88,25 @@ impl Metrics {
         }
         o.push_str("# HELP apiserver_request_terminations_total Requests refused in self-defence.\n# TYPE apiserver_request_terminations_total counter\n");
         for (code, n) in &m.terminations {
-            let _ = writeln!(o, "apiserver_request_terminations_total{{code=\"{code}\",component=\"apiserver\"}} {n}");
+            let _ = writeln!(
+                o,
+                "apiserver_request_terminations_total{{code=\"{code}\",component=\"apiserver\"}} {n}"
+            );
         }
         o.push_str("# HELP apiserver_current_inflight_requests Requests being served.\n# TYPE apiserver_current_inflight_requests gauge\n");
         for (kind, n) in [("mutating", &self.in_flight_write), ("readOnly", &self.in_flight_read)] {
-            let _ = writeln!(o, "apiserver_current_inflight_requests{{request_kind=\"{kind}\"}} {}", n.load(Relaxed));
+            let _ = writeln!(
+                o,
+                "apiserver_current_inflight_requests{{request_kind=\"{kind}\"}} {}",
+                n.load(Relaxed)
+            );
         }
         o.push_str("# HELP apiserver_longrunning_requests Watches and streams being served.\n# TYPE apiserver_longrunning_requests gauge\n");
-        let _ = writeln!(o, "apiserver_longrunning_requests{{component=\"apiserver\"}} {}", self.long_running.load(Relaxed));
+        let _ = writeln!(
+            o,
+            "apiserver_longrunning_requests{{component=\"apiserver\"}} {}",
+            self.long_running.load(Relaxed)
+        );
         o.push_str("# HELP apiserver_storage_objects Stored objects by resource.\n# TYPE apiserver_storage_objects gauge\n");
         for (r, n) in objects {
             let _ = writeln!(o, "apiserver_storage_objects{{resource=\"{r}\"}} {n}");
@@ -137,7 +148,8 @@ mod tests {
     #[test]
     fn renders_counts_and_buckets() {
         let m = Metrics::default();
-        let l = Labels { verb: "GET".into(), resource: "pods".into(), scope: "resource", ..Labels::default() };
+        let l =
+            Labels { verb: "GET".into(), resource: "pods".into(), scope: "resource", ..Labels::default() };
         m.request(l, 200, Some(Duration::from_millis(30)));
         let out = m.render(store::Stats::default(), &[("pods".into(), 3)]);
         assert!(out.contains("apiserver_request_total{code=\"200\""));

@@ -27,7 +27,10 @@ const NOT_ACCEPTABLE: &str = "only the following media types are accepted: appli
 fn params(clause: &str) -> (&str, Vec<(&str, &str)>) {
     let mut it = clause.split(';').map(str::trim);
     let media = it.next().unwrap_or_default();
-    (media, it.filter_map(|p| p.split_once('=').map(|(k, v)| (k.trim(), v.trim().trim_matches('"')))).collect())
+    (
+        media,
+        it.filter_map(|p| p.split_once('=').map(|(k, v)| (k.trim(), v.trim().trim_matches('"')))).collect(),
+    )
 }
 
 /// Clauses of an Accept header by falling quality, order kept.
@@ -73,7 +76,11 @@ pub fn accept(headers: &HeaderMap) -> Result<Accepted, Status> {
         let form = match (get("as"), get("g"), get("v")) {
             (None, ..) => Form::Native,
             (Some("Table"), Some("meta.k8s.io"), Some("v1")) => Form::Table,
-            (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1")) => Form::Partial,
+            (
+                Some("PartialObjectMetadata" | "PartialObjectMetadataList"),
+                Some("meta.k8s.io"),
+                Some("v1"),
+            ) => Form::Partial,
             _ => continue,
         };
         return Ok(Accepted { form, yaml, pretty: get("pretty") == Some("1"), protobuf: false });
@@ -137,7 +144,9 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
         .iter()
         .filter_map(|v| v.to_str().ok())
         .flat_map(|v| v.split(','))
-        .any(|c| c.split(';').next().unwrap_or_default().trim() == "gzip" && !c.replace(' ', "").ends_with("q=0"))
+        .any(|c| {
+            c.split(';').next().unwrap_or_default().trim() == "gzip" && !c.replace(' ', "").ends_with("q=0")
+        })
 }
 
 /// Which document of `/api` and `/apis` is wanted: the aggregated one of v2, or the old one.
@@ -184,16 +193,23 @@ mod tests {
         assert!(!a_protobuf("application/vnd.kubernetes.protobuf,application/json"));
         assert!(a_protobuf("application/vnd.kubernetes.protobuf"));
         assert_eq!(accept(&h(header::ACCEPT, "text/html")).expect_err("406").code, 406);
-        let a = accept(&h(header::ACCEPT, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"));
+        let a =
+            accept(&h(header::ACCEPT, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"));
         assert_eq!(a.expect("accept").form, Form::Partial);
         assert!(accept(&HeaderMap::new()).is_ok());
     }
 
     #[test]
     fn bodies_and_patches() {
-        assert_eq!(body_encoding(&h(header::CONTENT_TYPE, "application/json; charset=utf-8")), Ok(Encoding::Json));
+        assert_eq!(
+            body_encoding(&h(header::CONTENT_TYPE, "application/json; charset=utf-8")),
+            Ok(Encoding::Json)
+        );
         assert_eq!(body_encoding(&h(header::CONTENT_TYPE, "text/plain")).expect_err("415").code, 415);
-        assert_eq!(patch_type(&h(header::CONTENT_TYPE, "application/apply-patch+yaml")), Ok(PatchType::Apply));
+        assert_eq!(
+            patch_type(&h(header::CONTENT_TYPE, "application/apply-patch+yaml")),
+            Ok(PatchType::Apply)
+        );
         assert_eq!(patch_type(&h(header::CONTENT_TYPE, "application/json")).expect_err("415").code, 415);
     }
 

@@ -60,10 +60,23 @@ fn advertised(s: &ApiServer) -> String {
 }
 
 fn paths(s: &ApiServer) -> serde_json::Value {
-    let mut all: Vec<String> = ["/.well-known/openid-configuration", "/api", "/apis", "/configz", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
-        .iter()
-        .map(|p| (*p).to_owned())
-        .collect();
+    let mut all: Vec<String> = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/apis",
+        "/configz",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ]
+    .iter()
+    .map(|p| (*p).to_owned())
+    .collect();
     let c = s.catalog();
     for g in c.groups() {
         for v in c.group_versions(g) {
@@ -133,7 +146,8 @@ async fn checks(s: &ApiServer, which: &str) -> Vec<(&'static str, Option<String>
     let store = s.storage.store().get("/registry/health").await.err().map(|e| e.to_string());
     all.push(("etcd", store));
     if which != "livez" {
-        let start = if s.is_ready() { None } else { Some("the server has not finished its start".to_owned()) };
+        let start =
+            if s.is_ready() { None } else { Some("the server has not finished its start".to_owned()) };
         all.push(("poststarthook/start-kelson", start));
     }
     if which == "readyz" {

@@ -80,7 +80,10 @@ pub fn v3(s: &ApiServer, call: &Call, rest: &str) -> Result<Reply, Status> {
         let mut paths = serde_json::Map::new();
         for (path, g, v) in all() {
             let d = document(s, g, v, &path);
-            paths.insert(path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", d.hash)}));
+            paths.insert(
+                path.clone(),
+                json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", d.hash)}),
+            );
         }
         return Ok(body::json_value(StatusCode::OK, &json!({"paths": paths})));
     }

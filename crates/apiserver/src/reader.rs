@@ -29,7 +29,13 @@ pub trait Reader: Send + Sync {
     fn revision(&self) -> u64;
 
     /// `namespace` is empty for cluster-scoped kinds. `None`: there is no such object.
-    async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Result<Option<Object>, Status>;
+    async fn get(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Object>, Status>;
 
     /// All objects of a kind; `namespace` empty means all namespaces. In key order.
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Object>, Status>;

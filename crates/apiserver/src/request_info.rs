@@ -53,7 +53,8 @@ impl RequestInfo {
     }
 
     pub fn parse(method: &Method, path: &str, query: &str) -> Self {
-        let mut info = Self { verb: method.as_str().to_ascii_lowercase(), path: path.to_owned(), ..Self::default() };
+        let mut info =
+            Self { verb: method.as_str().to_ascii_lowercase(), path: path.to_owned(), ..Self::default() };
         let parts: Vec<String> = segments(path);
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let rest: &[&str] = match parts.as_slice() {
@@ -227,16 +228,54 @@ mod tests {
             ("GET", "/api/v1/namespaces/a/pods?watch=0", "list", "", "v1", "a", "pods", "", ""),
             ("GET", "/api/v1/watch/pods", "watch", "", "v1", "", "pods", "", ""),
             ("GET", "/api/v1/namespaces/a/pods/b/log", "get", "", "v1", "a", "pods", "log", "b"),
-            ("DELETE", "/apis/apps/v1/namespaces/a/deployments", "deletecollection", "apps", "v1", "a", "deployments", "", ""),
-            ("PATCH", "/apis/apps/v1/namespaces/a/deployments/x/scale", "patch", "apps", "v1", "a", "deployments", "scale", "x"),
-            ("GET", "/api/v1/pods?fieldSelector=metadata.name%3Dfoo", "list", "", "v1", "", "pods", "", "foo"),
+            (
+                "DELETE",
+                "/apis/apps/v1/namespaces/a/deployments",
+                "deletecollection",
+                "apps",
+                "v1",
+                "a",
+                "deployments",
+                "",
+                "",
+            ),
+            (
+                "PATCH",
+                "/apis/apps/v1/namespaces/a/deployments/x/scale",
+                "patch",
+                "apps",
+                "v1",
+                "a",
+                "deployments",
+                "scale",
+                "x",
+            ),
+            (
+                "GET",
+                "/api/v1/pods?fieldSelector=metadata.name%3Dfoo",
+                "list",
+                "",
+                "v1",
+                "",
+                "pods",
+                "",
+                "foo",
+            ),
             ("GET", "/api/v1/pods?fieldSelector=metadata.name!%3Dfoo", "list", "", "v1", "", "pods", "", ""),
         ];
         for (m, uri, verb, g, v, ns, r, sub, name) in t {
             let i = p(m, uri);
             assert!(i.is_resource, "{uri}");
             assert_eq!(
-                (&*i.verb, &*i.api_group, &*i.api_version, &*i.namespace, &*i.resource, &*i.subresource, &*i.name),
+                (
+                    &*i.verb,
+                    &*i.api_group,
+                    &*i.api_version,
+                    &*i.namespace,
+                    &*i.resource,
+                    &*i.subresource,
+                    &*i.name
+                ),
                 (verb, g, v, ns, r, sub, name),
                 "{uri}"
             );
@@ -245,7 +284,8 @@ mod tests {
 
     #[test]
     fn non_resources() {
-        for uri in ["/", "/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/healthz", "/openapi/v2"] {
+        for uri in ["/", "/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/healthz", "/openapi/v2"]
+        {
             let i = p("GET", uri);
             assert!(!i.is_resource, "{uri}");
             assert_eq!(i.verb, "get");

@@ -62,7 +62,14 @@ async fn a_second_start_writes_nothing_and_a_weakened_role_comes_back() {
     assert!(first > 100);
     bootstrap::run(w.reader.as_ref()).await.expect("again");
     assert_eq!(w.fake.writes(), first);
-    let mut v = w.reader.get(RBAC, "clusterroles", "", "view").await.expect("get").expect("view").value().expect("value");
+    let mut v = w
+        .reader
+        .get(RBAC, "clusterroles", "", "view")
+        .await
+        .expect("get")
+        .expect("view")
+        .value()
+        .expect("value");
     v["rules"] = json!([]);
     w.fake.put(RBAC, "clusterroles", v);
     bootstrap::run(w.reader.as_ref()).await.expect("again");
@@ -114,8 +121,12 @@ async fn changes_of_bindings_take_effect() {
     let bob = User::new("bob", &["system:authenticated"]);
     let uri = "/api/v1/namespaces/a/pods";
     assert!(may(&w, &bob, "GET", uri).await.is_err());
-    w.fake.put(RBAC, "rolebindings", json!({"metadata": {"name": "rb", "namespace": "a"},
-        "roleRef": {"kind": "ClusterRole", "name": "view"}, "subjects": [{"kind": "User", "name": "bob"}]}));
+    w.fake.put(
+        RBAC,
+        "rolebindings",
+        json!({"metadata": {"name": "rb", "namespace": "a"},
+        "roleRef": {"kind": "ClusterRole", "name": "view"}, "subjects": [{"kind": "User", "name": "bob"}]}),
+    );
     while may(&w, &bob, "GET", uri).await.is_err() {
         tokio::task::yield_now().await;
     }
@@ -137,11 +148,19 @@ async fn a_kubelet_reads_what_its_pods_name() {
     let t = [
         ("GET", "/api/v1/namespaces/a/secrets/s", Ok(())),
         ("GET", "/api/v1/namespaces/a/secrets?watch=1&fieldSelector=metadata.name%3Ds", Ok(())),
-        ("GET", "/api/v1/namespaces/a/secrets/other", Err("no relationship found between node 'n1' and this object")),
+        (
+            "GET",
+            "/api/v1/namespaces/a/secrets/other",
+            Err("no relationship found between node 'n1' and this object"),
+        ),
         ("GET", "/api/v1/namespaces/a/secrets", Err("No Object name found")),
         ("GET", "/api/v1/secrets", Err("can only read namespaced object of this type")),
         ("POST", "/api/v1/namespaces/a/serviceaccounts/sa/token", Ok(())),
-        ("POST", "/api/v1/namespaces/a/serviceaccounts/other/token", Err("no relationship found between node 'n1' and this object")),
+        (
+            "POST",
+            "/api/v1/namespaces/a/serviceaccounts/other/token",
+            Err("no relationship found between node 'n1' and this object"),
+        ),
         ("GET", "/api/v1/pods?watch=1&fieldSelector=spec.nodeName%3Dn1", Ok(())),
         ("GET", "/api/v1/pods", Err("can only list/watch pods with spec.nodeName field selector")),
         ("GET", "/api/v1/namespaces/a/pods/p", Ok(())),
@@ -149,8 +168,11 @@ async fn a_kubelet_reads_what_its_pods_name() {
         ("GET", "/api/v1/nodes/n2", Err("node 'n1' cannot read 'n2', only its own Node object")),
         ("PATCH", "/api/v1/namespaces/a/pods/p/status", Ok(())),
         ("PUT", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1", Ok(())),
-        ("PUT", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n2",
-            Err("can only access node lease with the same name as the requesting node")),
+        (
+            "PUT",
+            "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n2",
+            Err("can only access node lease with the same name as the requesting node"),
+        ),
         ("GET", "/api/v1/services", Ok(())),
         ("POST", "/api/v1/namespaces/a/events", Ok(())),
         ("DELETE", "/apis/apps/v1/namespaces/a/deployments/d", Err("")),
@@ -167,8 +189,12 @@ async fn a_kubelet_reads_what_its_pods_name() {
 #[tokio::test]
 async fn nobody_grants_what_they_lack() {
     let w = world().await;
-    w.fake.put(RBAC, "clusterrolebindings", json!({"metadata": {"name": "b"},
-        "roleRef": {"kind": "ClusterRole", "name": "view"}, "subjects": [{"kind": "User", "name": "bob"}]}));
+    w.fake.put(
+        RBAC,
+        "clusterrolebindings",
+        json!({"metadata": {"name": "b"},
+        "roleRef": {"kind": "ClusterRole", "name": "view"}, "subjects": [{"kind": "User", "name": "bob"}]}),
+    );
     let bob = User::new("bob", &["system:authenticated"]);
     while may(&w, &bob, "GET", "/api/v1/pods").await.is_err() {
         tokio::task::yield_now().await;
@@ -183,12 +209,20 @@ async fn nobody_grants_what_they_lack() {
         "roles.rbac.authorization.k8s.io \"r\" is forbidden: user \"bob\" (groups=[\"system:authenticated\"]) is attempting to \
          grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"secrets\"], Verbs:[\"get\" \"list\"]}"
     );
-    let bind = |role: &str| json!({"metadata": {"name": "x", "namespace": "a"}, "roleRef": {"kind": "ClusterRole", "name": role},
-        "subjects": [{"kind": "User", "name": "eve"}]});
+    let bind = |role: &str| {
+        json!({"metadata": {"name": "x", "namespace": "a"}, "roleRef": {"kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "User", "name": "eve"}]})
+    };
     escalation::check(&w.authorizer, &bob, "rolebindings", "a", &bind("view"), None).await.expect("view");
-    let e = escalation::check(&w.authorizer, &bob, "rolebindings", "a", &bind("gone"), None).await.expect_err("missing");
+    let e = escalation::check(&w.authorizer, &bob, "rolebindings", "a", &bind("gone"), None)
+        .await
+        .expect_err("missing");
     assert_eq!(e.message, "clusterrole.rbac.authorization.k8s.io \"gone\" not found");
-    assert!(escalation::check(&w.authorizer, &bob, "rolebindings", "a", &bind("cluster-admin"), None).await.is_err());
+    assert!(
+        escalation::check(&w.authorizer, &bob, "rolebindings", "a", &bind("cluster-admin"), None)
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -218,13 +252,19 @@ async fn tokens_live_as_long_as_what_they_are_bound_to() {
     assert_eq!(e.code, 409);
     let e = mint.create(w.reader.as_ref(), "a", "none", json!({}), false).await.expect_err("no account");
     assert_eq!(e.message, "serviceaccounts \"none\" not found");
-    let e = mint.create(w.reader.as_ref(), "a", "sa", json!({"spec": {"expirationSeconds": 5}}), false).await.expect_err("short");
+    let e = mint
+        .create(w.reader.as_ref(), "a", "sa", json!({"spec": {"expirationSeconds": 5}}), false)
+        .await
+        .expect_err("short");
     assert_eq!(e.code, 422);
     w.fake.delete("", "pods", "a", "p");
     let e = authn.authenticate(None, &Peer::None, &h, "/api").await.expect_err("pod is gone");
     assert_eq!((e.code, e.message.as_str()), (401, "Unauthorized"));
     let none = HeaderMap::new();
-    assert_eq!(authn.authenticate(None, &Peer::None, &none, "/readyz").await.expect("health").name, "system:anonymous");
+    assert_eq!(
+        authn.authenticate(None, &Peer::None, &none, "/readyz").await.expect("health").name,
+        "system:anonymous"
+    );
     assert!(authn.authenticate(None, &Peer::None, &none, "/api").await.is_err());
     assert!(authn.authenticate(None, &Peer::Untrusted, &none, "/readyz").await.is_err());
 }
@@ -254,7 +294,10 @@ async fn a_pod_passes_the_chain() {
     let u = User::new("bob", &[]);
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}});
     let mut r = create(&u, "pods", "nowhere", pod.clone());
-    assert_eq!(chain.admit(&mut r).await.expect_err("no namespace").message, "namespaces \"nowhere\" not found");
+    assert_eq!(
+        chain.admit(&mut r).await.expect_err("no namespace").message,
+        "namespaces \"nowhere\" not found"
+    );
     let mut r = create(&u, "pods", "default", {
         let mut p = pod.clone();
         p["spec"]["serviceAccountName"] = json!("none");
@@ -270,8 +313,12 @@ async fn a_pod_passes_the_chain() {
     let spec = &r.object["spec"];
     assert_eq!((&spec["priority"], &spec["preemptionPolicy"]), (&json!(0), &json!("PreemptLowerPriority")));
     assert_eq!(spec["tolerations"].as_array().map(Vec::len), Some(2));
-    w.fake.put("", "resourcequotas", json!({"metadata": {"name": "q", "namespace": "default"}, "spec": {"hard": {"pods": "1"}},
-        "status": {"hard": {"pods": "1"}, "used": {"pods": "0"}}}));
+    w.fake.put(
+        "",
+        "resourcequotas",
+        json!({"metadata": {"name": "q", "namespace": "default"}, "spec": {"hard": {"pods": "1"}},
+        "status": {"hard": {"pods": "1"}, "used": {"pods": "0"}}}),
+    );
     r.dry_run = true;
     chain.validate(&r).await.expect("a dry run charges nothing");
     r.dry_run = false;
@@ -305,7 +352,11 @@ async fn a_kubelet_writes_its_own_only() {
     let chain = Chain::with(w.reader.clone(), w.authorizer.clone(), &options);
     let n1 = User::new("system:node:n1", &["system:nodes"]);
     let node = w.fake.put("", "nodes", json!({"metadata": {"name": "n1"}}));
-    let pod = w.fake.put("", "pods", json!({"metadata": {"name": "p", "namespace": "default"}, "spec": {"nodeName": "n2"}}));
+    let pod = w.fake.put(
+        "",
+        "pods",
+        json!({"metadata": {"name": "p", "namespace": "default"}, "spec": {"nodeName": "n2"}}),
+    );
     let old = pod.value().expect("value");
     let mut r = create(&n1, "pods", "default", old.clone());
     (r.operation, r.subresource, r.name, r.old) = (Operation::Update, "status", "p", Some(&old));

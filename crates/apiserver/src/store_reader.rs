@@ -29,9 +29,9 @@ impl StoreReader {
     }
 
     fn kind(&self, group: &str, plural: &str) -> Result<&Arc<Descriptor>, Status> {
-        self.catalog
-            .by_plural(group, plural)
-            .ok_or_else(|| Status::internal(format!("resource {plural} of group {group:?} is not in the catalog")))
+        self.catalog.by_plural(group, plural).ok_or_else(|| {
+            Status::internal(format!("resource {plural} of group {group:?} is not in the catalog"))
+        })
     }
 }
 
@@ -66,7 +66,13 @@ impl Reader for StoreReader {
         self.storage.revision()
     }
 
-    async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Result<Option<Object>, Status> {
+    async fn get(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Object>, Status> {
         let kind = self.kind(group, plural)?;
         if name.is_empty() || (kind.namespaced && namespace.is_empty()) {
             return Ok(None);
@@ -95,7 +101,8 @@ impl Reader for StoreReader {
         let kind = self.kind(group, plural)?;
         let key = kind.key(namespace, name);
         for _ in 0..TRIES {
-            let current = self.storage.get(&key).await?.ok_or_else(|| Status::not_found(group, plural, name))?;
+            let current =
+                self.storage.get(&key).await?.ok_or_else(|| Status::not_found(group, plural, name))?;
             let old = current.value().map_err(Status::internal)?;
             let Some(mut new) = decide(old.clone())? else { return Ok(current) };
             adapt::canonical(kind, &mut new);

@@ -21,7 +21,11 @@ pub struct User {
 
 impl User {
     pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
-        Self { name: name.into(), groups: groups.iter().map(|g| (*g).to_owned()).collect(), ..Self::default() }
+        Self {
+            name: name.into(),
+            groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+            ..Self::default()
+        }
     }
 
     pub fn anonymous() -> Self {

@@ -131,7 +131,8 @@ async fn write(mut rx: mpsc::Receiver<Entry>, client: Client, component: String,
 async fn first(client: &Client, e: &Entry, component: &str, host: &str) -> Result<Seen, Status> {
     let now = clock::now();
     let at = clock::rfc3339(now);
-    let namespace = if e.about.namespace.is_empty() { "default".to_owned() } else { e.about.namespace.clone() };
+    let namespace =
+        if e.about.namespace.is_empty() { "default".to_owned() } else { e.about.namespace.clone() };
     let name = format!("{}.{:x}", e.about.name, now.as_nanosecond());
     let mut source = json!({ "component": component });
     if !host.is_empty() {

@@ -27,7 +27,10 @@ pub enum WatchEvent {
     Modified(Object),
     /// The last state, at the revision of the delete (or of leaving the selector).
     Deleted(Object),
-    Bookmark { revision: u64, initial_events_end: bool },
+    Bookmark {
+        revision: u64,
+        initial_events_end: bool,
+    },
     /// Ends the watch; 410 means: list again.
     Error(Status),
 }

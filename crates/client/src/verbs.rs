@@ -22,7 +22,10 @@ pub enum Patch {
     Merge(Value),
     Strategic(Value),
     /// Server-side apply.
-    Apply { body: Value, force: bool },
+    Apply {
+        body: Value,
+        force: bool,
+    },
 }
 
 #[derive(Debug, Clone, Default)]
@@ -142,7 +145,12 @@ impl Client {
         }
     }
 
-    pub async fn create<T: Serialize + ?Sized>(&self, r: &Resource, ns: &str, object: &T) -> Result<Object, Status> {
+    pub async fn create<T: Serialize + ?Sized>(
+        &self,
+        r: &Resource,
+        ns: &str,
+        object: &T,
+    ) -> Result<Object, Status> {
         self.create_sub(r, ns, None, "", object).await
     }
 
@@ -173,7 +181,14 @@ impl Client {
     }
 
     /// PATCH; `sub` is `""`, `"status"`, ….
-    pub async fn patch(&self, r: &Resource, ns: &str, name: &str, sub: &str, patch: &Patch) -> Result<Object, Status> {
+    pub async fn patch(
+        &self,
+        r: &Resource,
+        ns: &str,
+        name: &str,
+        sub: &str,
+        patch: &Patch,
+    ) -> Result<Object, Status> {
         let uri = self.uri(r, ns, Some(name), sub).add("fieldManager", &self.manager);
         let (uri, content_type, v) = match patch {
             Patch::Json(v) => (uri, "application/json-patch+json", v),
@@ -187,24 +202,51 @@ impl Client {
     }
 
     /// Merge-patches `status`.
-    pub async fn patch_status(&self, r: &Resource, ns: &str, name: &str, status: Value) -> Result<Object, Status> {
+    pub async fn patch_status(
+        &self,
+        r: &Resource,
+        ns: &str,
+        name: &str,
+        status: Value,
+    ) -> Result<Object, Status> {
         self.patch(r, ns, name, "status", &Patch::Merge(json!({ "status": status }))).await
     }
 
-    pub async fn delete(&self, r: &Resource, ns: &str, name: &str, options: &DeleteOptions) -> Result<(), Status> {
+    pub async fn delete(
+        &self,
+        r: &Resource,
+        ns: &str,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<(), Status> {
         let uri = self.uri(r, ns, Some(name), "");
-        self.transport.call(build(Method::DELETE, &uri.0, "application/json", body(options)?)?).await.map(|_| ())
+        self.transport
+            .call(build(Method::DELETE, &uri.0, "application/json", body(options)?)?)
+            .await
+            .map(|_| ())
     }
 
     /// As `delete`; an object that is already gone is fine.
-    pub async fn delete_if_there(&self, r: &Resource, ns: &str, name: &str, o: &DeleteOptions) -> Result<(), Status> {
+    pub async fn delete_if_there(
+        &self,
+        r: &Resource,
+        ns: &str,
+        name: &str,
+        o: &DeleteOptions,
+    ) -> Result<(), Status> {
         match self.delete(r, ns, name, o).await {
             Err(s) if s.is_not_found() => Ok(()),
             other => other,
         }
     }
 
-    pub async fn delete_collection(&self, r: &Resource, ns: &str, p: &ListParams, o: &DeleteOptions) -> Result<(), Status> {
+    pub async fn delete_collection(
+        &self,
+        r: &Resource,
+        ns: &str,
+        p: &ListParams,
+        o: &DeleteOptions,
+    ) -> Result<(), Status> {
         let uri = self
             .uri(r, ns, None, "")
             .add("labelSelector", &p.label_selector)

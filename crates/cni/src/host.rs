@@ -21,7 +21,8 @@ pub fn prepare(config: &Config) -> Result<(), Error> {
 }
 
 async fn iptables(args: &[&str]) -> Option<String> {
-    let out = Command::new("iptables").args(args).stdin(Stdio::null()).stderr(Stdio::null()).output().await.ok()?;
+    let out =
+        Command::new("iptables").args(args).stdin(Stdio::null()).stderr(Stdio::null()).output().await.ok()?;
     out.status.success().then(|| String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
@@ -51,9 +52,13 @@ pub async fn open_forwarding(prefix: &str) {
         fine &= change("-C", &rule).await || change("-I", &rule).await;
     }
     if fine {
-        info!("the host drops forwarded packets by policy (Docker or ufw): added rules that accept pod traffic");
+        info!(
+            "the host drops forwarded packets by policy (Docker or ufw): added rules that accept pod traffic"
+        );
     } else {
-        warn!("the host drops forwarded packets by policy and the rules that accept pod traffic could not be added; run: iptables -I FORWARD -i {prefix}+ -j ACCEPT; iptables -I FORWARD -o {prefix}+ -j ACCEPT");
+        warn!(
+            "the host drops forwarded packets by policy and the rules that accept pod traffic could not be added; run: iptables -I FORWARD -i {prefix}+ -j ACCEPT; iptables -I FORWARD -o {prefix}+ -j ACCEPT"
+        );
     }
 }
 

@@ -44,7 +44,9 @@ impl Ipam {
         let entries = fs::read_dir(&ipam.dir).map_err(io(format!("read {}", ipam.dir.display())))?;
         for entry in entries {
             let entry = entry.map_err(io(format!("read {}", ipam.dir.display())))?;
-            let Some(addr) = entry.file_name().to_str().and_then(|n| n.replace('_', ":").parse::<IpAddr>().ok()) else {
+            let Some(addr) =
+                entry.file_name().to_str().and_then(|n| n.replace('_', ":").parse::<IpAddr>().ok())
+            else {
                 continue;
             };
             let sandbox = fs::read_to_string(entry.path()).unwrap_or_default().trim().to_owned();
@@ -105,7 +107,8 @@ impl Ipam {
 
     /// The first two addresses and the last one are nobody's: network, gateway, broadcast.
     fn pick(&mut self, family: usize) -> Result<IpAddr, IpamError> {
-        let exhausted = |c: Option<&Cidr>| IpamError::Exhausted(c.map(ToString::to_string).unwrap_or_default());
+        let exhausted =
+            |c: Option<&Cidr>| IpamError::Exhausted(c.map(ToString::to_string).unwrap_or_default());
         let (Some(cidr), Some(next)) = (self.cidrs.get(family).copied(), self.next.get_mut(family)) else {
             return Err(exhausted(None));
         };
@@ -150,7 +153,8 @@ mod tests {
     #[test]
     fn addresses_are_unique_survive_a_reopen_and_come_back_when_released() {
         let dir = temp("a");
-        let cidrs: Vec<Cidr> = vec!["10.1.0.0/29".parse().expect("cidr"), "fd00::/125".parse().expect("cidr")];
+        let cidrs: Vec<Cidr> =
+            vec!["10.1.0.0/29".parse().expect("cidr"), "fd00::/125".parse().expect("cidr")];
         let mut ipam = Ipam::open(&dir, &cidrs).expect("open");
         let mut seen = BTreeSet::new();
         for i in 0..5 {

@@ -109,7 +109,12 @@ impl Cni {
     }
 
     /// Gives the sandbox its addresses and link. A second call for the same sandbox answers the same.
-    pub async fn setup(&self, sandbox: &str, netns: &Path, ports: Vec<HostPort>) -> Result<Vec<IpAddr>, Error> {
+    pub async fn setup(
+        &self,
+        sandbox: &str,
+        netns: &Path,
+        ports: Vec<HostPort>,
+    ) -> Result<Vec<IpAddr>, Error> {
         let addresses = self.state.lock().await.ipam.allocate(sandbox)?;
         let link = PodLink {
             host_name: link_name(&self.config.instance, sandbox),
@@ -137,9 +142,17 @@ impl Cni {
         self.remember_ports(sandbox, &addresses, ports).await
     }
 
-    async fn remember_ports(&self, sandbox: &str, addresses: &[IpAddr], ports: Vec<HostPort>) -> Result<(), Error> {
+    async fn remember_ports(
+        &self,
+        sandbox: &str,
+        addresses: &[IpAddr],
+        ports: Vec<HostPort>,
+    ) -> Result<(), Error> {
         let mut state = self.state.lock().await;
-        let all = addresses.iter().flat_map(|a| ports.iter().map(|p| HostPort { pod: Some(*a), ..p.clone() })).collect();
+        let all = addresses
+            .iter()
+            .flat_map(|a| ports.iter().map(|p| HostPort { pod: Some(*a), ..p.clone() }))
+            .collect();
         state.host_ports.insert(sandbox.to_owned(), all);
         self.apply(&mut state).await
     }

@@ -29,7 +29,8 @@ pub fn tables(name: &str, config: &Config, ports: &[HostPort]) -> Vec<Table> {
 }
 
 fn table(name: &str, config: &Config, ports: &[HostPort], v4: bool) -> Option<Table> {
-    let (family, ip, addr) = if v4 { (Family::Ip, "ip", "ipv4_addr") } else { (Family::Ip6, "ip6", "ipv6_addr") };
+    let (family, ip, addr) =
+        if v4 { (Family::Ip, "ip", "ipv4_addr") } else { (Family::Ip6, "ip6", "ipv6_addr") };
     let own = list(&config.pod_cidrs, v4);
     if own.is_empty() {
         return None;
@@ -40,9 +41,16 @@ fn table(name: &str, config: &Config, ports: &[HostPort], v4: bool) -> Option<Ta
         merge(all)
     };
     let mut t = Table::new(family, name);
-    let mut any = Set { kind: "map", spec: format!("type inet_proto . inet_service : {addr} . inet_service ;"), ..Set::default() };
-    let mut bound =
-        Set { kind: "map", spec: format!("type {addr} . inet_proto . inet_service : {addr} . inet_service ;"), ..Set::default() };
+    let mut any = Set {
+        kind: "map",
+        spec: format!("type inet_proto . inet_service : {addr} . inet_service ;"),
+        ..Set::default()
+    };
+    let mut bound = Set {
+        kind: "map",
+        spec: format!("type {addr} . inet_proto . inet_service : {addr} . inet_service ;"),
+        ..Set::default()
+    };
     for p in ports {
         let Some(pod) = p.pod.filter(|a| a.is_ipv4() == v4) else { continue };
         let target = format!("{pod} . {}", p.container_port);
@@ -112,6 +120,9 @@ mod tests {
         assert_eq!(tables.len(), 1);
         let text = tables[0].full();
         assert!(text.contains("add element ip t host-ports { tcp . 80 : 10.1.0.5 . 8080 }"), "{text}");
-        assert!(text.contains("ip saddr { 10.1.0.0/24 } ip daddr != { 10.1.0.0/16, 224.0.0.0/4 } masquerade"), "{text}");
+        assert!(
+            text.contains("ip saddr { 10.1.0.0/24 } ip daddr != { 10.1.0.0/16, 224.0.0.0/4 } masquerade"),
+            "{text}"
+        );
     }
 }

@@ -15,7 +15,8 @@ pub async fn resources(client: &Client, verbs: &[&str]) -> Result<Vec<Resource>,
             .header(http::header::ACCEPT, ACCEPT)
             .body(Bytes::new())
             .map_err(Status::internal)?;
-        let body: Value = serde_json::from_slice(client.raw(request).await?.body()).map_err(Status::internal)?;
+        let body: Value =
+            serde_json::from_slice(client.raw(request).await?.body()).map_err(Status::internal)?;
         read(&body, verbs, &mut out);
     }
     // Events stand in two groups over the same objects.
@@ -30,7 +31,8 @@ fn read(body: &Value, verbs: &[&str], out: &mut Vec<Resource>) {
         let mut seen = std::collections::HashSet::new();
         for version in group["versions"].as_array().into_iter().flatten() {
             for r in version["resources"].as_array().into_iter().flatten() {
-                let has = |verb: &&str| r["verbs"].as_array().is_some_and(|all| all.iter().any(|v| v == *verb));
+                let has =
+                    |verb: &&str| r["verbs"].as_array().is_some_and(|all| all.iter().any(|v| v == *verb));
                 let plural = text(&r["resource"]);
                 if verbs.iter().all(|v| has(v)) && seen.insert(plural.clone()) {
                     out.push(Resource {

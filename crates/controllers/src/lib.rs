@@ -77,7 +77,8 @@ pub async fn run(
     enabled: impl Fn(&str) -> bool,
     token: CancellationToken,
 ) {
-    let reader = Client::local(server.clone(), LocalIdentity::user("system:kube-controller-manager", &[]), "informer");
+    let reader =
+        Client::local(server.clone(), LocalIdentity::user("system:kube-controller-manager", &[]), "informer");
     let informers = Informers::new(reader, token.clone());
     let config = Arc::new(config);
     let mut tasks = JoinSet::new();
@@ -108,7 +109,11 @@ async fn supervise(l: &'static Loop, context: Context) {
         if ended.is_ok() && context.token.is_cancelled() {
             return;
         }
-        error!(controller = l.name, panicked = ended.is_err(), "a controller ended by itself, starting it again");
+        error!(
+            controller = l.name,
+            panicked = ended.is_err(),
+            "a controller ended by itself, starting it again"
+        );
         tokio::select! { () = context.token.cancelled() => return, () = tokio::time::sleep(pause) => {} }
         pause = (pause * 2).min(Duration::from_secs(30));
     }

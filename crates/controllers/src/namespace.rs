@@ -9,8 +9,8 @@ use client::{Client, DeleteOptions, Informer, ListParams, clock};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Context, discovery};
 use crate::skeleton::{self, Error, Key, Next, Queue};
+use crate::{Context, discovery};
 
 #[derive(Deserialize)]
 struct View {
@@ -50,7 +50,9 @@ struct Left {
 }
 
 async fn reconcile(ctx: &Context, namespaces: &Informer, key: Key) -> Result<Next, Error> {
-    let Some(ns) = namespaces.get("", &key.1).filter(|n| n.meta().is_deleting()) else { return Ok(Next::Wait) };
+    let Some(ns) = namespaces.get("", &key.1).filter(|n| n.meta().is_deleting()) else {
+        return Ok(Next::Wait);
+    };
     let view: View = ns.view()?;
     if !view.spec.finalizers.iter().any(|f| f == "kubernetes") {
         return Ok(Next::Wait);
@@ -71,19 +73,40 @@ async fn reconcile(ctx: &Context, namespaces: &Informer, key: Key) -> Result<Nex
             Err(s) => failures.push(format!("{}: {s}", kind.plural)),
         }
     }
-    let content = (!left.is_empty()).then(|| ("SomeResourcesRemain", format!("Some resources are remaining: {}", words(&left))));
-    let finalizers = finalizer_words(&left).map(|w| ("SomeFinalizersRemain", format!("Some content in the namespace has finalizers remaining: {w}")));
-    let failed = (!failures.is_empty()).then(|| ("ContentDeletionFailed", format!("Failed to delete all resource types, {} remaining: {}", failures.len(), failures.join(", "))));
+    let content = (!left.is_empty())
+        .then(|| ("SomeResourcesRemain", format!("Some resources are remaining: {}", words(&left))));
+    let finalizers = finalizer_words(&left).map(|w| {
+        ("SomeFinalizersRemain", format!("Some content in the namespace has finalizers remaining: {w}"))
+    });
+    let failed = (!failures.is_empty()).then(|| {
+        (
+            "ContentDeletionFailed",
+            format!(
+                "Failed to delete all resource types, {} remaining: {}",
+                failures.len(),
+                failures.join(", ")
+            ),
+        )
+    });
     let done = left.is_empty() && failures.is_empty();
-    report(ctx, &ns, &view.status, &[
-        ("NamespaceDeletionDiscoveryFailure", None),
-        ("NamespaceDeletionContentFailure", failed),
-        ("NamespaceContentRemaining", content),
-        ("NamespaceFinalizersRemaining", finalizers),
-    ])
+    report(
+        ctx,
+        &ns,
+        &view.status,
+        &[
+            ("NamespaceDeletionDiscoveryFailure", None),
+            ("NamespaceDeletionContentFailure", failed),
+            ("NamespaceContentRemaining", content),
+            ("NamespaceFinalizersRemaining", finalizers),
+        ],
+    )
     .await?;
     if !done {
-        return Ok(Next::After(Duration::from_millis(if left.iter().all(|l| l.finalizers.is_empty()) { 250 } else { 1000 })));
+        return Ok(Next::After(Duration::from_millis(if left.iter().all(|l| l.finalizers.is_empty()) {
+            250
+        } else {
+            1000
+        })));
     }
     let rest: Vec<&String> = view.spec.finalizers.iter().filter(|f| *f != "kubernetes").collect();
     let body = json!({ "apiVersion": "v1", "kind": "Namespace",
@@ -120,13 +143,18 @@ async fn empty(client: &Client, kind: &Resource, ns: &str) -> Result<Left, Statu
     }
     let rest = client.list(kind, ns, &ListParams::default()).await?;
     let finalizers = rest.items.iter().flat_map(|o| o.meta().finalizers.clone()).collect();
-    let name = if kind.group.is_empty() { kind.plural.to_string() } else { format!("{}.{}", kind.plural, kind.group) };
+    let name = if kind.group.is_empty() {
+        kind.plural.to_string()
+    } else {
+        format!("{}.{}", kind.plural, kind.group)
+    };
     Ok(Left { resource: name, objects: rest.items.len(), finalizers })
 }
 
 /// `pods. has 2 resource instances, …`, as upstream words it.
 fn words(left: &[Left]) -> String {
-    let mut parts: Vec<String> = left.iter().map(|l| format!("{}. has {} resource instances", l.resource, l.objects)).collect();
+    let mut parts: Vec<String> =
+        left.iter().map(|l| format!("{}. has {} resource instances", l.resource, l.objects)).collect();
     parts.sort();
     parts.join(", ")
 }
@@ -136,8 +164,9 @@ fn finalizer_words(left: &[Left]) -> Option<String> {
     for f in left.iter().flat_map(|l| &l.finalizers) {
         *counts.entry(f).or_default() += 1;
     }
-    (!counts.is_empty())
-        .then(|| counts.iter().map(|(f, n)| format!("{f} in {n} resource instances")).collect::<Vec<_>>().join(", "))
+    (!counts.is_empty()).then(|| {
+        counts.iter().map(|(f, n)| format!("{f} in {n} resource instances")).collect::<Vec<_>>().join(", ")
+    })
 }
 
 type Finding<'a> = (&'a str, Option<(&'a str, String)>);
@@ -189,7 +218,9 @@ fn ok_reason(kind: &str) -> &'static str {
 fn ok_message(kind: &str) -> &'static str {
     match kind {
         "NamespaceDeletionDiscoveryFailure" => "All resources successfully discovered",
-        "NamespaceDeletionContentFailure" => "All content successfully deleted, may be waiting on finalization",
+        "NamespaceDeletionContentFailure" => {
+            "All content successfully deleted, may be waiting on finalization"
+        }
         "NamespaceContentRemaining" => "All content successfully removed",
         _ => "All content-preserving finalizers finished",
     }

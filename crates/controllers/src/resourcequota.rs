@@ -15,8 +15,19 @@ use crate::skeleton::{self, Error, Key, Next, Queue, key_of};
 
 /// What is counted; other kinds only by their own `count/…`, which admission keeps.
 const COUNTED: &[Resource] = &[
-    PODS, SERVICES, PERSISTENT_VOLUME_CLAIMS, CONFIG_MAPS, SECRETS, REPLICATION_CONTROLLERS, RESOURCE_QUOTAS,
-    DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, DAEMON_SETS, JOBS, CRON_JOBS,
+    PODS,
+    SERVICES,
+    PERSISTENT_VOLUME_CLAIMS,
+    CONFIG_MAPS,
+    SECRETS,
+    REPLICATION_CONTROLLERS,
+    RESOURCE_QUOTAS,
+    DEPLOYMENTS,
+    REPLICA_SETS,
+    STATEFUL_SETS,
+    DAEMON_SETS,
+    JOBS,
+    CRON_JOBS,
 ];
 
 fn finished(o: &Object) -> bool {
@@ -32,7 +43,8 @@ pub async fn run(ctx: Context) {
         ctx.informers.get(resource).on_change(move |c| {
             let Some(o) = c.object() else { return };
             // Growth is charged by admission; only what is given back needs a count.
-            let given_back = c.new.is_none() || (pods && c.old.is_some_and(|o| !finished(o)) && c.new.is_some_and(finished));
+            let given_back = c.new.is_none()
+                || (pods && c.old.is_some_and(|o| !finished(o)) && c.new.is_some_and(finished));
             if given_back {
                 for quota in all.list(Some(o.namespace())) {
                     q.add(key_of(&quota));
@@ -75,7 +87,8 @@ async fn reconcile(ctx: &Context, quotas: &Informer, key: Key) -> Result<Next, E
     }
     let status = json!({ "hard": quota::to_value(&hard), "used": quota::to_value(&used) });
     if value["status"] != status {
-        let patch = json!({ "metadata": { "resourceVersion": object.revision().to_string() }, "status": status });
+        let patch =
+            json!({ "metadata": { "resourceVersion": object.revision().to_string() }, "status": status });
         ctx.client.patch(&RESOURCE_QUOTAS, &key.0, &key.1, "status", &Patch::Merge(patch)).await?;
     }
     Ok(Next::Wait)

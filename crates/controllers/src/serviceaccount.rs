@@ -53,7 +53,8 @@ pub async fn default_accounts(ctx: Context) {
             if !active(namespaces, &ns) || accounts.get(&ns, "default").is_some() {
                 return Ok(Next::Wait);
             }
-            let body = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default" } });
+            let body =
+                json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default" } });
             done(ctx.client.create(&SERVICE_ACCOUNTS, &ns, &body).await)
         }
     })

@@ -30,7 +30,11 @@ pub const LOOPS: &[Loop] = &[
         name: "namespace",
         account: "namespace-controller",
         watches: &["namespaces"],
-        writes: &["namespaces/finalize", "namespaces/status", "everything inside a namespace that is being deleted"],
+        writes: &[
+            "namespaces/finalize",
+            "namespaces/status",
+            "everything inside a namespace that is being deleted",
+        ],
         run: |c| namespace::run(c).boxed(),
     },
     Loop {

@@ -1,8 +1,8 @@
 //! Container messages.
 
+use crate::StringMap;
 use crate::image::ImageSpec;
 use crate::sandbox::{IdMapping, NamespaceOption, SeLinuxOption, SecurityProfile, SupplementalGroupsPolicy};
-use crate::StringMap;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

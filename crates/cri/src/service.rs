@@ -86,9 +86,15 @@ pub trait RuntimeService: Send + Sync + 'static {
     async fn port_forward(&self, pod_sandbox_id: &str, port: u16) -> Result<BoxDuplex>;
 
     async fn container_stats(&self, id: &str) -> Result<ContainerStats>;
-    async fn list_container_stats(&self, filter: Option<&ContainerStatsFilter>) -> Result<Vec<ContainerStats>>;
+    async fn list_container_stats(
+        &self,
+        filter: Option<&ContainerStatsFilter>,
+    ) -> Result<Vec<ContainerStats>>;
     async fn pod_sandbox_stats(&self, id: &str) -> Result<PodSandboxStats>;
-    async fn list_pod_sandbox_stats(&self, filter: Option<&PodSandboxStatsFilter>) -> Result<Vec<PodSandboxStats>>;
+    async fn list_pod_sandbox_stats(
+        &self,
+        filter: Option<&PodSandboxStatsFilter>,
+    ) -> Result<Vec<PodSandboxStats>>;
 
     /// Events from now on. A reader that falls too far behind sees the stream end and must list again.
     async fn container_events(&self) -> Result<BoxStream<'static, ContainerEventResponse>>;

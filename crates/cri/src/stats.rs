@@ -1,9 +1,9 @@
 //! Resource usage.
 
+use crate::StringMap;
 use crate::container::ContainerMetadata;
 use crate::image::FilesystemUsage;
 use crate::sandbox::PodSandboxMetadata;
-use crate::StringMap;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

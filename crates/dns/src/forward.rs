@@ -51,7 +51,8 @@ impl Forwarder {
     }
 
     async fn udp(upstream: SocketAddr, question: &[u8]) -> std::io::Result<Vec<u8>> {
-        let any: SocketAddr = if upstream.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+        let any: SocketAddr =
+            if upstream.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
         // A fresh socket has a random port, which makes a forged answer hard.
         let socket = UdpSocket::bind(any).await?;
         socket.connect(upstream).await?;
@@ -78,7 +79,9 @@ impl Forwarder {
 mod tests {
     #[test]
     fn resolv_conf_is_read() {
-        let got = super::parse("# x\nnameserver 10.0.0.1\nsearch a b\nnameserver fe80::1%eth0\nnameserver nonsense\n");
+        let got = super::parse(
+            "# x\nnameserver 10.0.0.1\nsearch a b\nnameserver fe80::1%eth0\nnameserver nonsense\n",
+        );
         assert_eq!(got.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.1:53", "[fe80::1]:53"]);
     }
 }

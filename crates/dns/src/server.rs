@@ -14,9 +14,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use crate::Config;
 use crate::forward::Forwarder;
 use crate::zone::{Answer, Source, Zone};
-use crate::Config;
 
 /// Forwarded questions and TCP connections at once.
 const AT_ONCE: usize = 1024;
@@ -40,13 +40,21 @@ impl Server {
         let mut sockets = Vec::new();
         for addr in &config.listen {
             let fail = |source| BindError { addr: *addr, source };
-            sockets.push((UdpSocket::bind(addr).await.map_err(fail)?, TcpListener::bind(addr).await.map_err(fail)?));
+            sockets.push((
+                UdpSocket::bind(addr).await.map_err(fail)?,
+                TcpListener::bind(addr).await.map_err(fail)?,
+            ));
         }
         Ok(Self { sockets })
     }
 
     /// Serves until the token is cancelled.
-    pub(crate) async fn serve<S: Source>(self, zone: Zone<S>, forwarder: Forwarder, token: CancellationToken) {
+    pub(crate) async fn serve<S: Source>(
+        self,
+        zone: Zone<S>,
+        forwarder: Forwarder,
+        token: CancellationToken,
+    ) {
         let shared = Arc::new(Shared { zone, forwarder, slots: Arc::new(Semaphore::new(AT_ONCE)) });
         let mut tasks = JoinSet::new();
         for (udp, tcp) in self.sockets {
@@ -222,7 +230,8 @@ impl<S: Source> Shared<S> {
 
 /// The reply in bytes, cut down with the truncation flag when it is more than the client takes over UDP.
 fn fit(reply: &Message, raw: &[u8]) -> Option<Vec<u8>> {
-    let limit = Message::from_vec(raw).ok()?.edns.map_or(PLAIN_UDP, |e| e.max_payload().clamp(PLAIN_UDP, MAX_UDP));
+    let limit =
+        Message::from_vec(raw).ok()?.edns.map_or(PLAIN_UDP, |e| e.max_payload().clamp(PLAIN_UDP, MAX_UDP));
     let bytes = reply.to_vec().ok()?;
     if bytes.len() <= usize::from(limit) {
         return Some(bytes);

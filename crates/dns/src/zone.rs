@@ -93,7 +93,8 @@ fn address(name: &Name, ip: IpAddr, kind: RecordType) -> Option<Record> {
 
 impl<S: Source> Zone<S> {
     pub fn new(domain: &str, source: S) -> Self {
-        let origin = Name::from_str(&format!("{}.", domain.trim_end_matches('.'))).unwrap_or_else(|_| Name::root());
+        let origin =
+            Name::from_str(&format!("{}.", domain.trim_end_matches('.'))).unwrap_or_else(|_| Name::root());
         Self { domain: labels(&origin), origin, source }
     }
 
@@ -104,7 +105,11 @@ impl<S: Source> Zone<S> {
     fn soa(&self) -> Option<Record> {
         let host = self.name(&["ns", "dns"])?;
         let mail = self.name(&["hostmaster"])?;
-        Some(Record::from_rdata(self.origin.clone(), TTL, RData::SOA(SOA::new(host, mail, 1, 7200, 1800, 86400, 5))))
+        Some(Record::from_rdata(
+            self.origin.clone(),
+            TTL,
+            RData::SOA(SOA::new(host, mail, 1, 7200, 1800, 86400, 5)),
+        ))
     }
 
     fn own(&self, code: ResponseCode, answers: Vec<Record>) -> Answer {
@@ -125,13 +130,15 @@ impl<S: Source> Zone<S> {
                 self.own(ResponseCode::NoError, soa.into_iter().collect())
             }
             ["dns-version"] => {
-                let txt = matches!(kind, RecordType::TXT | RecordType::ANY)
-                    .then(|| Record::from_rdata(name.clone(), TTL, RData::TXT(TXT::new(vec!["1.1.0".into()]))));
+                let txt = matches!(kind, RecordType::TXT | RecordType::ANY).then(|| {
+                    Record::from_rdata(name.clone(), TTL, RData::TXT(TXT::new(vec!["1.1.0".into()])))
+                });
                 self.own(ResponseCode::NoError, txt.into_iter().collect())
             }
             ["svc" | "pod"] => self.own(ResponseCode::NoError, vec![]),
             [ns, "svc" | "pod"] => {
-                let code = if self.source.namespace(ns) { ResponseCode::NoError } else { ResponseCode::NXDomain };
+                let code =
+                    if self.source.namespace(ns) { ResponseCode::NoError } else { ResponseCode::NXDomain };
                 self.own(code, vec![])
             }
             [ip, ns, "pod"] => match undashed(ip).filter(|_| self.source.namespace(ns)) {
@@ -153,16 +160,21 @@ impl<S: Source> Zone<S> {
     }
 
     fn service(&self, name: &Name, kind: RecordType, ns: &str, service: &str, depth: usize) -> Answer {
-        let Some(s) = self.source.service(ns, service) else { return self.own(ResponseCode::NXDomain, vec![]) };
+        let Some(s) = self.source.service(ns, service) else {
+            return self.own(ResponseCode::NXDomain, vec![]);
+        };
         if s.spec.r#type == "ExternalName" {
-            let Ok(target) = Name::from_str(&format!("{}.", s.spec.external_name.trim_end_matches('.'))) else {
+            let Ok(target) = Name::from_str(&format!("{}.", s.spec.external_name.trim_end_matches('.')))
+            else {
                 return self.own(ResponseCode::ServFail, vec![]);
             };
-            let mut answers = vec![Record::from_rdata(name.clone(), TTL, RData::CNAME(CNAME(target.clone())))];
+            let mut answers =
+                vec![Record::from_rdata(name.clone(), TTL, RData::CNAME(CNAME(target.clone())))];
             if kind == RecordType::CNAME {
                 return self.own(ResponseCode::NoError, answers);
             }
-            let inner = if depth < MAX_CHAIN { self.follow(&target, kind, depth + 1) } else { Answer::Foreign };
+            let inner =
+                if depth < MAX_CHAIN { self.follow(&target, kind, depth + 1) } else { Answer::Foreign };
             return match inner {
                 Answer::Foreign if depth >= MAX_CHAIN => self.own(ResponseCode::ServFail, vec![]),
                 Answer::Foreign => Answer::Outside { answers, target },
@@ -214,13 +226,18 @@ impl<S: Source> Zone<S> {
     }
 
     fn srv(&self, name: &Name, kind: RecordType, ns: &str, service: &str, port: &str, proto: &str) -> Answer {
-        let Some(s) = self.source.service(ns, service) else { return self.own(ResponseCode::NXDomain, vec![]) };
-        let fits = |n: &str, p: &str| (port == "*" || (n == port && !n.is_empty())) && (proto == "*" || p.eq_ignore_ascii_case(proto));
+        let Some(s) = self.source.service(ns, service) else {
+            return self.own(ResponseCode::NXDomain, vec![]);
+        };
+        let fits = |n: &str, p: &str| {
+            (port == "*" || (n == port && !n.is_empty())) && (proto == "*" || p.eq_ignore_ascii_case(proto))
+        };
         let mut out: Vec<(u16, Name, Vec<IpAddr>)> = Vec::new();
         if s.spec.cluster_ip == "None" {
             for slice in self.source.slices(ns, service) {
                 for p in slice.ports.iter().flatten() {
-                    let (n, t) = (p.name.as_deref().unwrap_or_default(), p.protocol.as_deref().unwrap_or("TCP"));
+                    let (n, t) =
+                        (p.name.as_deref().unwrap_or_default(), p.protocol.as_deref().unwrap_or("TCP"));
                     let Some(number) = p.port.filter(|_| fits(n, t)) else { continue };
                     for e in slice.endpoints.iter().flatten().filter(|e| is_ready(e)) {
                         let target = host_label(e).and_then(|h| self.name(&[&h, service, ns, "svc"]));
@@ -242,8 +259,10 @@ impl<S: Source> Zone<S> {
             return self.own(ResponseCode::NoError, vec![]);
         }
         let weight = u16::try_from(100 / out.len().max(1)).unwrap_or(1).max(1);
-        let mut additionals: Vec<Record> =
-            out.iter().flat_map(|(_, t, ips)| ips.iter().filter_map(|ip| address(t, *ip, RecordType::ANY))).collect();
+        let mut additionals: Vec<Record> = out
+            .iter()
+            .flat_map(|(_, t, ips)| ips.iter().filter_map(|ip| address(t, *ip, RecordType::ANY)))
+            .collect();
         additionals.dedup();
         let answers = out
             .into_iter()
@@ -257,7 +276,9 @@ impl<S: Source> Zone<S> {
             self.source.services_by_ip(ip).iter().filter_map(|(ns, s)| self.name(&[s, ns, "svc"])).collect();
         for (ns, s) in self.source.endpoints_by_ip(ip) {
             let headless = self.source.service(&ns, &s).is_some_and(|v| v.spec.cluster_ip == "None");
-            for e in self.endpoints(&ns, &s).iter().filter(|e| e.addresses.iter().any(|a| a.parse() == Ok(ip))) {
+            for e in
+                self.endpoints(&ns, &s).iter().filter(|e| e.addresses.iter().any(|a| a.parse() == Ok(ip)))
+            {
                 // Only names that lead back to this address.
                 if headless || e.hostname.is_some() {
                     targets.extend(host_label(e).and_then(|h| self.name(&[&h, &s, &ns, "svc"])));
@@ -270,7 +291,10 @@ impl<S: Source> Zone<S> {
         }
         let wanted = matches!(kind, RecordType::PTR | RecordType::ANY);
         let record = |t| Record::from_rdata(name.clone(), TTL, RData::PTR(PTR(t)));
-        self.own(ResponseCode::NoError, if wanted { targets.into_iter().map(record).collect() } else { vec![] })
+        self.own(
+            ResponseCode::NoError,
+            if wanted { targets.into_iter().map(record).collect() } else { vec![] },
+        )
     }
 }
 
@@ -341,23 +365,41 @@ mod tests {
             ("db-0.db.d.svc.cluster.local.", RecordType::A, "NoError", &["10.1.0.4"]),
             ("10-1-0-5.db.d.svc.cluster.local.", RecordType::A, "NoError", &["10.1.0.5"]),
             ("db-1.db.d.svc.cluster.local.", RecordType::A, "NXDomain", &[]),
-            ("_http._tcp.web.d.svc.cluster.local.", RecordType::SRV, "NoError", &["0 100 80 web.d.svc.cluster.local."]),
-            ("_sql._tcp.db.d.svc.cluster.local.", RecordType::SRV, "NoError",
-                &["0 50 5432 db-0.db.d.svc.cluster.local.", "0 50 5432 10-1-0-5.db.d.svc.cluster.local."]),
+            (
+                "_http._tcp.web.d.svc.cluster.local.",
+                RecordType::SRV,
+                "NoError",
+                &["0 100 80 web.d.svc.cluster.local."],
+            ),
+            (
+                "_sql._tcp.db.d.svc.cluster.local.",
+                RecordType::SRV,
+                "NoError",
+                &["0 50 5432 db-0.db.d.svc.cluster.local.", "0 50 5432 10-1-0-5.db.d.svc.cluster.local."],
+            ),
             ("_x._tcp.web.d.svc.cluster.local.", RecordType::SRV, "NXDomain", &[]),
             ("10-1-0-9.d.pod.cluster.local.", RecordType::A, "NoError", &["10.1.0.9"]),
             ("5.0.96.10.in-addr.arpa.", RecordType::PTR, "NoError", &["web.d.svc.cluster.local."]),
             ("4.0.1.10.in-addr.arpa.", RecordType::PTR, "NoError", &["db-0.db.d.svc.cluster.local."]),
             ("9.9.9.9.in-addr.arpa.", RecordType::PTR, "foreign", &[]),
             ("out.d.svc.cluster.local.", RecordType::A, "outside", &["example.com."]),
-            ("alias.d.svc.cluster.local.", RecordType::A, "NoError", &["web.d.svc.cluster.local.", "10.96.0.5"]),
+            (
+                "alias.d.svc.cluster.local.",
+                RecordType::A,
+                "NoError",
+                &["web.d.svc.cluster.local.", "10.96.0.5"],
+            ),
             ("example.com.", RecordType::A, "foreign", &[]),
             ("d.svc.cluster.local.", RecordType::A, "NoError", &[]),
             ("x.svc.cluster.local.", RecordType::A, "NXDomain", &[]),
         ];
         for (name, kind, code, want) in table {
             let got = ask(name, *kind);
-            assert_eq!((got.0.as_str(), got.1.iter().map(String::as_str).collect::<Vec<_>>()), (*code, want.to_vec()), "{name} {kind}");
+            assert_eq!(
+                (got.0.as_str(), got.1.iter().map(String::as_str).collect::<Vec<_>>()),
+                (*code, want.to_vec()),
+                "{name} {kind}"
+            );
         }
         assert_eq!(ask("loop.d.svc.cluster.local.", RecordType::A).0, "ServFail");
     }

@@ -55,10 +55,17 @@ pub async fn perform(runtime: &EmbeddedRuntime, request: Request) -> anyhow::Res
     match request {
         Request::Import { path, name } => {
             let images = runtime.import_image(&path, name.as_deref()).await;
-            Ok(images.with_context(|| format!("failed to import {}", path.display()))?.iter().map(row).collect())
+            Ok(images
+                .with_context(|| format!("failed to import {}", path.display()))?
+                .iter()
+                .map(row)
+                .collect())
         }
         Request::Pull { image } => {
-            runtime.pull_image(&spec(&image), None, None).await.with_context(|| format!("failed to pull {image}"))?;
+            runtime
+                .pull_image(&spec(&image), None, None)
+                .await
+                .with_context(|| format!("failed to pull {image}"))?;
             let found = runtime.image_status(&spec(&image)).await?;
             Ok(found.iter().map(row).collect())
         }
@@ -73,12 +80,18 @@ pub async fn perform(runtime: &EmbeddedRuntime, request: Request) -> anyhow::Res
 }
 
 /// Listens until the token is cancelled.
-pub fn serve(path: PathBuf, runtime: EmbeddedRuntime, token: CancellationToken, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
+pub fn serve(
+    path: PathBuf,
+    runtime: EmbeddedRuntime,
+    token: CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
     let _ = std::fs::remove_file(&path);
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
     }
-    let listener = UnixListener::bind(&path).with_context(|| format!("failed to listen on {}", path.display()))?;
+    let listener =
+        UnixListener::bind(&path).with_context(|| format!("failed to listen on {}", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
         .with_context(|| format!("failed to protect {}", path.display()))?;
     let runtime = Arc::new(runtime);
@@ -110,7 +123,9 @@ async fn connection(stream: UnixStream, runtime: &EmbeddedRuntime) -> anyhow::Re
     let mut line = String::new();
     BufReader::new(read.take(MAX_LINE)).read_line(&mut line).await?;
     let reply = match serde_json::from_str::<Request>(&line) {
-        Err(e) => Reply::Error(format!("the daemon does not understand the request ({e}); are both of the same version?")),
+        Err(e) => Reply::Error(format!(
+            "the daemon does not understand the request ({e}); are both of the same version?"
+        )),
         Ok(request) => match perform(runtime, request).await {
             Ok(rows) => Reply::Images(rows),
             Err(e) => Reply::Error(format!("{e:#}")),

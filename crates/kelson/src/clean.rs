@@ -19,21 +19,33 @@ pub fn main(args: CleanArgs) -> anyhow::Result<()> {
 async fn run(args: CleanArgs) -> anyhow::Result<()> {
     let instance = Instance::of(&args.data_dir);
     if tokio::net::UnixStream::connect(instance.admin_socket()).await.is_ok() {
-        bail!("the cluster of {} is running; stop it first (systemctl stop kelson, or end the process)", instance.data_dir.display());
+        bail!(
+            "the cluster of {} is running; stop it first (systemctl stop kelson, or end the process)",
+            instance.data_dir.display()
+        );
     }
     let root = nix::unistd::geteuid().is_root();
     if root {
         if instance.runtime_root().exists() || instance.run_dir.exists() {
             let config = runtime_config(&instance, Arc::new(runtime::LoopbackOnly));
-            let r = EmbeddedRuntime::open(config).await.map_err(|e| anyhow!(e)).context("failed to open the container runtime")?;
+            let r = EmbeddedRuntime::open(config)
+                .await
+                .map_err(|e| anyhow!(e))
+                .context("failed to open the container runtime")?;
             if args.keep_data {
                 r.destroy_pods().await.map_err(|e| anyhow!(e)).context("failed to remove the containers")?;
             } else {
                 r.destroy_all().await.map_err(|e| anyhow!(e)).context("failed to remove the containers")?;
             }
         }
-        cni::destroy(&instance.name, &instance.bridge).await.map_err(|e| anyhow!(e)).context("failed to remove the pod network")?;
-        proxy::destroy(&instance.name).await.map_err(|e| anyhow!(e)).context("failed to remove the service tables")?;
+        cni::destroy(&instance.name, &instance.bridge)
+            .await
+            .map_err(|e| anyhow!(e))
+            .context("failed to remove the pod network")?;
+        proxy::destroy(&instance.name)
+            .await
+            .map_err(|e| anyhow!(e))
+            .context("failed to remove the service tables")?;
         remove(&instance.network_dir())?;
         unmount_below(&instance.kubelet_dir());
         remove(&instance.kubelet_dir())?;
@@ -67,7 +79,9 @@ fn unmount_below(dir: &Path) {
 
 fn remove(path: &Path) -> anyhow::Result<()> {
     match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).with_context(|| format!("failed to remove {}", path.display())),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("failed to remove {}", path.display()))
+        }
         _ => Ok(()),
     }
 }

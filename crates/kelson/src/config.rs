@@ -57,7 +57,8 @@ impl Instance {
         // Symbolic links lead to one cluster, not to two.
         let data_dir = std::fs::canonicalize(&data_dir).unwrap_or(data_dir);
         let default = data_dir == Path::new(DEFAULT_DATA_DIR);
-        let name = if default { "default".into() } else { format!("{:08x}", fnv(&data_dir.to_string_lossy())) };
+        let name =
+            if default { "default".into() } else { format!("{:08x}", fnv(&data_dir.to_string_lossy())) };
         let bridge = if default { "kelson0".into() } else { format!("kel-{name}") };
         Self { run_dir: Path::new("/run/kelson").join(&name), name, bridge, data_dir }
     }
@@ -130,8 +131,11 @@ pub struct Config {
 const PARTS: &[&str] = &["proxy", "dns", "cni", "scheduler", "controllers"];
 
 fn cidrs(flag: &str, text: &str) -> anyhow::Result<Vec<Cidr>> {
-    let all: Vec<Cidr> =
-        text.split(',').map(|s| s.trim().parse()).collect::<Result<_, _>>().with_context(|| format!("--{flag}"))?;
+    let all: Vec<Cidr> = text
+        .split(',')
+        .map(|s| s.trim().parse())
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("--{flag}"))?;
     let four = all.iter().filter(|c| c.addr.is_ipv4()).count();
     if all.len() > 2 || four > 1 || all.len() - four > 1 {
         bail!("--{flag} {text}: at most one IPv4 and one IPv6 network");
@@ -143,8 +147,12 @@ fn gates(text: &str) -> anyhow::Result<BTreeMap<String, bool>> {
     text.split(',')
         .filter(|s| !s.is_empty())
         .map(|pair| {
-            let (name, value) = pair.split_once('=').with_context(|| format!("--feature-gates {pair:?}: Name=true or Name=false"))?;
-            let value = value.parse().with_context(|| format!("--feature-gates {pair:?}: the value must be true or false"))?;
+            let (name, value) = pair
+                .split_once('=')
+                .with_context(|| format!("--feature-gates {pair:?}: Name=true or Name=false"))?;
+            let value = value
+                .parse()
+                .with_context(|| format!("--feature-gates {pair:?}: the value must be true or false"))?;
             Ok((name.trim().to_owned(), value))
         })
         .collect()
@@ -164,10 +172,15 @@ impl Config {
         let f = match &a.config {
             None => File::default(),
             Some(path) => {
-                let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
-                let f: File = serde_norway::from_str(&text).with_context(|| format!("{} is no valid configuration", path.display()))?;
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("failed to read {}", path.display()))?;
+                let f: File = serde_norway::from_str(&text)
+                    .with_context(|| format!("{} is no valid configuration", path.display()))?;
                 if f.api_version != "kelson.dev/v1" || f.kind != "ServerConfiguration" {
-                    bail!("{}: apiVersion must be kelson.dev/v1 and kind ServerConfiguration", path.display());
+                    bail!(
+                        "{}: apiVersion must be kelson.dev/v1 and kind ServerConfiguration",
+                        path.display()
+                    );
                 }
                 f
             }
@@ -176,26 +189,40 @@ impl Config {
         let (pods, services) = instance.networks();
         let service_cidrs = cidrs("service-cidr", &a.service_cidr.or(f.service_cidr).unwrap_or(services))?;
         let cluster_cidrs = cidrs("cluster-cidr", &a.cluster_cidr.or(f.cluster_cidr).unwrap_or(pods))?;
-        if service_cidrs.iter().any(|s| cluster_cidrs.iter().any(|c| c.contains(s.addr) || s.contains(c.addr))) {
+        if service_cidrs
+            .iter()
+            .any(|s| cluster_cidrs.iter().any(|c| c.contains(s.addr) || s.contains(c.addr)))
+        {
             bail!("--service-cidr and --cluster-cidr overlap; give them networks of their own");
         }
         let listen = a.listen.or(f.listen).unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 6443).into());
-        let advertise = a.advertise_address.or(f.advertise_address).or_else(own_address).unwrap_or(
-            if listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listen.ip() },
-        );
+        let advertise =
+            a.advertise_address.or(f.advertise_address).or_else(own_address).unwrap_or(
+                if listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listen.ip() },
+            );
         let mut disable = a.disable;
         disable.extend(f.disable);
-        let known = |d: &&String| PARTS.contains(&d.as_str()) || controllers::table::LOOPS.iter().any(|l| l.name == d.as_str());
+        let known = |d: &&String| {
+            PARTS.contains(&d.as_str()) || controllers::table::LOOPS.iter().any(|l| l.name == d.as_str())
+        };
         if let Some(d) = disable.iter().find(|d| !known(d)) {
             let loops: Vec<&str> = controllers::table::LOOPS.iter().map(|l| l.name).collect();
-            bail!("--disable {d}: no such part; there are {}, and the controllers {}", PARTS.join(", "), loops.join(", "));
+            bail!(
+                "--disable {d}: no such part; there are {}, and the controllers {}",
+                PARTS.join(", "),
+                loops.join(", ")
+            );
         }
         let mut feature_gates = f.feature_gates;
         feature_gates.extend(gates(a.feature_gates.as_deref().unwrap_or_default())?);
-        let mut runtime: Vec<String> = f.runtime_config.into_iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let mut runtime: Vec<String> =
+            f.runtime_config.into_iter().map(|(k, v)| format!("{k}={v}")).collect();
         runtime.extend(a.runtime_config);
         let host = || {
-            let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_ascii_lowercase();
+            let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+                .unwrap_or_default()
+                .trim()
+                .to_ascii_lowercase();
             if name.is_empty() { "localhost".to_owned() } else { name }
         };
         let mut insecure_registries = a.insecure_registries;
@@ -207,15 +234,26 @@ impl Config {
             cluster_cidrs,
             domain: a.cluster_domain.or(f.cluster_domain).unwrap_or_else(|| "cluster.local".into()),
             node_name: a.node_name.or(f.node_name).unwrap_or_else(host),
-            kubelet_port: a.kubelet_port.or(f.kubelet_port).unwrap_or(if instance.is_default() { 10250 } else { 0 }),
+            kubelet_port: a.kubelet_port.or(f.kubelet_port).unwrap_or(if instance.is_default() {
+                10250
+            } else {
+                0
+            }),
             node: !(a.no_node || f.no_node),
             disable,
             runtime_config: runtime.join(","),
             feature_gates,
-            log: a.log.or(f.log).or_else(|| std::env::var("KELSON_LOG").ok()).unwrap_or_else(|| "info".into()),
+            log: a
+                .log
+                .or(f.log)
+                .or_else(|| std::env::var("KELSON_LOG").ok())
+                .unwrap_or_else(|| "info".into()),
             log_json: a.log_json || f.log_json,
             insecure_registries,
-            static_pods: a.static_pods.or(f.static_pods).unwrap_or_else(|| instance.data_dir.join("manifests")),
+            static_pods: a
+                .static_pods
+                .or(f.static_pods)
+                .unwrap_or_else(|| instance.data_dir.join("manifests")),
             instance,
         })
     }
@@ -251,7 +289,9 @@ mod tests {
         assert_eq!((c.listen.port(), c.instance.bridge.as_str(), c.kubelet_port), (6443, "kelson0", 10250));
         assert_eq!(c.dns_ips(), ["10.96.0.10".parse::<IpAddr>().expect("ip")]);
         assert_eq!(c.pod_cidrs()[0].to_string(), "10.244.0.0/24");
-        let other = Config::new(ServerArgs { data_dir: Some("/tmp/kelson-two".into()), ..ServerArgs::default() }).expect("config");
+        let other =
+            Config::new(ServerArgs { data_dir: Some("/tmp/kelson-two".into()), ..ServerArgs::default() })
+                .expect("config");
         assert_ne!(other.instance.bridge, c.instance.bridge);
         assert_ne!(other.cluster_cidrs, c.cluster_cidrs);
         assert!(other.instance.bridge.len() <= 15 && other.kubelet_port == 0);
@@ -260,9 +300,21 @@ mod tests {
     #[test]
     fn wrong_flags_are_told_in_words() {
         let wrong = |a: ServerArgs| format!("{:#}", Config::new(a).expect_err("must be refused"));
-        assert!(wrong(ServerArgs { disable: vec!["nonsense".into()], ..ServerArgs::default() }).contains("no such part"));
-        assert!(wrong(ServerArgs { service_cidr: Some("10.244.1.0/24".into()), ..ServerArgs::default() }).contains("overlap"));
-        assert!(wrong(ServerArgs { cluster_cidr: Some("ten".into()), ..ServerArgs::default() }).contains("--cluster-cidr"));
-        assert!(wrong(ServerArgs { feature_gates: Some("X=maybe".into()), ..ServerArgs::default() }).contains("true or false"));
+        assert!(
+            wrong(ServerArgs { disable: vec!["nonsense".into()], ..ServerArgs::default() })
+                .contains("no such part")
+        );
+        assert!(
+            wrong(ServerArgs { service_cidr: Some("10.244.1.0/24".into()), ..ServerArgs::default() })
+                .contains("overlap")
+        );
+        assert!(
+            wrong(ServerArgs { cluster_cidr: Some("ten".into()), ..ServerArgs::default() })
+                .contains("--cluster-cidr")
+        );
+        assert!(
+            wrong(ServerArgs { feature_gates: Some("X=maybe".into()), ..ServerArgs::default() })
+                .contains("true or false")
+        );
     }
 }

@@ -59,7 +59,10 @@ async fn one(instance: &Instance, request: Request) -> anyhow::Result<Vec<ImageR
         Some(Reply::Error(e)) => bail!("{e}"),
         None => {
             if !nix::unistd::geteuid().is_root() {
-                bail!("no daemon answers on {}, and working on the images directly needs root", instance.admin_socket().display());
+                bail!(
+                    "no daemon answers on {}, and working on the images directly needs root",
+                    instance.admin_socket().display()
+                );
             }
             let config = runtime_config(instance, Arc::new(runtime::LoopbackOnly));
             let runtime = EmbeddedRuntime::open(config).await.context("failed to open the images")?;

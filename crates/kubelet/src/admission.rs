@@ -35,7 +35,9 @@ pub fn admit(pod: &Pod, node: &NodeView<'_>) -> Result<(), (String, String)> {
     }
     let capacity = |name: &str| node.allocatable.get(name).map(|q| q.0.as_str()).unwrap_or_default();
     let short = |name: &str, asked: i64, used: i64, all: i64| {
-        let message = format!("Node didn't have enough resource: {name}, requested: {asked}, used: {used}, capacity: {all}");
+        let message = format!(
+            "Node didn't have enough resource: {name}, requested: {asked}, used: {used}, capacity: {all}"
+        );
         Err((format!("OutOf{name}"), message))
     };
     let count = i64::try_from(node.pods.len()).unwrap_or(i64::MAX);
@@ -46,7 +48,8 @@ pub fn admit(pod: &Pod, node: &NodeView<'_>) -> Result<(), (String, String)> {
     for name in ["cpu", "memory"] {
         let asked = request(pod, name);
         let used: i64 = node.pods.iter().map(|p| request(p, name)).sum();
-        let all = if name == "cpu" { quantity::milli(capacity(name)) } else { quantity::whole(capacity(name)) };
+        let all =
+            if name == "cpu" { quantity::milli(capacity(name)) } else { quantity::whole(capacity(name)) };
         if asked > 0 && used + asked > all {
             return short(name, asked, used, all);
         }
@@ -61,7 +64,8 @@ pub fn admit(pod: &Pod, node: &NodeView<'_>) -> Result<(), (String, String)> {
         mine.iter().any(|(a, b, c)| *a == port && *b == proto && (*c == ip || any(c) || any(&ip)))
     });
     if clash {
-        let message = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        let message =
+            "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
         return Err(("NodePorts".into(), message.into()));
     }
     Ok(())
@@ -78,12 +82,18 @@ mod tests {
 
     #[test]
     fn reasons() {
-        let allocatable: BTreeMap<String, Qty> =
-            [("cpu", "2"), ("memory", "1Gi"), ("pods", "3")].map(|(k, v)| (k.to_owned(), Qty(v.to_owned()))).into();
+        let allocatable: BTreeMap<String, Qty> = [("cpu", "2"), ("memory", "1Gi"), ("pods", "3")]
+            .map(|(k, v)| (k.to_owned(), Qty(v.to_owned())))
+            .into();
         let labels = [("disk".to_owned(), "ssd".to_owned())].into();
-        let cpu = |n: &str| pod(json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": n}}, "ports": [{"hostPort": 80}]}]}));
+        let cpu = |n: &str| {
+            pod(
+                json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": n}}, "ports": [{"hostPort": 80}]}]}),
+            )
+        };
         let here = [Arc::new(cpu("1500m"))];
-        let view = |pressure, pods| NodeView { allocatable: &allocatable, labels: Some(&labels), pressure, pods };
+        let view =
+            |pressure, pods| NodeView { allocatable: &allocatable, labels: Some(&labels), pressure, pods };
         let why = |p: &Pod, n: &NodeView<'_>| admit(p, n).err().map(|e| e.0).unwrap_or_default();
         let calm = view(Pressure::default(), &here);
         assert_eq!(why(&pod(json!({"containers": []})), &calm), "");

@@ -30,7 +30,9 @@ impl Checkpoint {
         let Some(path) = self.path(&pod.metadata.uid) else { return };
         let body = json!({"version": VERSION, "pod": pod});
         let tmp = path.with_extension("tmp");
-        let done = fs::create_dir_all(&self.dir).and_then(|()| fs::write(&tmp, body.to_string())).and_then(|()| fs::rename(&tmp, &path));
+        let done = fs::create_dir_all(&self.dir)
+            .and_then(|()| fs::write(&tmp, body.to_string()))
+            .and_then(|()| fs::rename(&tmp, &path));
         if let Err(e) = done {
             tracing::warn!(path = %path.display(), error = %e, "failed to checkpoint a pod");
         }
@@ -77,10 +79,11 @@ mod tests {
     fn round_trip() {
         let t = tempfile::tempdir().expect("dir");
         let c = Checkpoint::new(t.path().join("c"));
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "n", "uid": "u-1"},
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "n", "uid": "u-1"},
             "spec": {"hostPID": true, "volumes": [{"name": "v", "emptyDir": {}}],
                 "containers": [{"name": "c", "image": "i", "ports": [{"hostIP": "1.2.3.4"}]}]}}))
-        .expect("pod");
+            .expect("pod");
         c.save(&pod);
         assert_eq!(c.load(), [pod]);
         c.keep_only(&HashSet::new());

@@ -70,12 +70,18 @@ async fn evict(node: &Node, workers: &Workers, what: &str, available: u64) {
             }
         });
         let requested = shot.pod.spec.containers.iter();
-        let requested = requested.filter_map(|c| c.resources.requests.get(what)).map(|q| crate::quantity::whole(&q.0)).sum();
+        let requested = requested
+            .filter_map(|c| c.resources.requests.get(what))
+            .map(|q| crate::quantity::whole(&q.0))
+            .sum();
         list.push(Candidate { pod: shot.pod, used: i64::try_from(used).unwrap_or(i64::MAX), requested });
     }
     let Some(c) = rank(list).into_iter().next() else { return };
     let Some(h) = workers.get(&c.pod.metadata.uid) else { return };
-    let message = format!("The node was low on resource: {what}. Threshold quantity: {}, available: {}. ", node.cfg.eviction.memory_bytes, available);
+    let message = format!(
+        "The node was low on resource: {what}. Threshold quantity: {}, available: {}. ",
+        node.cfg.eviction.memory_bytes, available
+    );
     node.recorder.warning(node.about_pod(&c.pod), "Evicted", message.clone());
     tracing::warn!(pod = %c.pod.key(), what, "evicting a pod because the node runs short");
     let _ = h.tx.send(Msg::Fail { reason: "Evicted".into(), message, grace_seconds: 0 }).await;

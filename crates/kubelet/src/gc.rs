@@ -37,7 +37,9 @@ pub async fn run(node: Arc<Node>, workers: Arc<Workers>, token: CancellationToke
 async fn rotate_logs(node: &Node, workers: &Workers) {
     let (bytes, files) = (node.cfg.log_max_bytes, node.cfg.log_max_files);
     for shot in workers.all() {
-        for c in shot.containers.iter().filter(|c| c.state == ContainerState::Running && !c.log_path.is_empty()) {
+        for c in
+            shot.containers.iter().filter(|c| c.state == ContainerState::Running && !c.log_path.is_empty())
+        {
             let stamp = clock::now().strftime("%Y%m%d-%H%M%S").to_string();
             match crate::logs::rotate(Path::new(&c.log_path), bytes, files, &stamp) {
                 Ok(true) => {
@@ -54,17 +56,24 @@ async fn rotate_logs(node: &Node, workers: &Workers) {
 
 /// Images no container uses, oldest use first; `seen` remembers when each was first seen unused.
 async fn unused_images(node: &Node, seen: &mut HashMap<String, i64>) -> Vec<Image> {
-    let (Ok(images), Ok(containers)) =
-        (node.runtime.list_images(None).await, node.runtime.list_containers(Some(&ContainerFilter::default())).await)
-    else {
+    let (Ok(images), Ok(containers)) = (
+        node.runtime.list_images(None).await,
+        node.runtime.list_containers(Some(&ContainerFilter::default())).await,
+    ) else {
         return Vec::new();
     };
-    let used: HashSet<&str> =
-        containers.iter().flat_map(|c| [c.image_id.as_str(), c.image_ref.as_str(), c.image.image.as_str()]).collect();
+    let used: HashSet<&str> = containers
+        .iter()
+        .flat_map(|c| [c.image_id.as_str(), c.image_ref.as_str(), c.image.image.as_str()])
+        .collect();
     let now = clock::now().as_second();
     let mut out: Vec<Image> = images
         .into_iter()
-        .filter(|i| !i.pinned && !used.contains(i.id.as_str()) && !i.repo_tags.iter().chain(&i.repo_digests).any(|t| used.contains(t.as_str())))
+        .filter(|i| {
+            !i.pinned
+                && !used.contains(i.id.as_str())
+                && !i.repo_tags.iter().chain(&i.repo_digests).any(|t| used.contains(t.as_str()))
+        })
         .collect();
     seen.retain(|id, _| out.iter().any(|i| i.id == *id));
     out.iter().for_each(|i| {
@@ -87,7 +96,9 @@ async fn collect_images(node: &Node, unused: Vec<Image>, bytes: u64) {
         }
     }
     if freed < bytes {
-        let text = format!("Failed to garbage collect required amount of images. Attempted to free {bytes} bytes, but only found {freed} bytes eligible to free.");
+        let text = format!(
+            "Failed to garbage collect required amount of images. Attempted to free {bytes} bytes, but only found {freed} bytes eligible to free."
+        );
         node.recorder.warning(node.about_node(), "FreeDiskSpaceFailed", text);
     }
 }

@@ -53,14 +53,27 @@ impl Kubelet {
     /// `client` is the node's identity (`system:node:<name>`), `informers` go with it. `slices`: EndpointSlices as
     /// another component of this process watches them (a node may not read them itself); without them, stopping pods are
     /// not drained. Must be called inside a tokio runtime.
-    pub fn new(cfg: Config, client: Client, informers: Informers, runtime: Arc<dyn Cri>, slices: Option<Informer>) -> Self {
+    pub fn new(
+        cfg: Config,
+        client: Client,
+        informers: Informers,
+        runtime: Arc<dyn Cri>,
+        slices: Option<Informer>,
+    ) -> Self {
         let recorder = EventRecorder::new(client.clone(), "kubelet", &cfg.node_name);
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mounter: Arc<dyn Mounter> = if cfg.mount_tmpfs { Arc::new(SystemMounter) } else { Arc::new(NoMounter) };
+        let mounter: Arc<dyn Mounter> =
+            if cfg.mount_tmpfs { Arc::new(SystemMounter) } else { Arc::new(NoMounter) };
         let node = Node {
             refs: refs::Refs::new(client.clone()),
             tokens: volumes::token::Tokens::new(client.clone()),
-            itself: informers.scoped(&api::resource::NODES, client::Scope { field_selector: format!("metadata.name={}", cfg.node_name), ..client::Scope::default() }),
+            itself: informers.scoped(
+                &api::resource::NODES,
+                client::Scope {
+                    field_selector: format!("metadata.name={}", cfg.node_name),
+                    ..client::Scope::default()
+                },
+            ),
             services: informers.get(&SERVICES),
             slices: slices.map(Slices::new),
             mounter,
@@ -109,7 +122,9 @@ impl Kubelet {
         let cpu = shares(self.node.cpu_capacity - self.node.cfg.system_reserved_cpu_milli);
         for (qos, shares) in [(Qos::Guaranteed, cpu), (Qos::Burstable, cpu), (Qos::BestEffort, 2)] {
             let limits = PodLimits { shares, quota: 0, memory: 0 };
-            if let Err(e) = hooks::cgroup::apply(&cgroup_steps(&self.node.layout, &qos_cgroup(root, qos), limits, 0)) {
+            if let Err(e) =
+                hooks::cgroup::apply(&cgroup_steps(&self.node.layout, &qos_cgroup(root, qos), limits, 0))
+            {
                 tracing::error!(error = %e, "failed to make the cgroups of pods");
             }
         }

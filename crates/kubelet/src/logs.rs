@@ -19,7 +19,8 @@ pub fn last_lines(path: &Path, lines: usize, bytes: usize) -> String {
     let len = f.metadata().map_or(0, |m| m.len());
     let window = (bytes as u64 * 4 + (lines as u64) * 48).min(len);
     let mut raw = Vec::new();
-    if f.seek(SeekFrom::End(-i64::try_from(window).unwrap_or(0))).is_err() || f.read_to_end(&mut raw).is_err() {
+    if f.seek(SeekFrom::End(-i64::try_from(window).unwrap_or(0))).is_err() || f.read_to_end(&mut raw).is_err()
+    {
         return String::new();
     }
     let text = String::from_utf8_lossy(&raw);

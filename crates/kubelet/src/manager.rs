@@ -87,17 +87,30 @@ impl Manager {
     pub fn new(node: Arc<Node>, workers: Arc<Workers>) -> Self {
         let statics = StaticPods::new(node.clone());
         let checkpoint = Checkpoint::new(node.cfg.root_dir.join("checkpoint"));
-        Self { node, workers, mine: HashMap::new(), desired: BTreeMap::new(), statics, checkpoint, synced: false }
+        Self {
+            node,
+            workers,
+            mine: HashMap::new(),
+            desired: BTreeMap::new(),
+            statics,
+            checkpoint,
+            synced: false,
+        }
     }
 
     pub async fn run(mut self, token: CancellationToken) {
-        let scope = Scope { field_selector: format!("spec.nodeName={}", self.node.cfg.node_name), ..Scope::default() };
+        let scope = Scope {
+            field_selector: format!("spec.nodeName={}", self.node.cfg.node_name),
+            ..Scope::default()
+        };
         let pods = self.node.informers.scoped(&PODS, scope);
         let inbox = Arc::new(Inbox::default());
         let to = inbox.clone();
         pods.on_change(move |c| {
             let mut changes = to.changes.lock();
-            if let (Some(old), true) = (c.old, c.new.is_none_or(|n| c.old.is_some_and(|o| o.uid() != n.uid()))) {
+            if let (Some(old), true) =
+                (c.old, c.new.is_none_or(|n| c.old.is_some_and(|o| o.uid() != n.uid())))
+            {
                 changes.insert(old.uid().to_owned(), None);
             }
             if let Some(new) = c.new {
@@ -110,7 +123,10 @@ impl Manager {
         tokio::spawn(events(self.node.clone(), self.workers.clone(), token.clone()));
         if tokio::time::timeout(API_FIRST, pods.synced()).await.is_err() {
             let kept = self.checkpoint.load();
-            tracing::warn!(pods = kept.len(), "the API does not answer yet, starting pods as they were last known");
+            tracing::warn!(
+                pods = kept.len(),
+                "the API does not answer yet, starting pods as they were last known"
+            );
             self.desired.extend(kept.into_iter().map(|p| (p.metadata.uid.clone(), Arc::new(p))));
         }
         self.statics.scan();
@@ -172,7 +188,9 @@ impl Manager {
                     }
                     self.desired.insert(uid, Arc::new(p));
                 }
-                Some(Err(e)) => tracing::error!(uid, error = %e, "a pod of this node can't be read, it is left alone"),
+                Some(Err(e)) => {
+                    tracing::error!(uid, error = %e, "a pod of this node can't be read, it is left alone")
+                }
                 None => {
                     self.desired.remove(&uid);
                 }
@@ -205,7 +223,8 @@ impl Manager {
             let refused = self.refuse(pod);
             let handle = pod_worker::spawn(self.node.clone(), pod.clone(), refused, ended.clone());
             self.workers.insert(uid, handle.clone());
-            self.mine.insert(uid.clone(), Worker { handle: Some(handle), pod: pod.clone(), told_gone: false });
+            self.mine
+                .insert(uid.clone(), Worker { handle: Some(handle), pod: pod.clone(), told_gone: false });
         }
     }
 
@@ -214,11 +233,21 @@ impl Manager {
         if pod.is_static() || pod.status.start_time.is_some() || pod.deleting() || !self.synced {
             return None;
         }
-        let pods: Vec<Arc<Pod>> =
-            self.workers.all().into_iter().filter(|s| !matches!(s.status.phase.as_str(), "Succeeded" | "Failed")).map(|s| s.pod).collect();
+        let pods: Vec<Arc<Pod>> = self
+            .workers
+            .all()
+            .into_iter()
+            .filter(|s| !matches!(s.status.phase.as_str(), "Succeeded" | "Failed"))
+            .map(|s| s.pod)
+            .collect();
         let own = self.node.itself.get("", &self.node.cfg.node_name);
         let allocatable = self.node.allocatable();
-        let view = NodeView { allocatable: &allocatable, labels: own.as_ref().map(|o| &o.meta().labels), pressure: *self.node.pressure.read(), pods: &pods };
+        let view = NodeView {
+            allocatable: &allocatable,
+            labels: own.as_ref().map(|o| &o.meta().labels),
+            pressure: *self.node.pressure.read(),
+            pods: &pods,
+        };
         let refused = admit(pod, &view).err();
         if let Some((reason, message)) = &refused {
             self.node.recorder.warning(self.node.about_pod(pod), reason, message.clone());
@@ -302,7 +331,9 @@ async fn events(node: Arc<Node>, workers: Arc<Workers>, token: CancellationToken
                 .or_else(|| e.containers_statuses.iter().find_map(|c| by_label(&c.labels)));
             let to = match uid {
                 Some(uid) => workers.get(&uid),
-                None => workers.handles().into_iter().find(|h| h.snapshot.read().sandbox_id == e.container_id),
+                None => {
+                    workers.handles().into_iter().find(|h| h.snapshot.read().sandbox_id == e.container_id)
+                }
             };
             if let Some(h) = to {
                 let _ = h.tx.send(Msg::Runtime(Box::new(e))).await;

@@ -400,7 +400,11 @@ impl Container {
         if self.restart_policy.as_deref() == Some("Always") { Kind::Sidecar } else { Kind::Init }
     }
     pub fn message_path(&self) -> &str {
-        if self.termination_message_path.is_empty() { "/dev/termination-log" } else { &self.termination_message_path }
+        if self.termination_message_path.is_empty() {
+            "/dev/termination-log"
+        } else {
+            &self.termination_message_path
+        }
     }
     pub fn falls_back_to_logs(&self) -> bool {
         self.termination_message_policy == "FallbackToLogsOnError"
@@ -491,7 +495,8 @@ mod tests {
     #[test]
     fn qos_classes() {
         let pod = |res: Value| -> Pod {
-            serde_json::from_value(json!({"spec": {"containers": [{"name": "a", "resources": res}]}})).expect("pod")
+            serde_json::from_value(json!({"spec": {"containers": [{"name": "a", "resources": res}]}}))
+                .expect("pod")
         };
         assert_eq!(pod(json!({})).qos(), Qos::BestEffort);
         assert_eq!(pod(json!({"requests": {"cpu": "1"}})).qos(), Qos::Burstable);

@@ -89,7 +89,13 @@ impl Refs {
     }
 
     /// The object, `None` when it does not exist; an error when the API does not say.
-    pub async fn get(&self, kind: RefKind, ns: &str, name: &str, user: &User) -> Result<Option<Object>, String> {
+    pub async fn get(
+        &self,
+        kind: RefKind,
+        ns: &str,
+        name: &str,
+        user: &User,
+    ) -> Result<Option<Object>, String> {
         let entry = self.entry(kind, ns, name, user);
         match tokio::time::timeout(FIRST_READ, entry.informer.synced()).await {
             Ok(true) => Ok(entry.informer.get(ns, name)),
@@ -97,7 +103,12 @@ impl Refs {
         }
     }
 
-    pub async fn config_map(&self, ns: &str, name: &str, user: &User) -> Result<Option<BTreeMap<String, Vec<u8>>>, String> {
+    pub async fn config_map(
+        &self,
+        ns: &str,
+        name: &str,
+        user: &User,
+    ) -> Result<Option<BTreeMap<String, Vec<u8>>>, String> {
         Ok(match self.get(RefKind::ConfigMap, ns, name, user).await? {
             Some(o) => Some(config_map_data(&o)?),
             None => None,

@@ -32,7 +32,11 @@ pub fn parse(text: &str, file: &str, node: &str) -> Result<(Pod, Value, String),
     if v["kind"] != "Pod" {
         return Err(format!("{file} holds {} instead of a Pod", v["kind"]));
     }
-    let hash: String = Sha256::digest(format!("{node}\0{file}\0{text}").as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect();
+    let hash: String = Sha256::digest(format!("{node}\0{file}\0{text}").as_bytes())
+        .iter()
+        .take(16)
+        .map(|b| format!("{b:02x}"))
+        .collect();
     let m = v["metadata"].as_object_mut().ok_or_else(|| format!("{file} has no metadata"))?;
     let name = m.get("name").and_then(Value::as_str).unwrap_or_default().to_lowercase();
     if name.is_empty() {
@@ -70,7 +74,8 @@ impl StaticPods {
         let mut changed = false;
         for e in fs::read_dir(dir).into_iter().flatten().flatten() {
             let name = e.file_name().to_string_lossy().into_owned();
-            let known = Path::new(&name).extension().is_some_and(|x| x == "yaml" || x == "yml" || x == "json");
+            let known =
+                Path::new(&name).extension().is_some_and(|x| x == "yaml" || x == "yml" || x == "json");
             if name.starts_with('.') || !known || !e.path().is_file() {
                 continue;
             }
@@ -114,8 +119,11 @@ impl StaticPods {
             let Some(hash) = p.metadata.annotations.get(MIRROR_ANNOTATION) else { continue };
             let fits = mine.get(&p.key()).is_some_and(|m| m.hash == *hash) && !p.deleting();
             if !fits {
-                let options = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::uid(&p.metadata.uid) };
-                if let Err(e) = client.delete_if_there(&PODS, &p.metadata.namespace, &p.metadata.name, &options).await {
+                let options =
+                    DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::uid(&p.metadata.uid) };
+                if let Err(e) =
+                    client.delete_if_there(&PODS, &p.metadata.namespace, &p.metadata.name, &options).await
+                {
                     tracing::warn!(pod = %p.key(), error = %e, "failed to delete a mirror pod");
                 }
             }

@@ -62,7 +62,10 @@ impl FakeApi {
                 let _ = tokio::time::timeout(Duration::from_millis(20), next).await;
             }
         };
-        assert!(tokio::time::timeout(Duration::from_secs(20), wait).await.is_ok(), "timed out waiting for: {what}");
+        assert!(
+            tokio::time::timeout(Duration::from_secs(20), wait).await.is_ok(),
+            "timed out waiting for: {what}"
+        );
     }
     fn path(r: &Request<Bytes>) -> String {
         r.uri().path().to_owned()
@@ -88,12 +91,16 @@ impl Transport for FakeApi {
         let v = {
             let mut s = self.state.lock();
             match r.method().as_str() {
-                "GET" => s.objects.get(&path).cloned().ok_or_else(|| Status::not_found("", "things", &path))?,
+                "GET" => {
+                    s.objects.get(&path).cloned().ok_or_else(|| Status::not_found("", "things", &path))?
+                }
                 "PATCH" => {
                     s.patches.push((path, body.clone()));
                     body
                 }
-                _ if path.ends_with("/token") => json!({"metadata": {}, "status": {"token": "tok", "expirationTimestamp": "2100-01-01T00:00:00Z"}}),
+                _ if path.ends_with("/token") => {
+                    json!({"metadata": {}, "status": {"token": "tok", "expirationTimestamp": "2100-01-01T00:00:00Z"}})
+                }
                 _ => {
                     let name = body["metadata"]["name"].as_str().unwrap_or_default();
                     s.objects.insert(format!("{path}/{name}"), body.clone());
@@ -107,7 +114,11 @@ impl Transport for FakeApi {
 
     async fn list(&self, r: Request<Bytes>) -> Result<ObjectList, Status> {
         let path = Self::path(&r);
-        let name = r.uri().query().and_then(|q| q.split("metadata.name%3D").nth(1)).map(|q| q.split('&').next().unwrap_or(q).to_owned());
+        let name = r
+            .uri()
+            .query()
+            .and_then(|q| q.split("metadata.name%3D").nth(1))
+            .map(|q| q.split('&').next().unwrap_or(q).to_owned());
         let s = self.state.lock();
         let of = s.objects.iter().filter(|(k, _)| match &name {
             Some(n) => **k == format!("{path}/{n}"),
@@ -149,7 +160,10 @@ pub fn rig() -> Rig {
     let node = Node {
         refs: crate::refs::Refs::new(client.clone()),
         tokens: crate::volumes::token::Tokens::new(client.clone()),
-        itself: informers.scoped(&api::resource::NODES, client::Scope { field_selector: "metadata.name=n1".into(), ..client::Scope::default() }),
+        itself: informers.scoped(
+            &api::resource::NODES,
+            client::Scope { field_selector: "metadata.name=n1".into(), ..client::Scope::default() },
+        ),
         services: informers.get(&api::resource::SERVICES),
         slices: None,
         mounter: Arc::new(NoMounter),

@@ -58,7 +58,11 @@ impl Cidr {
         if self.host_bits() < 128 && n >= 1u128 << self.host_bits() {
             return None;
         }
-        let base = if self.host_bits() >= 128 { 0 } else { (Self::bits(self.addr) >> self.host_bits()) << self.host_bits() };
+        let base = if self.host_bits() >= 128 {
+            0
+        } else {
+            (Self::bits(self.addr) >> self.host_bits()) << self.host_bits()
+        };
         let v = base.checked_add(n)?;
         match self.addr {
             IpAddr::V4(_) => Some(IpAddr::V4(Ipv4Addr::from(u32::try_from(v).ok()?))),
@@ -71,7 +75,8 @@ impl Cidr {
     }
     pub fn contains(&self, addr: IpAddr) -> bool {
         addr.is_ipv4() == self.addr.is_ipv4()
-            && (self.host_bits() >= 128 || Self::bits(addr) >> self.host_bits() == Self::bits(self.addr) >> self.host_bits())
+            && (self.host_bits() >= 128
+                || Self::bits(addr) >> self.host_bits() == Self::bits(self.addr) >> self.host_bits())
     }
     /// The n-th network of length `len` inside.
     pub fn subnet(&self, len: u8, n: u128) -> Option<Cidr> {
@@ -136,7 +141,8 @@ fn pod_mac(addr: Option<&IpAddr>) -> [u8; 6] {
 impl Netlink {
     /// In the namespace of the calling thread; spawns the socket's task on the current runtime.
     pub fn open() -> Result<Self, Error> {
-        let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::io("open a netlink socket"))?;
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(Error::io("open a netlink socket"))?;
         tokio::spawn(connection);
         Ok(Self { handle })
     }
@@ -153,7 +159,8 @@ impl Netlink {
 
     /// Names of all links.
     pub async fn names(&self) -> Result<Vec<String>, Error> {
-        let links: Vec<_> = self.handle.link().get().execute().try_collect().await.map_err(failed("list links"))?;
+        let links: Vec<_> =
+            self.handle.link().get().execute().try_collect().await.map_err(failed("list links"))?;
         let name = |a: LinkAttribute| if let LinkAttribute::IfName(n) = a { Some(n) } else { None };
         Ok(links.into_iter().filter_map(|l| l.attributes.into_iter().find_map(name)).collect())
     }
@@ -214,14 +221,22 @@ impl Netlink {
                 b.build()
             }
             (IpAddr::V6(a), source) => {
-                let mut b = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(a, to.len).output_interface(index);
+                let mut b = RouteMessageBuilder::<Ipv6Addr>::new()
+                    .destination_prefix(a, to.len)
+                    .output_interface(index);
                 if let Some(IpAddr::V6(s)) = source {
                     b = b.pref_source(s);
                 }
                 b.build()
             }
         };
-        self.handle.route().add(message).replace().execute().await.map_err(failed(format!("add a route to {to}")))
+        self.handle
+            .route()
+            .add(message)
+            .replace()
+            .execute()
+            .await
+            .map_err(failed(format!("add a route to {to}")))
     }
 
     async fn default_route(&self, index: u32, v4: bool) -> Result<(), Error> {
@@ -231,7 +246,13 @@ impl Netlink {
                 .output_interface(index)
                 .scope(RouteScope::Link)
                 .build();
-            self.handle.route().add(first).replace().execute().await.map_err(failed("add the route to the gateway"))?;
+            self.handle
+                .route()
+                .add(first)
+                .replace()
+                .execute()
+                .await
+                .map_err(failed("add the route to the gateway"))?;
             RouteMessageBuilder::<Ipv4Addr>::new().gateway(GATEWAY_V4).output_interface(index).build()
         } else {
             RouteMessageBuilder::<Ipv6Addr>::new().gateway(GATEWAY_V6).output_interface(index).build()
@@ -269,16 +290,29 @@ impl Netlink {
         result
     }
 
-    async fn finish_pod(&self, netns: &Path, link: &PodLink, temporary: &str, mac: [u8; 6]) -> Result<(), Error> {
+    async fn finish_pod(
+        &self,
+        netns: &Path,
+        link: &PodLink,
+        temporary: &str,
+        mac: [u8; 6],
+    ) -> Result<(), Error> {
         let name = &link.host_name;
         let gone = || Error::Other(format!("the link {name} vanished while it was being made"));
         let host = self.index(name).await?.ok_or_else(gone)?;
         let inner = self.index(temporary).await?.ok_or_else(gone)?;
-        let file = File::open(netns).map_err(Error::io(format!("open the network namespace {}", netns.display())))?;
+        let file = File::open(netns)
+            .map_err(Error::io(format!("open the network namespace {}", netns.display())))?;
         let message = LinkUnspec::new_with_index(inner).setns_by_fd(file.as_raw_fd()).build();
-        self.handle.link().set(message).execute().await.map_err(failed(format!("move {temporary} into the pod")))?;
+        self.handle
+            .link()
+            .set(message)
+            .execute()
+            .await
+            .map_err(failed(format!("move {temporary} into the pod")))?;
         self.set_up(host, name).await?;
-        let (temporary, pod_name, addresses) = (temporary.to_owned(), link.pod_name.clone(), link.addresses.clone());
+        let (temporary, pod_name, addresses) =
+            (temporary.to_owned(), link.pod_name.clone(), link.addresses.clone());
         let mtu = link.mtu;
         crate::inside(netns, move || async move {
             let inside = Netlink::open()?;
@@ -327,7 +361,9 @@ mod tests {
         let c: Cidr = "10.244.0.0/16".parse().expect("cidr");
         assert_eq!(c.nth(10), Some("10.244.0.10".parse().expect("ip")));
         assert_eq!(c.nth(65536), None);
-        assert!(c.contains("10.244.255.1".parse().expect("ip")) && !c.contains("10.245.0.1".parse().expect("ip")));
+        assert!(
+            c.contains("10.244.255.1".parse().expect("ip")) && !c.contains("10.245.0.1".parse().expect("ip"))
+        );
         assert_eq!(c.subnet(24, 3).map(|s| s.to_string()), Some("10.244.3.0/24".into()));
         let six: Cidr = "fd00:10::/64".parse().expect("cidr");
         assert_eq!(six.nth(1).map(|a| a.to_string()), Some("fd00:10::1".into()));

@@ -129,10 +129,17 @@ impl Table {
             debug_assert!(!remade(name, set), "a set keeps its type for the life of the table");
             let empty = BTreeMap::new();
             let old = self.sets.get(name).map_or(&empty, |o| &o.elements);
-            let gone: Vec<String> =
-                old.iter().filter(|(k, v)| set.elements.get(*k) != Some(v)).map(|(k, v)| element(k, v)).collect();
-            let added: Vec<String> =
-                set.elements.iter().filter(|(k, v)| old.get(*k) != Some(v)).map(|(k, v)| element(k, v)).collect();
+            let gone: Vec<String> = old
+                .iter()
+                .filter(|(k, v)| set.elements.get(*k) != Some(v))
+                .map(|(k, v)| element(k, v))
+                .collect();
+            let added: Vec<String> = set
+                .elements
+                .iter()
+                .filter(|(k, v)| old.get(*k) != Some(v))
+                .map(|(k, v)| element(k, v))
+                .collect();
             if !gone.is_empty() {
                 let _ = writeln!(s, "delete element {at} {name} {{ {} }}", gone.join(", "));
             }
@@ -205,7 +212,9 @@ impl Applied {
                     return Ok(());
                 }
                 // Somebody else changed our table, perhaps: say it and put it right.
-                Err(e) => tracing::warn!(table = %table.name, error = %e, "failed to change a table, replacing it"),
+                Err(e) => {
+                    tracing::warn!(table = %table.name, error = %e, "failed to change a table, replacing it")
+                }
             }
         }
         apply(&table.full()).await?;
@@ -220,12 +229,24 @@ mod tests {
 
     fn table(elements: &[(&str, &str)]) -> Table {
         let mut t = Table::new(Family::Ip, "t");
-        t.base("pre", "type nat hook prerouting priority -100 ; policy accept ;", vec!["ip daddr . meta l4proto . th dport vmap @m".into()]);
+        t.base(
+            "pre",
+            "type nat hook prerouting priority -100 ; policy accept ;",
+            vec!["ip daddr . meta l4proto . th dport vmap @m".into()],
+        );
         for (_, v) in elements {
             t.chain(v.trim_start_matches("goto "), vec!["accept".into()]);
         }
         let elements = elements.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        t.sets.insert("m".into(), Set { kind: "map", spec: "type ipv4_addr . inet_proto . inet_service : verdict ;".into(), elements, dynamic: false });
+        t.sets.insert(
+            "m".into(),
+            Set {
+                kind: "map",
+                spec: "type ipv4_addr . inet_proto . inet_service : verdict ;".into(),
+                elements,
+                dynamic: false,
+            },
+        );
         t
     }
 
@@ -241,6 +262,8 @@ mod tests {
              add element ip t m { 10.0.0.3 . tcp . 80 : goto c }\n\
              flush chain ip t b\ndelete chain ip t b\n"
         );
-        assert!(a.full().starts_with("add table ip t\ndelete table ip t\nadd table ip t\nadd chain ip t a\n"));
+        assert!(
+            a.full().starts_with("add table ip t\ndelete table ip t\nadd table ip t\nadd chain ip t a\n")
+        );
     }
 }

@@ -53,7 +53,11 @@ impl Subject {
 pub enum Usage {
     Client,
     /// A server that answers under these names; `both` may act as a client as well.
-    Server { dns: Vec<String>, ips: Vec<IpAddr>, both: bool },
+    Server {
+        dns: Vec<String>,
+        ips: Vec<IpAddr>,
+        both: bool,
+    },
 }
 
 /// Signs certificates.
@@ -158,8 +162,11 @@ impl Authority {
         r.params.is_ca = IsCa::ExplicitNoCa;
         r.params.use_authority_key_identifier_extension = true;
         r.params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-        r.params.extended_key_usages =
-            vec![if server { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth }];
+        r.params.extended_key_usages = vec![if server {
+            ExtendedKeyUsagePurpose::ServerAuth
+        } else {
+            ExtendedKeyUsagePurpose::ClientAuth
+        }];
         Ok(r.signed_by(&self.issuer).map_err(fail)?.pem())
     }
 }

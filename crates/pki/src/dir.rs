@@ -36,7 +36,9 @@ pub struct Options {
 impl Options {
     fn serving(&self) -> Usage {
         let mut dns: Vec<String> =
-            ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned).to_vec();
+            ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+                .map(str::to_owned)
+                .to_vec();
         if !self.cluster_domain.is_empty() {
             dns.push(format!("kubernetes.default.svc.{}", self.cluster_domain));
         }
@@ -85,7 +87,14 @@ impl Pki {
         let serving = leaf(dir, "apiserver", &ca, &Subject::new("kube-apiserver"), &options.serving(), now)?;
         let me = Subject::new("kube-apiserver-kubelet-client");
         let kubelet_client = leaf(dir, "apiserver-kubelet-client", &ca, &me, &Usage::Client, now)?;
-        leaf(dir, "front-proxy-client", &front_proxy, &Subject::new("front-proxy-client"), &Usage::Client, now)?;
+        leaf(
+            dir,
+            "front-proxy-client",
+            &front_proxy,
+            &Subject::new("front-proxy-client"),
+            &Usage::Client,
+            now,
+        )?;
         Ok(Self { dir: dir.to_owned(), ca, front_proxy, tokens, serving, kubelet_client })
     }
 
@@ -136,8 +145,8 @@ pub fn server_config(
     cert: &CertKey,
     verifier: Arc<dyn rustls::server::danger::ClientCertVerifier>,
 ) -> Result<rustls::ServerConfig, Error> {
-    let key =
-        PrivateKeyDer::from_pem_slice(cert.key.as_bytes()).map_err(|e| Error::Certificate(format!("private key: {e}")))?;
+    let key = PrivateKeyDer::from_pem_slice(cert.key.as_bytes())
+        .map_err(|e| Error::Certificate(format!("private key: {e}")))?;
     let mut config = rustls::ServerConfig::builder_with_provider(trust::provider())
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
@@ -164,7 +173,9 @@ fn authority(dir: &Path, file: &str, common_name: &str, now: i64) -> Result<Auth
     match (files::read(&crt)?, files::read(&key)?) {
         (Some(c), Some(k)) => Authority::load(&c, &k)
             .map_err(|e| Error::Unusable { path: crt.display().to_string(), why: e.to_string() }),
-        (Some(_), None) => Err(Error::Unusable { path: key.display().to_string(), why: "the file is missing".into() }),
+        (Some(_), None) => {
+            Err(Error::Unusable { path: key.display().to_string(), why: "the file is missing".into() })
+        }
         // A key without its certificate is a first start that broke off: nothing was signed with it yet.
         (None, _) => {
             let a = Authority::create(common_name, now)?;
@@ -180,8 +191,8 @@ fn signer(dir: &Path) -> Result<Signer, Error> {
     let pem = match files::read(&path)? {
         Some(p) => p,
         None => {
-            let key =
-                KeyPair::generate().map_err(|source| Error::Issue { name: "service-account tokens".into(), source })?;
+            let key = KeyPair::generate()
+                .map_err(|source| Error::Issue { name: "service-account tokens".into(), source })?;
             let pem = key.serialize_pem();
             files::write(&path, &pem, Keep::Durable)?;
             files::write(&dir.join("sa.pub"), &key.public_key_pem(), Keep::Replaceable)?;
@@ -191,7 +202,14 @@ fn signer(dir: &Path) -> Result<Signer, Error> {
     Signer::from_pem(&pem).map_err(|why| Error::Unusable { path: path.display().to_string(), why })
 }
 
-fn leaf(dir: &Path, file: &str, ca: &Authority, subject: &Subject, usage: &Usage, now: i64) -> Result<CertKey, Error> {
+fn leaf(
+    dir: &Path,
+    file: &str,
+    ca: &Authority,
+    subject: &Subject,
+    usage: &Usage,
+    now: i64,
+) -> Result<CertKey, Error> {
     let (crt, key) = (dir.join(format!("{file}.crt")), dir.join(format!("{file}.key")));
     if let (Some(cert), Some(key)) = (files::read(&crt)?, files::read(&key)?) {
         let have = CertKey { cert, key };

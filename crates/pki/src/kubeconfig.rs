@@ -10,7 +10,13 @@ pub enum Credentials<'a> {
 }
 
 /// Renders the file. `cluster` and `user` name the entries; the context is `user@cluster`.
-pub fn render(cluster: &str, server: &str, ca_pem: &str, user: &str, credentials: &Credentials<'_>) -> String {
+pub fn render(
+    cluster: &str,
+    server: &str,
+    ca_pem: &str,
+    user: &str,
+    credentials: &Credentials<'_>,
+) -> String {
     // A JSON string is a YAML string.
     let q = |s: &str| serde_json::Value::String(s.to_owned()).to_string();
     let context = q(&format!("{user}@{cluster}"));

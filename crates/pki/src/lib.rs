@@ -28,7 +28,9 @@ pub use trust::{CertIdentity, ClientTrust, RequestClientCert};
 pub enum Error {
     #[error("failed to {what} {path}: {source}")]
     Io { what: &'static str, path: String, source: std::io::Error },
-    #[error("failed to read {path}: {why}; restore it from a backup, or remove it together with its pair to have it made anew")]
+    #[error(
+        "failed to read {path}: {why}; restore it from a backup, or remove it together with its pair to have it made anew"
+    )]
     Unusable { path: String, why: String },
     #[error("failed to make a certificate for {name}: {source}")]
     Issue { name: String, source: rcgen::Error },

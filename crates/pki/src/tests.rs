@@ -52,7 +52,10 @@ fn certificates_name_their_owner() {
     let admin = p.admin(NOW).expect("admin");
     let chain = trust::certificates(&admin.cert).expect("pem");
     let who = t.identify(&chain, NOW).expect("admin");
-    assert_eq!((who.user.as_str(), who.groups.as_slice()), ("kubernetes-admin", &["system:masters".to_owned()][..]));
+    assert_eq!(
+        (who.user.as_str(), who.groups.as_slice()),
+        ("kubernetes-admin", &["system:masters".to_owned()][..])
+    );
     assert!(t.identify(&chain, NOW + 400 * 86_400).is_err(), "expired");
     let forged = other
         .issue(&Subject::new("kubernetes-admin").in_group("system:masters"), &Usage::Client, NOW)
@@ -60,7 +63,10 @@ fn certificates_name_their_owner() {
     assert!(t.identify(&trust::certificates(&forged.cert).expect("pem"), NOW).is_err(), "another authority");
     let node = p.kubelet_client("n1", NOW).expect("node");
     let who = t.identify(&trust::certificates(&node.cert).expect("pem"), NOW).expect("node");
-    assert_eq!((who.user.as_str(), who.groups.as_slice()), ("system:node:n1", &["system:nodes".to_owned()][..]));
+    assert_eq!(
+        (who.user.as_str(), who.groups.as_slice()),
+        ("system:node:n1", &["system:nodes".to_owned()][..])
+    );
     let srv = trust::certificates(&p.serving.cert).expect("pem");
     assert!(t.identify(&srv, NOW).is_err(), "a serving certificate is no client");
     p.server_config().expect("tls");

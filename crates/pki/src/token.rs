@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 const MAX_TOKEN: usize = 16 * 1024;
 /// SubjectPublicKeyInfo of an uncompressed P-256 point, up to the point.
 const SPKI_PREFIX: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
-    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 
 /// An object that a token names, by name and uid.
@@ -135,7 +135,10 @@ impl Signer {
     }
 
     pub fn verifier(&self, issuer: impl Into<String>) -> Verifier {
-        Verifier { issuer: issuer.into(), keys: vec![(self.kid.clone(), self.key.public_key().as_ref().to_vec())] }
+        Verifier {
+            issuer: issuer.into(),
+            keys: vec![(self.kid.clone(), self.key.public_key().as_ref().to_vec())],
+        }
     }
 }
 
@@ -185,11 +188,11 @@ impl Verifier {
         }
         let sig = decode(sig)?;
         let signed = token.rsplit_once('.').map_or("", |(s, _)| s);
-        let good = self
-            .keys
-            .iter()
-            .filter(|(kid, _)| header.kid.is_empty() || *kid == header.kid)
-            .any(|(_, key)| UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key).verify(signed.as_bytes(), &sig).is_ok());
+        let good = self.keys.iter().filter(|(kid, _)| header.kid.is_empty() || *kid == header.kid).any(
+            |(_, key)| {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key).verify(signed.as_bytes(), &sig).is_ok()
+            },
+        );
         if !good {
             return Err(TokenError::Signature);
         }

@@ -38,7 +38,12 @@ pub fn table_name(instance: &str) -> String {
 pub type Progress = watch::Receiver<u64>;
 
 /// Runs until the token is cancelled. The tables stay, so that services go on while the daemon restarts.
-pub async fn run(config: Config, informers: Informers, progress: watch::Sender<u64>, token: CancellationToken) {
+pub async fn run(
+    config: Config,
+    informers: Informers,
+    progress: watch::Sender<u64>,
+    token: CancellationToken,
+) {
     let (services, slices) = (informers.get(&SERVICES), informers.get(&ENDPOINT_SLICES));
     let wake = Arc::new(Notify::new());
     for informer in [&services, &slices] {
@@ -78,7 +83,11 @@ fn read(config: &Config, services: &Informer, slices: &Informer) -> Rules {
     model::rules(&config.node_name, &services.list(None), &slices.list(None))
 }
 
-async fn apply(config: &Config, rules: &Rules, applied: &mut BTreeMap<Family, Applied>) -> Result<(), netlink::Error> {
+async fn apply(
+    config: &Config,
+    rules: &Rules,
+    applied: &mut BTreeMap<Family, Applied>,
+) -> Result<(), netlink::Error> {
     for table in render::tables(&table_name(&config.instance), &config.cluster_cidrs, rules) {
         applied.entry(table.family).or_default().set(table).await?;
     }
@@ -94,4 +103,3 @@ pub async fn destroy(instance: &str) -> Result<(), netlink::Error> {
     }
     last
 }
-

@@ -174,9 +174,11 @@ pub fn rules(node: &str, services: &[Object], slices: &[Object]) -> Rules {
         let cluster_ips =
             if s.cluster_ips.is_empty() { parse_ips(&[s.cluster_ip]) } else { parse_ips(&s.cluster_ips) };
         let mut external_ips = parse_ips(&s.external_ips);
-        external_ips.extend(v.status.load_balancer.ingress.iter().filter_map(|i| i.ip.parse::<IpAddr>().ok()));
-        let affinity = (s.session_affinity == "ClientIP")
-            .then(|| s.session_affinity_config.unwrap_or_default().client_ip.timeout_seconds.unwrap_or(10800));
+        external_ips
+            .extend(v.status.load_balancer.ingress.iter().filter_map(|i| i.ip.parse::<IpAddr>().ok()));
+        let affinity = (s.session_affinity == "ClientIP").then(|| {
+            s.session_affinity_config.unwrap_or_default().client_ip.timeout_seconds.unwrap_or(10800)
+        });
         let empty = Vec::new();
         let mine = by_service.get(&(o.namespace(), o.name())).unwrap_or(&empty);
         for p in &s.ports {
@@ -235,8 +237,10 @@ mod tests {
     }
 
     fn slice(endpoints: Value) -> Object {
-        object(json!({"metadata": {"namespace": "d", "name": "s1", "labels": {"kubernetes.io/service-name": "s"}},
-            "addressType": "IPv4", "endpoints": endpoints, "ports": [{"name": "", "port": 8080, "protocol": "TCP"}]}))
+        object(
+            json!({"metadata": {"namespace": "d", "name": "s1", "labels": {"kubernetes.io/service-name": "s"}},
+            "addressType": "IPv4", "endpoints": endpoints, "ports": [{"name": "", "port": 8080, "protocol": "TCP"}]}),
+        )
     }
 
     fn service(extra: Value) -> Object {
@@ -254,7 +258,11 @@ mod tests {
         let draining = json!({"addresses": ["10.0.0.2"], "conditions": {"ready": false, "serving": true, "terminating": true}, "nodeName": "b"});
         let r = rules("b", &[service(json!({}))], &[slice(json!([ready, draining]))]);
         assert_eq!(r[0].internal.iter().map(|e| e.ip.to_string()).collect::<Vec<_>>(), ["10.0.0.1"]);
-        let r = rules("b", &[service(json!({"externalTrafficPolicy": "Local"}))], &[slice(json!([ready, draining]))]);
+        let r = rules(
+            "b",
+            &[service(json!({"externalTrafficPolicy": "Local"}))],
+            &[slice(json!([ready, draining]))],
+        );
         assert_eq!(r[0].external.iter().map(|e| e.ip.to_string()).collect::<Vec<_>>(), ["10.0.0.2"]);
         let r = rules("b", &[service(json!({}))], &[slice(json!([draining]))]);
         assert_eq!(r[0].internal.len(), 1);

@@ -13,7 +13,8 @@ const MASQUERADE: &str = "0x4000";
 
 /// FNV-1a in 64 bits: chain names are short and the same on every render.
 fn hash(s: &str) -> String {
-    let h = s.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let h =
+        s.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     format!("{h:016x}")
 }
 
@@ -43,7 +44,9 @@ fn table(name: &str, cluster: &[Cidr], rules: &[PortRule], v4: bool) -> Table {
     let outside = outside(cluster, v4, w.ip);
 
     for r in rules {
-        let mine = |l: &[Endpoint]| -> Vec<Endpoint> { l.iter().filter(|e| e.ip.is_ipv4() == v4).cloned().collect() };
+        let mine = |l: &[Endpoint]| -> Vec<Endpoint> {
+            l.iter().filter(|e| e.ip.is_ipv4() == v4).cloned().collect()
+        };
         let (internal, external) = (mine(&r.internal), mine(&r.external));
         let addresses = |l: &[std::net::IpAddr]| -> Vec<String> {
             l.iter().filter(|a| a.is_ipv4() == v4).map(ToString::to_string).collect()
@@ -63,7 +66,8 @@ fn table(name: &str, cluster: &[Cidr], rules: &[PortRule], v4: bool) -> Table {
             }
         } else {
             let chain = format!("svc-{id}");
-            let mut body: Vec<String> = outside.iter().map(|o| format!("{o} meta mark set meta mark or {MASQUERADE}")).collect();
+            let mut body: Vec<String> =
+                outside.iter().map(|o| format!("{o} meta mark set meta mark or {MASQUERADE}")).collect();
             body.extend(balance(&mut t, &w, &id, r, &internal));
             t.chain(chain.clone(), body);
             for a in &cluster_ips {
@@ -138,7 +142,8 @@ fn not_loopback(v4: bool) -> &'static str {
 
 /// Matches what does not come from a pod.
 fn outside(cluster: &[Cidr], v4: bool, ip: &str) -> Option<String> {
-    let own: Vec<String> = cluster.iter().filter(|c| c.addr.is_ipv4() == v4).map(ToString::to_string).collect();
+    let own: Vec<String> =
+        cluster.iter().filter(|c| c.addr.is_ipv4() == v4).map(ToString::to_string).collect();
     (!own.is_empty()).then(|| format!("{ip} saddr != {{ {} }}", own.join(", ")))
 }
 
@@ -154,7 +159,11 @@ fn balance(t: &mut Table, w: &Words, id: &str, r: &PortRule, endpoints: &[Endpoi
         for (i, e) in endpoints.iter().enumerate() {
             let _ = write!(list, "{}{i} : {}", if i > 0 { ", " } else { "" }, target(e));
         }
-        return vec![format!("{proto} dnat {} to numgen random mod {} map {{ {list} }}", w.ip, endpoints.len())];
+        return vec![format!(
+            "{proto} dnat {} to numgen random mod {} map {{ {list} }}",
+            w.ip,
+            endpoints.len()
+        )];
     };
     let (mut sticky, mut list) = (Vec::new(), String::new());
     for (i, e) in endpoints.iter().enumerate() {

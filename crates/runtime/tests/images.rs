@@ -42,7 +42,14 @@ async fn archives() {
     assert_eq!(again[0].id, got[0].id);
     assert_eq!(again[0].repo_tags.len(), 2);
     assert_eq!(layers_on_disk(&m.cfg.root), 2);
-    for name in ["one:v1", "docker.io/library/one:v1", "other/name:2", &got[0].id, &got[0].id[7..20], &got[0].repo_digests[0]] {
+    for name in [
+        "one:v1",
+        "docker.io/library/one:v1",
+        "other/name:2",
+        &got[0].id,
+        &got[0].id[7..20],
+        &got[0].repo_digests[0],
+    ] {
         assert!(rt.image_status(&ImageSpec::new(name)).await.unwrap().is_some(), "{name}");
     }
     assert!(rt.image_status(&ImageSpec::new("one:v2")).await.unwrap().is_none());
@@ -52,7 +59,8 @@ async fn archives() {
         "rootfs": {"type": "layers", "diff_ids": [digest(&base)]}});
     let config = serde_json::to_vec(&config).unwrap();
     let name = format!("{}.json", &digest(&config)[7..]);
-    let manifest = json!([{"Config": name, "RepoTags": ["docker:1", "docker:2"], "Layers": ["base/layer.tar"]}]);
+    let manifest =
+        json!([{"Config": name, "RepoTags": ["docker:1", "docker:2"], "Layers": ["base/layer.tar"]}]);
     let manifest = serde_json::to_vec(&manifest).unwrap();
     let docker = m.dir.join("docker.tar");
     let files: [(&str, &[u8], u32); 3] =
@@ -136,7 +144,8 @@ impl Registry {
     async fn answer(&self, path: &str, auth: &str) -> Vec<u8> {
         self.requests.fetch_add(1, Ordering::SeqCst);
         let head = |status: &str, extra: &str, len: usize| {
-            format!("HTTP/1.1 {status}\r\nContent-Length: {len}\r\nConnection: close\r\n{extra}\r\n").into_bytes()
+            format!("HTTP/1.1 {status}\r\nContent-Length: {len}\r\nConnection: close\r\n{extra}\r\n")
+                .into_bytes()
         };
         let port = self.port;
         if path.starts_with("/token") {
@@ -151,13 +160,17 @@ impl Registry {
         if let (Some(t), None) = (&self.token, storage)
             && auth != format!("Bearer {t}")
         {
-            let ask = format!("WWW-Authenticate: Bearer realm=\"http://127.0.0.1:{port}/token\",service=\"reg\"\r\n");
+            let ask = format!(
+                "WWW-Authenticate: Bearer realm=\"http://127.0.0.1:{port}/token\",service=\"reg\"\r\n"
+            );
             return head("401 Unauthorized", &ask, 0);
         }
         if self.redirect && storage.is_none() && path.contains("/blobs/") {
             return head("307 Temporary Redirect", &format!("Location: /storage{path}\r\n"), 0);
         }
-        let Some((kind, body)) = self.files.get(storage.unwrap_or(path)) else { return head("404 Not Found", "", 0) };
+        let Some((kind, body)) = self.files.get(storage.unwrap_or(path)) else {
+            return head("404 Not Found", "", 0);
+        };
         let full = [head("200 OK", &format!("Content-Type: {kind}\r\n"), body.len()), body.clone()].concat();
         let cut = body.len() > 100_000
             && self.cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
@@ -179,7 +192,8 @@ impl Registry {
                         }
                     }
                     let path = text.split(' ').nth(1).unwrap_or_default().to_string();
-                    let auth = text.lines().find_map(|l| l.strip_prefix("authorization: ")).unwrap_or_default();
+                    let auth =
+                        text.lines().find_map(|l| l.strip_prefix("authorization: ")).unwrap_or_default();
                     let _ = s.write_all(&r.answer(&path, auth).await).await;
                     let _ = s.shutdown().await;
                 });
@@ -203,7 +217,8 @@ async fn registry(f: impl FnOnce(&mut Registry)) -> (Arc<Registry>, String) {
     let config = serde_json::to_vec(&config).unwrap();
     let desc = |t: &str, b: &[u8]| json!({"mediaType": t, "digest": digest(b), "size": b.len()});
     let kind = "application/vnd.oci.image.manifest.v1+json";
-    let layer_descs: Vec<_> = blobs.iter().map(|b| desc("application/vnd.oci.image.layer.v1.tar", b)).collect();
+    let layer_descs: Vec<_> =
+        blobs.iter().map(|b| desc("application/vnd.oci.image.layer.v1.tar", b)).collect();
     let manifest = json!({"schemaVersion": 2, "mediaType": kind, "layers": layer_descs,
         "config": desc("application/vnd.oci.image.config.v1+json", &config)});
     let manifest = serde_json::to_vec(&manifest).unwrap();
@@ -240,9 +255,13 @@ async fn pulls() {
     .await;
     let image = ImageSpec::new(format!("{name}:v1"));
     let e = rt.pull_image(&image, None, None).await.unwrap_err();
-    assert!(matches!(&e, CriError::ImagePull { reason: PullReason::ErrImagePull, .. }) && e.to_string().contains("denied"));
+    assert!(
+        matches!(&e, CriError::ImagePull { reason: PullReason::ErrImagePull, .. })
+            && e.to_string().contains("denied")
+    );
     let auth = AuthConfig { username: "u".into(), password: "p".into(), ..Default::default() };
-    let (a, b) = tokio::join!(rt.pull_image(&image, Some(&auth), None), rt.pull_image(&image, Some(&auth), None));
+    let (a, b) =
+        tokio::join!(rt.pull_image(&image, Some(&auth), None), rt.pull_image(&image, Some(&auth), None));
     let id = a.unwrap();
     assert_eq!(b.unwrap(), id);
     let before = r.requests.load(Ordering::SeqCst);
@@ -275,7 +294,12 @@ async fn registries_that_lie_or_are_not_there() {
     };
     let (_r, name) = registry(|r| {
         // A layer of the right size with other content.
-        let blob = r.files.iter_mut().filter(|(k, _)| k.contains("blobs")).max_by_key(|(_, (_, b))| b.len()).unwrap();
+        let blob = r
+            .files
+            .iter_mut()
+            .filter(|(k, _)| k.contains("blobs"))
+            .max_by_key(|(_, (_, b))| b.len())
+            .unwrap();
         let body = &mut blob.1.1;
         let n = body.len();
         body[n / 2..n / 2 + 8].copy_from_slice(b"BENTBENT");

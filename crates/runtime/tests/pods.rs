@@ -182,7 +182,10 @@ async fn ends_of_all_kinds() {
     }
     let e = pod.create("x", &["sh"], |c| c.image = ImageSpec::new("no-such-image")).await.unwrap_err();
     assert!(e.is_not_found());
-    let e = pod.create("x", &["sh"], |c| c.linux.security_context.run_as_username = "ghost".into()).await.unwrap_err();
+    let e = pod
+        .create("x", &["sh"], |c| c.linux.security_context.run_as_username = "ghost".into())
+        .await
+        .unwrap_err();
     assert!(e.to_string().contains("no matching entries in passwd file"), "{e}");
     use futures::StreamExt;
     let mut kinds = Vec::new();
@@ -200,7 +203,8 @@ async fn containers_outlive_the_daemon() {
     let pod = Pod::new(&rt, &m.dir, |_| ()).await;
     let script = "n=0; while true; do n=$((n+1)); echo line $n; sleep 0.02; done";
     let stays = pod.run("stays", &["sh", "-c", script], |_| ()).await;
-    let goes = pod.run("goes", &["sh", "-c", "while ! [ -e /tmp/go ]; do sleep 0.02; done; exit 9"], |_| ()).await;
+    let goes =
+        pod.run("goes", &["sh", "-c", "while ! [ -e /tmp/go ]; do sleep 0.02; done; exit 9"], |_| ()).await;
     let made = pod.create("made", &["sleep", "1"], |_| ()).await.unwrap();
     let pid = rt.container_status(&stays).await.unwrap().pid;
     out(&rt, &goes, "(sleep 0.5; touch /tmp/go) >/dev/null 2>&1 </dev/null &").await;
@@ -242,7 +246,8 @@ async fn a_reboot_and_a_dead_shim() {
         let s: shim::protocol::ShimState = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
         s.pid
     };
-    let kill = |p: i32| nix::sys::signal::kill(nix::unistd::Pid::from_raw(p), nix::sys::signal::SIGKILL).unwrap();
+    let kill =
+        |p: i32| nix::sys::signal::kill(nix::unistd::Pid::from_raw(p), nix::sys::signal::SIGKILL).unwrap();
     kill(shim_pid());
     let st = exited(&rt, &c).await;
     assert_eq!(st.exit_code, 137);
@@ -289,28 +294,40 @@ async fn who_it_is_and_what_it_may() {
     let rt = m.with_busybox().await;
     let pod = Pod::new(&rt, &m.dir, |_| ()).await;
     let c = pod
-        .run("tight", &["sh", "-c", "grep -E 'Seccomp:|NoNewPrivs|CapEff|CapBnd' /proc/self/status; exec sleep 1000"], |c| {
-            c.working_dir = "/srv/work".into();
-            let s = &mut c.linux.security_context;
-            s.run_as_username = "web".into();
-            s.readonly_rootfs = true;
-            s.no_new_privs = true;
-            s.capabilities = Some(Capability { drop_capabilities: vec!["ALL".into()], ..Default::default() });
-            s.seccomp = Some(SecurityProfile { profile_type: ProfileType::RuntimeDefault, ..Default::default() });
-            s.masked_paths = DEFAULT_MASKED_PATHS.map(String::from).to_vec();
-            s.readonly_paths = DEFAULT_READONLY_PATHS.map(String::from).to_vec();
-        })
+        .run(
+            "tight",
+            &["sh", "-c", "grep -E 'Seccomp:|NoNewPrivs|CapEff|CapBnd' /proc/self/status; exec sleep 1000"],
+            |c| {
+                c.working_dir = "/srv/work".into();
+                let s = &mut c.linux.security_context;
+                s.run_as_username = "web".into();
+                s.readonly_rootfs = true;
+                s.no_new_privs = true;
+                s.capabilities =
+                    Some(Capability { drop_capabilities: vec!["ALL".into()], ..Default::default() });
+                s.seccomp =
+                    Some(SecurityProfile { profile_type: ProfileType::RuntimeDefault, ..Default::default() });
+                s.masked_paths = DEFAULT_MASKED_PATHS.map(String::from).to_vec();
+                s.readonly_paths = DEFAULT_READONLY_PATHS.map(String::from).to_vec();
+            },
+        )
         .await;
     wait_for("its status", || async { (pod.log("tight").lines().count() >= 4).then_some(()) }).await;
     let status = "grep -E 'Seccomp:|NoNewPrivs|CapEff|CapBnd' /proc/self/status";
     for text in [pod.log("tight"), out(&rt, &c, status).await] {
-        for want in ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000"] {
+        for want in
+            ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000"]
+        {
             assert!(text.contains(want), "{want} in {text}");
         }
     }
     assert_eq!(out(&rt, &c, "id; pwd").await, "uid=33(web) gid=44(www) groups=44(www),50(logs)\n/srv/work");
     assert!(out(&rt, &c, "touch /x").await.contains("Read-only"));
-    assert!(out(&rt, &c, "cat /proc/kcore | head -c1 | wc -c; echo 1 > /proc/sys/kernel/pid_max").await.contains("ead-only"));
+    assert!(
+        out(&rt, &c, "cat /proc/kcore | head -c1 | wc -c; echo 1 > /proc/sys/kernel/pid_max")
+            .await
+            .contains("ead-only")
+    );
     assert!(out(&rt, &c, "mount -t tmpfs x /tmp").await.contains("ermi"));
 
     let d = pod
@@ -345,7 +362,10 @@ async fn who_it_is_and_what_it_may() {
             });
         })
         .await;
-    assert_eq!(out(&rt, &v, "cat /rw/f /ro/f; echo new > /rw/g; cat /ro/g; head -1 /img/group").await, "hosthostnew\nroot:x:0:");
+    assert_eq!(
+        out(&rt, &v, "cat /rw/f /ro/f; echo new > /rw/g; cat /ro/g; head -1 /img/group").await,
+        "hosthostnew\nroot:x:0:"
+    );
     assert!(out(&rt, &v, "touch /ro/x").await.contains("ead-only"));
     assert!(out(&rt, &v, "touch /img/x").await.contains("ead-only"));
     assert!(out(&rt, &v, status).await.contains("Seccomp:\t0"));
@@ -367,7 +387,8 @@ async fn a_shared_process_namespace() {
     assert!(ps.contains("4711") && ps.contains("4712") && ps.contains("4713"), "{ps}");
     assert_eq!(out(&rt, &a, "cat /proc/sys/net/ipv4/ip_unprivileged_port_start").await, "80");
     rt.stop_container(&b, 0).await.unwrap();
-    wait_for("the child's end", || async { (!out(&rt, &a, "ps").await.contains("4712")).then_some(()) }).await;
+    wait_for("the child's end", || async { (!out(&rt, &a, "ps").await.contains("4712")).then_some(()) })
+        .await;
     assert_eq!(rt.container_status(&a).await.unwrap().state, ContainerState::Running);
     let t = pod
         .run("debug", &["sh", "-c", "ps; exec sleep 1000"], |c| {
@@ -386,7 +407,8 @@ async fn ports_logs_stats_and_limits() {
     let rt = m.with_busybox().await;
     let pod = Pod::new(&rt, &m.dir, |_| ()).await;
     let script = "echo pong > /tmp/ping; httpd -p 8080 -h /tmp; echo first; while ! [ -e /tmp/more ]; do sleep 0.02; done; echo second; exec sleep 1000";
-    let c = pod.run("web", &["sh", "-c", script], |c| c.linux.resources.memory_limit_in_bytes = 64 << 20).await;
+    let c =
+        pod.run("web", &["sh", "-c", script], |c| c.linux.resources.memory_limit_in_bytes = 64 << 20).await;
     wait_for("the server", || async { pod.log("web").contains("first").then_some(()) }).await;
     let mut s = rt.port_forward(&pod.id, 8080).await.unwrap();
     s.write_all(b"GET /ping HTTP/1.0\r\n\r\n").await.unwrap();
@@ -407,7 +429,8 @@ async fn ports_logs_stats_and_limits() {
     assert!(st.memory.available_bytes.unwrap() <= 64 << 20);
     let ps = rt.pod_sandbox_stats(&pod.id).await.unwrap();
     assert_eq!(ps.containers.len(), 1);
-    let new = LinuxContainerResources { memory_limit_in_bytes: 96 << 20, cpu_shares: 200, ..Default::default() };
+    let new =
+        LinuxContainerResources { memory_limit_in_bytes: 96 << 20, cpu_shares: 200, ..Default::default() };
     rt.update_container_resources(&c, &new).await.unwrap();
     let st = rt.container_status(&c).await.unwrap();
     assert_eq!(st.resources.unwrap().memory_limit_in_bytes, 96 << 20);
@@ -478,8 +501,10 @@ async fn latency() {
         let c = pod
             .create("a", &["sleep", "1000"], |c| {
                 if round % 2 == 1 {
-                    c.linux.security_context.seccomp =
-                        Some(SecurityProfile { profile_type: ProfileType::RuntimeDefault, ..Default::default() });
+                    c.linux.security_context.seccomp = Some(SecurityProfile {
+                        profile_type: ProfileType::RuntimeDefault,
+                        ..Default::default()
+                    });
                 }
             })
             .await
@@ -494,7 +519,9 @@ async fn latency() {
         let state = m.cfg.root.join("sandboxes").join(&pod.id).join(shim::protocol::STATE);
         let s: shim::protocol::ShimState = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
         let smaps = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", s.pid)).unwrap();
-        let get = |k: &str| smaps.lines().find(|l| l.starts_with(k)).unwrap().split_whitespace().nth(1).unwrap().to_string();
+        let get = |k: &str| {
+            smaps.lines().find(|l| l.starts_with(k)).unwrap().split_whitespace().nth(1).unwrap().to_string()
+        };
         let t = std::time::Instant::now();
         rt.remove_pod_sandbox(&pod.id).await.unwrap();
         let remove = t.elapsed();

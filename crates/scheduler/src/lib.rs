@@ -62,7 +62,9 @@ impl Shared {
         {
             let mut queue = self.queue.lock();
             match (&old, new) {
-                (_, Some(n)) if n.wants_scheduling(DEFAULT_NAME) => queue.add(Arc::new(n), client::clock::now()),
+                (_, Some(n)) if n.wants_scheduling(DEFAULT_NAME) => {
+                    queue.add(Arc::new(n), client::clock::now())
+                }
                 (Some(o), _) => queue.remove(&o.uid),
                 (None, _) => {}
             }

@@ -176,12 +176,18 @@ impl Queue {
     }
 
     pub fn cluster_event(&mut self, event: ClusterEvent, now: Timestamp) {
-        let helped: Vec<String> =
-            self.stuck.iter().filter(|(_, (_, failed, _))| event.helps(failed)).map(|(u, _)| u.clone()).collect();
+        let helped: Vec<String> = self
+            .stuck
+            .iter()
+            .filter(|(_, (_, failed, _))| event.helps(failed))
+            .map(|(u, _)| u.clone())
+            .collect();
         for uid in helped {
             if let Some((pod, _, since)) = self.stuck.remove(&uid) {
                 // One that was tried just now waits its back-off, so that a storm of events costs little.
-                if now.duration_since(since) < FIRST_BACKOFF && self.attempts.get(&uid).is_some_and(|n| *n > 3) {
+                if now.duration_since(since) < FIRST_BACKOFF
+                    && self.attempts.get(&uid).is_some_and(|n| *n > 3)
+                {
                     self.back_off(pod, now);
                 } else {
                     self.push_ready(pod);

@@ -75,7 +75,10 @@ impl Hierarchies {
         let Some(dir) = self.dir("memory", cgroup) else { return 0 };
         let file = if self.controller("memory").is_some() { "memory.oom_control" } else { "memory.events" };
         let text = fs::read_to_string(dir.join(file)).unwrap_or_default();
-        text.lines().find_map(|l| l.strip_prefix("oom_kill ")).and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+        text.lines()
+            .find_map(|l| l.strip_prefix("oom_kill "))
+            .and_then(|n| n.trim().parse().ok())
+            .unwrap_or(0)
     }
 
     /// All processes in it and below.
@@ -153,7 +156,8 @@ mod tests {
         assert!(!h.unified());
         assert_eq!(h.dir("cpu", "/a/b"), Some("/sys/fs/cgroup/cpu,cpuacct/a/b".into()));
         assert_eq!(h.v2, Some("/sys/fs/cgroup/unified".into()));
-        let v2 = Hierarchies::parse("29 23 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
+        let v2 =
+            Hierarchies::parse("29 23 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
         assert!(v2.unified());
         assert_eq!(v2.dir("memory", "x"), Some("/sys/fs/cgroup/x".into()));
     }

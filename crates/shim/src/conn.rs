@@ -74,7 +74,11 @@ impl Conn {
                         let seq = serde_json::from_slice::<serde_json::Value>(&body).ok();
                         let seq = seq.and_then(|v| v.get("seq")?.as_u64()).unwrap_or(0);
                         let message = format!("this shim doesn't understand the request: {e}");
-                        self.send(seq, Reply::Error { code: crate::protocol::ErrorCode::Invalid, message }, None);
+                        self.send(
+                            seq,
+                            Reply::Error { code: crate::protocol::ErrorCode::Invalid, message },
+                            None,
+                        );
                     }
                 },
                 Ok(None) => break,

@@ -61,7 +61,8 @@ pub fn run(req: &RunRequest, lc_root: &Path, stdio: Stdio) -> Launch {
     if req.tty {
         std::env::set_current_dir(&req.bundle).map_err(|e| internal("enter the bundle", e))?;
         let _ = std::fs::remove_file("console.sock");
-        let l = std::os::unix::net::UnixListener::bind("console.sock").map_err(|e| internal("make a socket", e))?;
+        let l = std::os::unix::net::UnixListener::bind("console.sock")
+            .map_err(|e| internal("make a socket", e))?;
         b = b.with_console_socket(Some(Path::new(&req.bundle).join("console.sock")));
         console = Some(l);
     } else {
@@ -206,10 +207,13 @@ pub struct Target {
 /// (libcontainer's tenant builder drops the filter, so this is our own.)
 pub fn exec(req: &ExecRequest, target: &Target, groups: &Hierarchies, stdio: Stdio) -> Launch {
     sys::reset_signals();
-    let spec = Spec::load(Path::new(&target.bundle).join("config.json")).map_err(|e| internal("read the spec", e))?;
+    let spec = Spec::load(Path::new(&target.bundle).join("config.json"))
+        .map_err(|e| internal("read the spec", e))?;
     let process = spec.process().clone().ok_or_else(|| internal("read the spec", "it has no process"))?;
     let (err_read, err_write) = sys::pipe().map_err(|e| internal("make a pipe", e))?;
-    groups.join(&target.cgroup, std::process::id()).map_err(|e| internal("enter the container's cgroup", e))?;
+    groups
+        .join(&target.cgroup, std::process::id())
+        .map_err(|e| internal("enter the container's cgroup", e))?;
     if let Some(adj) = target.oom_score_adj {
         set_oom_score_adj("self", adj);
     }
@@ -226,7 +230,9 @@ pub fn exec(req: &ExecRequest, target: &Target, groups: &Hierarchies, stdio: Std
     }
     setns(&pidfd, flags).map_err(|e| internal("enter the container's namespaces", e))?;
     let tty = match req.tty {
-        true => Some(nix::pty::openpty(None, None).map_err(|e| internal("open a terminal in the container", e))?),
+        true => {
+            Some(nix::pty::openpty(None, None).map_err(|e| internal("open a terminal in the container", e))?)
+        }
         false => None,
     };
     let (slave, master) = tty.map_or((None, None), |t| (Some(t.slave), Some(t.master)));

@@ -6,7 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub const MAX_LINE: usize = 16 * 1024;
 
 pub fn now_ns() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_nanos()).ok()).unwrap_or(0)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|d| i64::try_from(d.as_nanos()).ok())
+        .unwrap_or(0)
 }
 
 /// Appends `2026-01-02T03:04:05.000000006Z`.
@@ -128,7 +132,10 @@ mod tests {
 
     #[test]
     fn lines_and_parts() {
-        assert_eq!(split(&[b"a\nb", b"c\n\n"]), [('F', 1, "a".into()), ('F', 2, "bc".into()), ('F', 0, "".into())]);
+        assert_eq!(
+            split(&[b"a\nb", b"c\n\n"]),
+            [('F', 1, "a".into()), ('F', 2, "bc".into()), ('F', 0, "".into())]
+        );
         assert_eq!(split(&[b"no end"]), [('P', 6, "no e".into())]);
         let long = vec![b'x'; MAX_LINE];
         let exact = [&long[..], b"\n"].concat();

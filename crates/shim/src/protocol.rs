@@ -40,24 +40,47 @@ pub struct RequestFrame {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Request {
-    Hello { version: u32 },
+    Hello {
+        version: u32,
+    },
     /// Exits are sent on this connection from now on.
     Subscribe,
     Run(RunRequest),
-    Signal { id: String, signal: i32, all: bool },
+    Signal {
+        id: String,
+        signal: i32,
+        all: bool,
+    },
     /// Descriptors in order: stdin, stdout, stderr, as far as the flags say; none with `tty`, where the reply carries
     /// the terminal. The process is killed when the connection closes before it ends.
     Exec(ExecRequest),
     /// Descriptors in order: stdin (read end), stdout, stderr (write ends).
-    Attach { id: String, stdin: bool, stdout: bool, stderr: bool },
-    Resize { id: String, width: u16, height: u16 },
-    ReopenLog { id: String },
+    Attach {
+        id: String,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+    },
+    Resize {
+        id: String,
+        width: u16,
+        height: u16,
+    },
+    ReopenLog {
+        id: String,
+    },
     List,
-    Pids { id: String },
+    Pids {
+        id: String,
+    },
     /// Forgets a container that has ended.
-    Remove { id: String },
+    Remove {
+        id: String,
+    },
     /// A TCP connection to the pod's loopback; the reply carries it.
-    Connect { port: u16 },
+    Connect {
+        port: u16,
+    },
     /// Kills what runs, then the shim ends; the reply comes last.
     Shutdown,
 }
@@ -103,15 +126,33 @@ pub struct ReplyFrame {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reply {
     Ok,
-    Hello { version: u32, pid: i32, pause_pid: i32 },
-    Started { pid: i32, started_at: i64 },
-    List { containers: Vec<ContainerRecord> },
-    Pids { pids: Vec<i32> },
-    Error { code: ErrorCode, message: String },
+    Hello {
+        version: u32,
+        pid: i32,
+        pause_pid: i32,
+    },
+    Started {
+        pid: i32,
+        started_at: i64,
+    },
+    List {
+        containers: Vec<ContainerRecord>,
+    },
+    Pids {
+        pids: Vec<i32>,
+    },
+    Error {
+        code: ErrorCode,
+        message: String,
+    },
     /// Event on subscribed connections.
-    Exited { container: ContainerRecord },
+    Exited {
+        container: ContainerRecord,
+    },
     /// Event on an exec's connection.
-    ExecExited { code: i32 },
+    ExecExited {
+        code: i32,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

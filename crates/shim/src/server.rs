@@ -75,7 +75,12 @@ fn no_container(id: &str) -> Reply {
 }
 
 impl Server {
-    pub fn new(dir: PathBuf, _cfg: ShimConfig, pause_pid: i32, listener: UnixListener) -> Result<Self, String> {
+    pub fn new(
+        dir: PathBuf,
+        _cfg: ShimConfig,
+        pause_pid: i32,
+        listener: UnixListener,
+    ) -> Result<Self, String> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         // These must not end the shim: its containers would lose their keeper.
@@ -309,9 +314,11 @@ impl Server {
 
     fn request(&mut self, conn: u64, seq: u64, req: Request, fds: Vec<OwnedFd>) {
         let reply = match req {
-            Request::Hello { .. } => {
-                Reply::Hello { version: VERSION, pid: std::process::id().cast_signed(), pause_pid: self.pause_pid }
-            }
+            Request::Hello { .. } => Reply::Hello {
+                version: VERSION,
+                pid: std::process::id().cast_signed(),
+                pause_pid: self.pause_pid,
+            },
             Request::Subscribe => {
                 if let Some(c) = self.conns.iter_mut().find(|c| c.key == conn) {
                     c.subscribed = true;
@@ -326,7 +333,9 @@ impl Server {
                 Ok(()) => return,
                 Err(e) => e,
             },
-            Request::Attach { id, stdin, stdout, stderr } => self.attach(conn, &id, [stdin, stdout, stderr], fds),
+            Request::Attach { id, stdin, stdout, stderr } => {
+                self.attach(conn, &id, [stdin, stdout, stderr], fds)
+            }
             Request::Signal { id, signal, all } => self.signal(&id, signal, all),
             Request::Resize { id, width, height } => self.with(&id, |c| match c.resize(width, height) {
                 Ok(()) => Reply::Ok,
@@ -336,7 +345,9 @@ impl Server {
                 Ok(()) => Reply::Ok,
                 Err(e) => error(ErrorCode::Internal, format!("open {}: {e}", c.req.log_path)),
             }),
-            Request::List => Reply::List { containers: self.containers.iter().map(|c| c.rec.clone()).collect() },
+            Request::List => {
+                Reply::List { containers: self.containers.iter().map(|c| c.rec.clone()).collect() }
+            }
             Request::Pids { id } => match self.containers.iter().find(|c| c.rec.id == id) {
                 Some(c) => Reply::Pids { pids: self.groups.pids(&c.req.cgroup) },
                 None => no_container(&id),
@@ -451,9 +462,11 @@ impl Server {
         let mut fds = fds.into_iter();
         let mut stdio = Stdio::default();
         if !req.tty {
-            for (wanted, slot) in
-                [(req.stdin, &mut stdio.stdin), (req.stdout, &mut stdio.stdout), (req.stderr, &mut stdio.stderr)]
-            {
+            for (wanted, slot) in [
+                (req.stdin, &mut stdio.stdin),
+                (req.stdout, &mut stdio.stdout),
+                (req.stderr, &mut stdio.stderr),
+            ] {
                 if wanted {
                     *slot = fds.next();
                 }
@@ -461,9 +474,8 @@ impl Server {
         }
         let (ours, theirs) = self.helper_pair()?;
         let groups = &self.groups;
-        let pid =
-            sys::fork_child(move || launch::report(&theirs, launch::exec(req, &target, groups, stdio)))
-                .map_err(|e| error(ErrorCode::Internal, format!("fork: {e}")))?;
+        let pid = sys::fork_child(move || launch::report(&theirs, launch::exec(req, &target, groups, stdio)))
+            .map_err(|e| error(ErrorCode::Internal, format!("fork: {e}")))?;
         self.helpers.push(Helper { pid: pid.as_raw(), sock: ours, conn, seq, container: None });
         Ok(())
     }

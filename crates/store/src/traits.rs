@@ -166,7 +166,9 @@ pub enum Error {
     Stopped(String),
     #[error("{path} is in use by another process; only one may open a data directory")]
     Locked { path: String },
-    #[error("{path} was written by a newer version (format {found}, this one knows up to {known}); use that version")]
+    #[error(
+        "{path} was written by a newer version (format {found}, this one knows up to {known}); use that version"
+    )]
     Newer { path: String, found: u32, known: u32 },
     #[error("failed to {what}: {source}")]
     Io { what: String, source: std::io::Error },

@@ -68,7 +68,8 @@ impl Cluster {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("kelson-e2e-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("test directory");
-        let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("a free port").port();
+        let port =
+            TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("a free port").port();
         let mut c = Self { child: None, dir, port, node };
         c.run();
         c
@@ -76,10 +77,19 @@ impl Cluster {
 
     /// Starts the program (again) on the same data.
     pub fn run(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).expect("log");
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).expect("log");
         let mut command = Command::new(program("KELSON", "kelson"));
         command
-            .args(["server", "--data-dir", &self.data(), "--listen", &format!("0.0.0.0:{}", self.port), "--node-name", "node-1"])
+            .args([
+                "server",
+                "--data-dir",
+                &self.data(),
+                "--listen",
+                &format!("0.0.0.0:{}", self.port),
+                "--node-name",
+                "node-1",
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -133,14 +143,24 @@ impl Cluster {
     /// kubectl, whatever it answers.
     pub fn try_kubectl(&self, args: &[&str], input: Option<&str>) -> Output {
         let mut command = Command::new(program("KUBECTL", "kubectl"));
-        command.env("KUBECONFIG", self.kubeconfig()).env("HOME", &self.dir).env_remove("KUBECTL_EXTERNAL_DIFF").args(args);
+        command
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("HOME", &self.dir)
+            .env_remove("KUBECTL_EXTERNAL_DIFF")
+            .args(args);
         run(&mut command, input)
     }
 
     /// kubectl, which must succeed; its standard output.
     pub fn kubectl(&self, args: &[&str]) -> String {
         let out = self.try_kubectl(args, None);
-        assert!(out.ok, "kubectl {args:?} failed: {}\n{}\nthe cluster's log:\n{}", out.stderr, out.stdout, self.log_tail());
+        assert!(
+            out.ok,
+            "kubectl {args:?} failed: {}\n{}\nthe cluster's log:\n{}",
+            out.stderr,
+            out.stdout,
+            self.log_tail()
+        );
         out.stdout
     }
 
@@ -165,7 +185,10 @@ impl Cluster {
 }
 
 fn run(command: &mut Command, input: Option<&str>) -> Output {
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() }).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|e| panic!("failed to start {command:?}: {e}"));
     if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
         stdin.write_all(text.as_bytes()).expect("write to the command");

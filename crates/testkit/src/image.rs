@@ -29,7 +29,9 @@ fn rootfs() -> Vec<u8> {
     let busybox = busybox.expect("busybox; install the package busybox-static");
     let list = Command::new("busybox").arg("--list").output().expect("busybox --list").stdout;
     let mut t = tar::Builder::new(Vec::new());
-    for (dir, mode) in [("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777), ("root", 0o755), ("www", 0o755), ("var", 0o755)] {
+    for (dir, mode) in
+        [("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777), ("root", 0o755), ("www", 0o755), ("var", 0o755)]
+    {
         let mut h = header(0, mode);
         h.set_entry_type(tar::EntryType::Directory);
         t.append_data(&mut h, dir, &[][..]).expect("directory");

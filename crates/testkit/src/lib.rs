@@ -18,7 +18,8 @@ pub fn skip(why: &str) {
     if let Some(path) = std::env::var_os("KELSON_SKIPS") {
         let line = format!("{test}\t{why}\n");
         let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
-        file.and_then(|mut f| std::io::Write::write_all(&mut f, line.as_bytes())).expect("note the skipped test");
+        file.and_then(|mut f| std::io::Write::write_all(&mut f, line.as_bytes()))
+            .expect("note the skipped test");
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Catalog, Conversion, Descriptor, Hub, Schema, Stage, Subresource, Version, fields, version_priority};
+use super::{
+    Catalog, Conversion, Descriptor, Hub, Schema, Stage, Subresource, Version, fields, version_priority,
+};
 use crate::{conversion, schema};
 
 const ASSET: &str = include_str!("../../data/resources.txt");
@@ -93,10 +95,12 @@ fn new_version(d: &Descriptor, name: &str, verbs: Vec<String>) -> Version {
                 to_hub: conversion::events::events_to_core,
                 from_hub: conversion::events::core_to_events,
             },
-            ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates", "v1beta1") => Conversion::Functions {
-                to_hub: conversion::resource::claim_to_v1,
-                from_hub: conversion::resource::claim_from_v1,
-            },
+            ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates", "v1beta1") => {
+                Conversion::Functions {
+                    to_hub: conversion::resource::claim_to_v1,
+                    from_hub: conversion::resource::claim_from_v1,
+                }
+            }
             ("resource.k8s.io", "resourceslices", "v1beta1") => Conversion::Functions {
                 to_hub: conversion::resource::slice_to_v1,
                 from_hub: conversion::resource::slice_from_v1,
@@ -168,8 +172,10 @@ mod tests {
         assert_eq!(key("", "endpoints"), "/registry/services/endpoints/ns/x");
         assert_eq!(key("events.k8s.io", "events"), "/registry/events/ns/x");
         assert_eq!(key("networking.k8s.io", "ingresses"), "/registry/ingress/ns/x");
-        assert_eq!(key("apiextensions.k8s.io", "customresourcedefinitions"),
-            "/registry/apiextensions.k8s.io/customresourcedefinitions/x");
+        assert_eq!(
+            key("apiextensions.k8s.io", "customresourcedefinitions"),
+            "/registry/apiextensions.k8s.io/customresourcedefinitions/x"
+        );
         let d = c.by_kind("apps", "Deployment").expect("deployment");
         assert_eq!(d.short_names, ["deploy"]);
         assert!(d.versions[0].subresource("scale").is_some());

@@ -111,7 +111,10 @@ impl Schema {
 pub enum Conversion {
     /// Same shape: only apiVersion differs.
     Same,
-    Functions { to_hub: fn(&mut Value), from_hub: fn(&mut Value) },
+    Functions {
+        to_hub: fn(&mut Value),
+        from_hub: fn(&mut Value),
+    },
 }
 
 /// `pods/log`, `deployments/scale`, ...
@@ -328,7 +331,11 @@ impl Catalog {
     }
 
     /// The resources that a group version serves.
-    pub fn resources(&self, group: &str, version: &str) -> impl Iterator<Item = (&Arc<Descriptor>, &Version)> {
+    pub fn resources(
+        &self,
+        group: &str,
+        version: &str,
+    ) -> impl Iterator<Item = (&Arc<Descriptor>, &Version)> {
         self.entries.iter().filter(move |d| d.group == group).filter_map(move |d| {
             let v = d.version(version).filter(|v| v.served)?;
             Some((d, v))

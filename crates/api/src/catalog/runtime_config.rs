@@ -69,9 +69,8 @@ mod tests {
     fn the_most_specific_entry_wins() {
         let c = RuntimeConfig::parse("api/beta=true,coordination.k8s.io/v1beta1=false").expect("parse");
         let out = c.apply(builtin());
-        let served = |g: &str, p: &str, v: &str| {
-            out.by_plural(g, p).and_then(|d| d.version(v)).map(|v| v.served)
-        };
+        let served =
+            |g: &str, p: &str, v: &str| out.by_plural(g, p).and_then(|d| d.version(v)).map(|v| v.served);
         assert_eq!(served("resource.k8s.io", "resourceclaims", "v1beta1"), Some(true));
         assert_eq!(served("coordination.k8s.io", "leasecandidates", "v1beta1"), Some(false));
         assert_eq!(served("resource.k8s.io", "devicetaintrules", "v1alpha3"), Some(false));

@@ -9,7 +9,9 @@ pub fn kind(kind: &str) -> Option<super::Kind> {
             r.count_at("webhooks");
             r.age();
         }),
-        "ValidatingAdmissionPolicy" => ("Name:n,Validations:i,ParamKind,Age", |r| policy(r, "spec.validations")),
+        "ValidatingAdmissionPolicy" => {
+            ("Name:n,Validations:i,ParamKind,Age", |r| policy(r, "spec.validations"))
+        }
         "MutatingAdmissionPolicy" => ("Name:n,Mutations:i,ParamKind,Age", |r| policy(r, "spec.mutations")),
         "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding" => {
             ("Name:n,PolicyName,ParamRef,Age", binding)
@@ -22,7 +24,11 @@ fn policy(r: &mut Row, rules: &str) {
     r.name();
     r.count_at(rules);
     let p = r.at("spec.paramKind");
-    r.text(if p.is_null() { "<unset>".to_owned() } else { format!("{}/{}", text(p, "apiVersion"), text(p, "kind")) });
+    r.text(if p.is_null() {
+        "<unset>".to_owned()
+    } else {
+        format!("{}/{}", text(p, "apiVersion"), text(p, "kind"))
+    });
     r.age();
 }
 

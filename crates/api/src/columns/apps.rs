@@ -77,17 +77,15 @@ pub fn kind(kind: &str) -> Option<super::Kind> {
                 r.text(selector(r.at("spec.jobTemplate.spec.selector")));
             },
         ),
-        "HorizontalPodAutoscaler" => {
-            ("Name:n,Reference,Targets,MinPods,MaxPods,Replicas,Age", |r| {
-                r.name();
-                r.text(format!("{}/{}", r.str("spec.scaleTargetRef.kind"), r.str("spec.scaleTargetRef.name")));
-                r.text(targets(r));
-                r.text(r.at("spec.minReplicas").as_i64().map_or_else(|| "<unset>".into(), |n| n.to_string()));
-                r.number_at("spec.maxReplicas");
-                r.number_at("status.currentReplicas");
-                r.age();
-            })
-        }
+        "HorizontalPodAutoscaler" => ("Name:n,Reference,Targets,MinPods,MaxPods,Replicas,Age", |r| {
+            r.name();
+            r.text(format!("{}/{}", r.str("spec.scaleTargetRef.kind"), r.str("spec.scaleTargetRef.name")));
+            r.text(targets(r));
+            r.text(r.at("spec.minReplicas").as_i64().map_or_else(|| "<unset>".into(), |n| n.to_string()));
+            r.number_at("spec.maxReplicas");
+            r.number_at("status.currentReplicas");
+            r.age();
+        }),
         "Scale" => ("Name,Desired:i,Available:i,Age", |r| {
             r.name();
             r.number_at("spec.replicas");
@@ -159,7 +157,8 @@ fn targets(r: &Row) -> String {
                 continue;
             }
         };
-        let (target, have) = (&m[field]["target"], current.get(i).map_or(&Value::Null, |c| &c[field]["current"]));
+        let (target, have) =
+            (&m[field]["target"], current.get(i).map_or(&Value::Null, |c| &c[field]["current"]));
         let known = |f: &str| {
             let s = shown(&have[f]);
             or(&s, "<unknown>").to_owned()

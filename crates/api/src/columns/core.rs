@@ -34,10 +34,9 @@ pub fn kind(kind: &str) -> Option<super::Kind> {
             r.age();
         }),
         "Endpoints" => ("Name:n,Endpoints,Age", endpoints),
-        "Event" => (
-            "Last Seen,Type,Reason,Object,Subobject:w,Source:w,Message,First Seen:w,Count:w,Name:nw",
-            event,
-        ),
+        "Event" => {
+            ("Last Seen,Type,Reason,Object,Subobject:w,Source:w,Message,First Seen:w,Count:w,Name:nw", event)
+        }
         "ReplicationController" => {
             ("Name:n,Desired:i,Current:i,Ready:i,Age,Containers:w,Images:w,Selector:w", |r| {
                 r.name();
@@ -162,7 +161,8 @@ fn endpoints(r: &mut Row) {
     for s in list(r.at("subsets")) {
         let addresses = s.get("addresses").map(list).unwrap_or_default();
         let ports = s.get("ports").map(list).unwrap_or_default();
-        let join = |ip: &str, p: i64| if ip.contains(':') { format!("[{ip}]:{p}") } else { format!("{ip}:{p}") };
+        let join =
+            |ip: &str, p: i64| if ip.contains(':') { format!("[{ip}]:{p}") } else { format!("{ip}:{p}") };
         if ports.is_empty() {
             all.extend(addresses.iter().map(|a| text(a, "ip").to_owned()));
         }
@@ -190,14 +190,17 @@ fn event(r: &mut Row) {
         format!("{}/{}", r.str(&format!("{about}.kind")).to_lowercase(), r.str(&format!("{about}.name")));
     r.text(target);
     r.text_at(&format!("{about}.fieldPath"), "");
-    let component =
-        pick(r, &["source.component", "deprecatedSource.component", "reportingComponent", "reportingController"]);
+    let component = pick(
+        r,
+        &["source.component", "deprecatedSource.component", "reportingComponent", "reportingController"],
+    );
     let host = pick(r, &["source.host", "deprecatedSource.host", "reportingInstance"]);
     r.text(if host.is_empty() { component } else { format!("{component}, {host}") });
     let message = pick(r, &["message", "note"]);
     r.text(message.trim());
     r.text(since(&first, r.now));
-    let count = ["series.count", "count", "deprecatedCount"].iter().map(|f| r.int(f)).find(|n| *n != 0).unwrap_or(1);
+    let count =
+        ["series.count", "count", "deprecatedCount"].iter().map(|f| r.int(f)).find(|n| *n != 0).unwrap_or(1);
     r.number(count);
     r.name();
 }
@@ -233,7 +236,8 @@ fn phase(r: &mut Row) {
 }
 /// The old annotation wins over the field.
 fn class(r: &Row) -> String {
-    let old = r.at("metadata.annotations").get("volume.beta.kubernetes.io/storage-class").and_then(Value::as_str);
+    let old =
+        r.at("metadata.annotations").get("volume.beta.kubernetes.io/storage-class").and_then(Value::as_str);
     old.unwrap_or(r.str("spec.storageClassName")).to_owned()
 }
 
@@ -244,7 +248,11 @@ fn volume(r: &mut Row) {
     r.text_at("spec.persistentVolumeReclaimPolicy", "");
     phase(r);
     let claim = r.at("spec.claimRef");
-    let text_ = if claim.is_null() { String::new() } else { format!("{}/{}", text(claim, "namespace"), text(claim, "name")) };
+    let text_ = if claim.is_null() {
+        String::new()
+    } else {
+        format!("{}/{}", text(claim, "namespace"), text(claim, "name"))
+    };
     r.text(text_);
     r.text(class(r));
     r.text_at("spec.volumeAttributesClassName", "<unset>");

@@ -25,20 +25,30 @@ impl Columns {
         let age = json!([{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp",
             "description": "time since the object was created"}]);
         let source = if list(additional).is_empty() { &age } else { additional };
-        let mut definitions =
-            vec![json!({"name": "Name", "type": "string", "format": "name", "description": "name of the object", "priority": 0})];
+        let mut definitions = vec![
+            json!({"name": "Name", "type": "string", "format": "name", "description": "name of the object", "priority": 0}),
+        ];
         let mut columns = Vec::new();
         for c in list(source) {
             definitions.push(json!({"name": text(c, "name"), "type": text(c, "type"), "format": text(c, "format"),
                 "description": text(c, "description"), "priority": c.get("priority").and_then(Value::as_i64).unwrap_or(0)}));
-            columns.push(Column { kind: text(c, "type").into(), path: JsonPath::parse(text(c, "jsonPath")).ok() });
+            columns.push(Column {
+                kind: text(c, "type").into(),
+                path: JsonPath::parse(text(c, "jsonPath")).ok(),
+            });
         }
         Columns { definitions: Value::Array(definitions), columns }
     }
 }
 
 /// The table of these objects, as JSON.
-pub fn table(columns: &Columns, items: &[Object], now: i64, include: IncludeObject, list: &ListMeta) -> Vec<u8> {
+pub fn table(
+    columns: &Columns,
+    items: &[Object],
+    now: i64,
+    include: IncludeObject,
+    list: &ListMeta,
+) -> Vec<u8> {
     render(columns.definitions.clone(), items, now, include, list, |row| {
         row.name();
         for c in &columns.columns {
@@ -53,11 +63,13 @@ pub fn table(columns: &Columns, items: &[Object], now: i64, include: IncludeObje
 fn cell(c: &Column, found: &[&Value], now: i64) -> Value {
     let Some(first) = found.first() else { return Value::Null };
     match (c.kind.as_str(), first) {
-        ("integer", Value::Number(n)) => n.as_i64().or(n.as_f64().map(|f| f as i64)).map_or(Value::Null, Value::from),
+        ("integer", Value::Number(n)) => {
+            n.as_i64().or(n.as_f64().map(|f| f as i64)).map_or(Value::Null, Value::from)
+        }
         ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => (*first).clone(),
-        ("date", Value::String(s)) => duration::parse_time(s)
-            .map_or_else(|| "<invalid>".into(), |t| duration::human(now - t))
-            .into(),
+        ("date", Value::String(s)) => {
+            duration::parse_time(s).map_or_else(|| "<invalid>".into(), |t| duration::human(now - t)).into()
+        }
         ("string", _) => {
             let show = |v: &Value| match v {
                 Value::String(s) => s.clone(),

@@ -81,7 +81,14 @@ const PLAIN: Kind = ("Name:n,Created At:d", |r| {
 });
 
 /// The table of these objects, as JSON. Custom resources have [`custom::table`].
-pub fn table(group: &str, kind_: &str, items: &[Object], now: i64, include: IncludeObject, list: &ListMeta) -> Vec<u8> {
+pub fn table(
+    group: &str,
+    kind_: &str,
+    items: &[Object],
+    now: i64,
+    include: IncludeObject,
+    list: &ListMeta,
+) -> Vec<u8> {
     let (columns, cells) = kind(group, kind_).unwrap_or(PLAIN);
     render(definitions(columns), items, now, include, list, |row| cells(row))
 }
@@ -90,8 +97,20 @@ fn definitions(spec: &str) -> Value {
     let one = |c: &str| {
         let (name, flags) = c.split_once(':').unwrap_or((c, ""));
         let has = |f| flags.contains(f);
-        let kind = if has('i') { "integer" } else if has('b') { "boolean" } else { "string" };
-        let format = if has('n') { "name" } else if has('d') { "date-time" } else { "" };
+        let kind = if has('i') {
+            "integer"
+        } else if has('b') {
+            "boolean"
+        } else {
+            "string"
+        };
+        let format = if has('n') {
+            "name"
+        } else if has('d') {
+            "date-time"
+        } else {
+            ""
+        };
         json!({"name": name, "type": kind, "format": format, "description": name, "priority": i32::from(has('w'))})
     };
     Value::Array(spec.split(',').map(one).collect())

@@ -4,8 +4,7 @@ use super::row::{Row, condition, condition_is, list, or, since, text};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-pub const COLUMNS: &str =
-    "Name:n,Ready,Status,Restarts,Age,IP:w,Node:w,Nominated Node:w,Readiness Gates:w";
+pub const COLUMNS: &str = "Name:n,Ready,Status,Restarts,Age,IP:w,Node:w,Nominated Node:w,Readiness Gates:w";
 
 /// What the containers' statuses say together.
 struct Summary {
@@ -41,7 +40,12 @@ fn later(last: &mut String, c: &Value) {
 
 fn summary(row: &Row, sidecars: &HashSet<&str>) -> Summary {
     let conditions = row.at("status.conditions");
-    let mut s = Summary { ready: 0, reason: row.str("status.phase").into(), restarts: 0, last_restart: String::new() };
+    let mut s = Summary {
+        ready: 0,
+        reason: row.str("status.phase").into(),
+        restarts: 0,
+        last_restart: String::new(),
+    };
     if !row.str("status.reason").is_empty() {
         s.reason = row.str("status.reason").into();
     }
@@ -67,7 +71,9 @@ fn summary(row: &Row, sidecars: &HashSet<&str>) -> Summary {
                 continue;
             }
             Some(t) => s.reason = format!("Init:{}", exit(t)),
-            None if !waiting.is_empty() && waiting != "PodInitializing" => s.reason = format!("Init:{waiting}"),
+            None if !waiting.is_empty() && waiting != "PodInitializing" => {
+                s.reason = format!("Init:{waiting}")
+            }
             None => s.reason = format!("Init:{i}/{}", list(row.at("spec.initContainers")).len()),
         }
         initializing = true;
@@ -132,7 +138,8 @@ pub fn cells(row: &mut Row) {
         row.text("<none>");
     } else {
         let conditions = row.at("status.conditions");
-        let open = gates.iter().filter(|g| condition_is(conditions, text(g, "conditionType"), "True")).count();
+        let open =
+            gates.iter().filter(|g| condition_is(conditions, text(g, "conditionType"), "True")).count();
         row.text(format!("{open}/{}", gates.len()));
     }
     let phase = row.str("status.phase");

@@ -34,7 +34,8 @@ pub fn kind(group: &str, kind: &str) -> Option<super::Kind> {
                     r.text_at(&format!("spec.{f}"), "");
                 }
                 let conditions = r.at("status.conditions");
-                let state = ["Denied", "Failed", "Issued"].into_iter().find(|k| condition(conditions, k).is_some());
+                let state =
+                    ["Denied", "Failed", "Issued"].into_iter().find(|k| condition(conditions, k).is_some());
                 r.text(state.unwrap_or("Pending"));
             })
         }
@@ -73,14 +74,14 @@ pub fn kind(group: &str, kind: &str) -> Option<super::Kind> {
                 r.number_at("spec.matchingPrecedence");
                 r.text_at("spec.distinguisherMethod.type", "<none>");
                 r.age();
-                let dangling = condition(r.at("status.conditions"), "Dangling").map_or("?", |c| text(c, "status"));
+                let dangling =
+                    condition(r.at("status.conditions"), "Dangling").map_or("?", |c| text(c, "status"));
                 r.text(dangling);
             })
         }
-        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => (
-            "Name:n,Type,NominalConcurrencyShares,Queues,HandSize,QueueLengthLimit,Age",
-            priority_level,
-        ),
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => {
+            ("Name:n,Type,NominalConcurrencyShares,Queues,HandSize,QueueLengthLimit,Age", priority_level)
+        }
         ("internal.apiserver.k8s.io", "StorageVersion") => {
             ("Name:n,CommonEncodingVersion,StorageVersions,Age", |r| {
                 r.name();
@@ -115,8 +116,10 @@ fn role_binding(r: &mut Row) {
         let all: Vec<&str> = of(kind).into_iter().map(|s| text(s, "name")).collect();
         r.text(all.join(", "));
     }
-    let accounts: Vec<String> =
-        of("ServiceAccount").into_iter().map(|s| format!("{}/{}", text(s, "namespace"), text(s, "name"))).collect();
+    let accounts: Vec<String> = of("ServiceAccount")
+        .into_iter()
+        .map(|s| format!("{}/{}", text(s, "namespace"), text(s, "name")))
+        .collect();
     r.text(accounts.join(", "));
 }
 
@@ -149,8 +152,10 @@ fn priority_level(r: &mut Row) {
     r.name();
     r.text_at("spec.type", "");
     let limited = r.at("spec.limited");
-    let shares = limited.get("nominalConcurrencyShares").or(r.at("spec.exempt").get("nominalConcurrencyShares"));
-    let cell = |v: Option<&Value>| v.filter(|v| !v.is_null()).cloned().unwrap_or_else(|| Value::from("<none>"));
+    let shares =
+        limited.get("nominalConcurrencyShares").or(r.at("spec.exempt").get("nominalConcurrencyShares"));
+    let cell =
+        |v: Option<&Value>| v.filter(|v| !v.is_null()).cloned().unwrap_or_else(|| Value::from("<none>"));
     let queuing = &limited["limitResponse"]["queuing"];
     let queued = text(&limited["limitResponse"], "type") == "Queue";
     r.cells.push(cell(shares));

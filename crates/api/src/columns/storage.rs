@@ -5,10 +5,9 @@ use serde_json::Value;
 
 pub fn kind(kind: &str) -> Option<super::Kind> {
     Some(match kind {
-        "StorageClass" => (
-            "Name:n,Provisioner,ReclaimPolicy,VolumeBindingMode,AllowVolumeExpansion,Age",
-            storage_class,
-        ),
+        "StorageClass" => {
+            ("Name:n,Provisioner,ReclaimPolicy,VolumeBindingMode,AllowVolumeExpansion,Age", storage_class)
+        }
         "CSIDriver" => (
             "Name:n,AttachRequired:b,PodInfoOnMount:b,StorageCapacity:b,TokenRequests,RequiresRepublish,Modes,Age",
             |r| {
@@ -17,10 +16,12 @@ pub fn kind(kind: &str) -> Option<super::Kind> {
                 r.flag(attach);
                 r.flag_at("spec.podInfoOnMount");
                 r.flag_at("spec.storageCapacity");
-                let audiences: Vec<&str> = list(r.at("spec.tokenRequests")).iter().map(|t| text(t, "audience")).collect();
+                let audiences: Vec<&str> =
+                    list(r.at("spec.tokenRequests")).iter().map(|t| text(t, "audience")).collect();
                 r.text(if audiences.is_empty() { "<unset>".to_owned() } else { audiences.join(",") });
                 r.flag_at("spec.requiresRepublish");
-                let modes: Vec<&str> = list(r.at("spec.volumeLifecycleModes")).iter().filter_map(Value::as_str).collect();
+                let modes: Vec<&str> =
+                    list(r.at("spec.volumeLifecycleModes")).iter().filter_map(Value::as_str).collect();
                 let modes = modes.join(",");
                 r.text(or(&modes, "<none>"));
                 r.age();
@@ -56,9 +57,10 @@ pub fn kind(kind: &str) -> Option<super::Kind> {
 
 fn storage_class(r: &mut Row) {
     let notes = r.at("metadata.annotations");
-    let default = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"]
-        .iter()
-        .any(|k| text(notes, k) == "true");
+    let default =
+        ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"]
+            .iter()
+            .any(|k| text(notes, k) == "true");
     let name = r.meta("name");
     r.text(if default { format!("{name} (default)") } else { name.to_owned() });
     r.text_at("provisioner", "");

@@ -17,7 +17,9 @@ fn take_annotations(o: &mut Map<String, Value>) -> Vec<(&'static str, Value)> {
     let Some(meta) = o.get_mut("metadata").and_then(Value::as_object_mut) else { return out };
     if let Some(a) = meta.get_mut("annotations").and_then(Value::as_object_mut) {
         for key in ALL {
-            if let Some(v) = a.remove(key).as_ref().and_then(Value::as_str).and_then(|s| serde_json::from_str(s).ok()) {
+            if let Some(v) =
+                a.remove(key).as_ref().and_then(Value::as_str).and_then(|s| serde_json::from_str(s).ok())
+            {
                 out.push((key, v));
             }
         }

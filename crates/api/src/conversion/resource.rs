@@ -16,7 +16,11 @@ const EXACT: &[&str] = &[
 
 fn requests(o: &mut Value) -> impl Iterator<Item = &mut Map<String, Value>> {
     // A claim has spec.devices, a template spec.spec.devices.
-    let path = if o.pointer("/spec/spec").is_some() { "/spec/spec/devices/requests" } else { "/spec/devices/requests" };
+    let path = if o.pointer("/spec/spec").is_some() {
+        "/spec/spec/devices/requests"
+    } else {
+        "/spec/devices/requests"
+    };
     o.pointer_mut(path).and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
 }
 
@@ -77,7 +81,10 @@ mod tests {
         let mut v = beta.clone();
         claim_to_v1(&mut v);
         let r = &v["spec"]["devices"]["requests"];
-        assert_eq!(r[0], json!({"name": "a", "exactly": {"deviceClassName": "c", "count": 1, "allocationMode": "ExactCount"}}));
+        assert_eq!(
+            r[0],
+            json!({"name": "a", "exactly": {"deviceClassName": "c", "count": 1, "allocationMode": "ExactCount"}})
+        );
         assert!(r[1].get("exactly").is_none());
         claim_from_v1(&mut v);
         assert_eq!(v, beta);

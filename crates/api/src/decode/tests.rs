@@ -43,18 +43,48 @@ fn unknown_and_duplicate_fields_in_document_order() {
 #[test]
 fn wrong_types_are_worded_as_go_does() {
     for (spec, text) in [
-        (json!({"replicas": "x"}), "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"),
-        (json!({"replicas": 3_000_000_000u64}), "json: cannot unmarshal number 3000000000 into Go struct field DeploymentSpec.spec.replicas of type int32"),
-        (json!({"replicas": 1.5}), "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32"),
-        (json!({"template": {"metadata": {"labels": {"a": 1}}}}), "json: cannot unmarshal number into Go struct field ObjectMeta.spec.template.metadata.labels of type string"),
-        (json!({"template": {"spec": {"containers": [{"env": [{"value": 1}]}]}}}), "json: cannot unmarshal number into Go struct field EnvVar.spec.template.spec.containers.env.value of type string"),
-        (json!({"template": {"spec": {"containers": [{"command": "x"}]}}}), "json: cannot unmarshal string into Go struct field Container.spec.template.spec.containers.command of type []string"),
-        (json!({"template": []}), "json: cannot unmarshal array into Go struct field DeploymentSpec.spec.template of type v1.PodTemplateSpec"),
-        (json!({"template": {"spec": {"containers": [{"resources": {"limits": {"cpu": "1x"}}}]}}}), "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"),
-        (json!({"strategy": {"rollingUpdate": {"maxSurge": true}}}), "json: cannot unmarshal bool into Go value of type int32"),
+        (
+            json!({"replicas": "x"}),
+            "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            json!({"replicas": 3_000_000_000u64}),
+            "json: cannot unmarshal number 3000000000 into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            json!({"replicas": 1.5}),
+            "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            json!({"template": {"metadata": {"labels": {"a": 1}}}}),
+            "json: cannot unmarshal number into Go struct field ObjectMeta.spec.template.metadata.labels of type string",
+        ),
+        (
+            json!({"template": {"spec": {"containers": [{"env": [{"value": 1}]}]}}}),
+            "json: cannot unmarshal number into Go struct field EnvVar.spec.template.spec.containers.env.value of type string",
+        ),
+        (
+            json!({"template": {"spec": {"containers": [{"command": "x"}]}}}),
+            "json: cannot unmarshal string into Go struct field Container.spec.template.spec.containers.command of type []string",
+        ),
+        (
+            json!({"template": []}),
+            "json: cannot unmarshal array into Go struct field DeploymentSpec.spec.template of type v1.PodTemplateSpec",
+        ),
+        (
+            json!({"template": {"spec": {"containers": [{"resources": {"limits": {"cpu": "1x"}}}]}}}),
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+        (
+            json!({"strategy": {"rollingUpdate": {"maxSurge": true}}}),
+            "json: cannot unmarshal bool into Go value of type int32",
+        ),
     ] {
         let err = deployment(&json!({"spec": spec}), FieldValidation::Ignore).expect_err("type error");
-        assert_eq!(err.message, format!("Deployment in version \"v1\" cannot be handled as a Deployment: {text}"));
+        assert_eq!(
+            err.message,
+            format!("Deployment in version \"v1\" cannot be handled as a Deployment: {text}")
+        );
     }
 }
 
@@ -81,9 +111,14 @@ fn scalars_become_canonical_and_nulls_vanish() {
 fn versions_kinds_and_syntax_are_checked() {
     let e = expect("apps", "v1", "Deployment");
     let text = |b: &[u8]| decode(b, e, FieldValidation::Warn).expect_err("bad").message;
-    assert_eq!(text(br#"{"apiVersion":"v1"}"#),
-        "the API version in the data (v1) does not match the expected API version (apps/v1)");
-    assert!(text(br#"{"kind":"Pod","apiVersion":"apps/v1"}"#).starts_with("Pod in version \"v1\" cannot be handled as a Deployment"));
+    assert_eq!(
+        text(br#"{"apiVersion":"v1"}"#),
+        "the API version in the data (v1) does not match the expected API version (apps/v1)"
+    );
+    assert!(
+        text(br#"{"kind":"Pod","apiVersion":"apps/v1"}"#)
+            .starts_with("Pod in version \"v1\" cannot be handled as a Deployment")
+    );
     assert!(text(b"{\"kind\":").contains("must be of type Deployment"));
     assert!(text(b"[1]").contains("cannot unmarshal array into Go value of type v1.Deployment"));
     assert!(text(b"").contains("<empty>"));
@@ -95,23 +130,47 @@ fn custom_resources_are_pruned_but_not_typed() {
         "n": {"type": "integer"}, "any": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}});
     let def = definition_from_openapi("e.com", "v1", "W", &schema);
     let e = Expect { group: "e.com", version: "v1", kind: "W", definition: &def };
-    let body = br#"{"metadata":{"name":"x","foo":1},"spec":{"n":"text","z":1,"n":null,"any":{"a":{"b":null}}}}"#;
+    let body =
+        br#"{"metadata":{"name":"x","foo":1},"spec":{"n":"text","z":1,"n":null,"any":{"a":{"b":null}}}}"#;
     let d = decode(body, e, FieldValidation::Warn).expect("custom");
     assert_eq!(d.value["spec"], json!({"n": null, "any": {"a": {"b": null}}}));
-    assert_eq!(d.warnings, ["duplicate field \"spec.n\"", "unknown field \"metadata.foo\"", "unknown field \"spec.z\""]);
-    let crd = br#"{"spec":{"versions":[{"schema":{"openAPIV3Schema":{"properties":{"a":{"additionalProperties":
+    assert_eq!(
+        d.warnings,
+        ["duplicate field \"spec.n\"", "unknown field \"metadata.foo\"", "unknown field \"spec.z\""]
+    );
+    let crd =
+        br#"{"spec":{"versions":[{"schema":{"openAPIV3Schema":{"properties":{"a":{"additionalProperties":
         {"type":"string"},"items":{"type":"string"},"default":{"x":null},"maximum":10.0}}}}}]}}"#;
     let e = expect("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let d = decode(crd, e, FieldValidation::Strict).expect("crd");
     let a = &d.value["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["a"];
-    assert_eq!(*a, json!({"additionalProperties": {"type": "string"}, "items": {"type": "string"},
-        "default": {"x": null}, "maximum": 10}));
+    assert_eq!(
+        *a,
+        json!({"additionalProperties": {"type": "string"}, "items": {"type": "string"},
+        "default": {"x": null}, "maximum": 10})
+    );
 }
 
 /// Any JSON at all.
 fn any_json() -> impl Strategy<Value = Value> {
-    let key = prop::sample::select(vec!["spec", "metadata", "name", "containers", "labels", "template", "x", "resources",
-        "limits", "ports", "volumes", "data", "replicas", "kind", "status", "creationTimestamp"]);
+    let key = prop::sample::select(vec![
+        "spec",
+        "metadata",
+        "name",
+        "containers",
+        "labels",
+        "template",
+        "x",
+        "resources",
+        "limits",
+        "ports",
+        "volumes",
+        "data",
+        "replicas",
+        "kind",
+        "status",
+        "creationTimestamp",
+    ]);
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),

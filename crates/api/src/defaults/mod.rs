@@ -110,7 +110,9 @@ fn round_list(o: &mut Fields, key: &str) {
 
 /// Copies entries of one map into another where they are missing.
 fn fill(o: &mut Fields, from: &str, to: &str) {
-    let Some(source) = o.get(from).and_then(Value::as_object).filter(|m| !m.is_empty()).cloned() else { return };
+    let Some(source) = o.get(from).and_then(Value::as_object).filter(|m| !m.is_empty()).cloned() else {
+        return;
+    };
     if let Some(target) = ensure(o, to) {
         for (k, v) in source {
             target.entry(k).or_insert(v);

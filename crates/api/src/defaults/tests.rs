@@ -14,12 +14,16 @@ fn with(group: &str, kind: &str, mut v: Value) -> Value {
 
 #[test]
 fn a_pod_gets_what_upstream_gives() {
-    let v = with("", "Pod", json!({"spec": {"hostNetwork": true, "serviceAccountName": "sa",
+    let v = with(
+        "",
+        "Pod",
+        json!({"spec": {"hostNetwork": true, "serviceAccountName": "sa",
         "volumes": [{"name": "v"}, {"name": "s", "secret": {}}, {"name": "p", "projected": {"sources": [
             {"serviceAccountToken": {"path": "t"}}, {"downwardAPI": {"items": [{"fieldRef": {"fieldPath": "x"}}]}}]}}],
         "containers": [{"name": "c", "image": "a.b:5000/nginx", "ports": [{"containerPort": 80}],
             "resources": {"limits": {"cpu": "1", "memory": "1.0001"}, "requests": {"cpu": "500m"}},
-            "livenessProbe": {"httpGet": {"port": 80}}, "env": [{"name": "e", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}]}]}}));
+            "livenessProbe": {"httpGet": {"port": 80}}, "env": [{"name": "e", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}]}]}}),
+    );
     let s = &v["spec"];
     assert_eq!(s["dnsPolicy"], "ClusterFirst");
     assert_eq!(s["enableServiceLinks"], true);
@@ -28,13 +32,19 @@ fn a_pod_gets_what_upstream_gives() {
     assert_eq!(s["volumes"][0], json!({"name": "v", "emptyDir": {}}));
     assert_eq!(s["volumes"][1]["secret"]["defaultMode"], 420);
     assert_eq!(s["volumes"][2]["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"], 3600);
-    assert_eq!(s["volumes"][2]["projected"]["sources"][1]["downwardAPI"]["items"][0]["fieldRef"]["apiVersion"], "v1");
+    assert_eq!(
+        s["volumes"][2]["projected"]["sources"][1]["downwardAPI"]["items"][0]["fieldRef"]["apiVersion"],
+        "v1"
+    );
     let c = &s["containers"][0];
     assert_eq!(c["imagePullPolicy"], "Always");
     assert_eq!(c["ports"][0], json!({"containerPort": 80, "hostPort": 80, "protocol": "TCP"}));
     assert_eq!(c["resources"]["requests"], json!({"cpu": "500m", "memory": "1001m"}));
-    assert_eq!(c["livenessProbe"], json!({"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}, "timeoutSeconds": 1,
-        "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}));
+    assert_eq!(
+        c["livenessProbe"],
+        json!({"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}, "timeoutSeconds": 1,
+        "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3})
+    );
     assert_eq!(c["env"][0]["valueFrom"]["fieldRef"]["apiVersion"], "v1");
 }
 
@@ -52,8 +62,14 @@ fn fields_that_exist_twice_are_kept_in_step() {
 
 #[test]
 fn pull_policies() {
-    for (image, policy) in [("nginx", "Always"), ("nginx:latest", "Always"), ("nginx:1", "IfNotPresent"),
-        ("r:5000/nginx", "Always"), ("nginx@sha256:ab", "IfNotPresent"), ("nginx:latest@sha256:ab", "Always")] {
+    for (image, policy) in [
+        ("nginx", "Always"),
+        ("nginx:latest", "Always"),
+        ("nginx:1", "IfNotPresent"),
+        ("r:5000/nginx", "Always"),
+        ("nginx@sha256:ab", "IfNotPresent"),
+        ("nginx:latest@sha256:ab", "Always"),
+    ] {
         let v = with("", "Pod", json!({"spec": {"containers": [{"image": image}]}}));
         assert_eq!(v["spec"]["containers"][0]["imagePullPolicy"], policy, "{image}");
     }
@@ -61,8 +77,12 @@ fn pull_policies() {
 
 #[test]
 fn templates_get_spec_defaults_only() {
-    let v = with("apps", "Deployment", json!({"spec": {"template": {"spec": {"containers": [
-        {"name": "c", "image": "x:1", "resources": {"limits": {"cpu": "1"}}}]}}}}));
+    let v = with(
+        "apps",
+        "Deployment",
+        json!({"spec": {"template": {"spec": {"containers": [
+        {"name": "c", "image": "x:1", "resources": {"limits": {"cpu": "1"}}}]}}}}),
+    );
     assert_eq!(v["spec"]["replicas"], 1);
     assert_eq!(v["spec"]["strategy"]["rollingUpdate"], json!({"maxSurge": "25%", "maxUnavailable": "25%"}));
     let t = &v["spec"]["template"]["spec"];
@@ -71,8 +91,12 @@ fn templates_get_spec_defaults_only() {
     assert_eq!(t["schedulerName"], "default-scheduler");
     let v = with("apps", "Deployment", json!({"spec": {"strategy": {"type": "Recreate"}}}));
     assert_eq!(v["spec"]["strategy"], json!({"type": "Recreate"}));
-    let v = with("apps", "StatefulSet", json!({"spec": {"volumeClaimTemplates": [{"metadata": {"name": "d"}}]}}));
-    assert_eq!(v["spec"]["updateStrategy"], json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}));
+    let v =
+        with("apps", "StatefulSet", json!({"spec": {"volumeClaimTemplates": [{"metadata": {"name": "d"}}]}}));
+    assert_eq!(
+        v["spec"]["updateStrategy"],
+        json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})
+    );
     assert_eq!(v["spec"]["volumeClaimTemplates"][0]["status"]["phase"], "Pending");
 }
 
@@ -93,10 +117,15 @@ fn services_jobs_and_others() {
     let v = with("autoscaling", "HorizontalPodAutoscaler", json!({"spec": {"behavior": {"scaleDown": {}}}}));
     assert_eq!(v["spec"]["behavior"]["scaleUp"]["stabilizationWindowSeconds"], 0);
     assert!(v["spec"]["behavior"]["scaleDown"].get("stabilizationWindowSeconds").is_none());
-    let v = with("networking.k8s.io", "NetworkPolicy", json!({"spec": {"egress": [{"ports": [{"port": 1}]}]}}));
+    let v =
+        with("networking.k8s.io", "NetworkPolicy", json!({"spec": {"egress": [{"ports": [{"port": 1}]}]}}));
     assert_eq!(v["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
-    let v = with("apiextensions.k8s.io", "CustomResourceDefinition", json!({"spec": {"names": {"kind": "Wi"},
-        "versions": [{"name": "v1", "storage": true}]}}));
+    let v = with(
+        "apiextensions.k8s.io",
+        "CustomResourceDefinition",
+        json!({"spec": {"names": {"kind": "Wi"},
+        "versions": [{"name": "v1", "storage": true}]}}),
+    );
     assert_eq!(v["spec"]["names"], json!({"kind": "Wi", "singular": "wi", "listKind": "WiList"}));
     assert_eq!(v["status"]["storedVersions"], json!(["v1"]));
     let v = with("", "LimitRange", json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}}]}}));

@@ -25,13 +25,23 @@ fn special(id: &str, flavor: Flavor) -> Option<Value> {
     Some(match id {
         QUANTITY if v3 => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
         QUANTITY => json!({"type": "string"}),
-        INT_OR_STRING if v3 => json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
+        INT_OR_STRING if v3 => {
+            json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]})
+        }
         INT_OR_STRING => json!({"format": "int-or-string", "type": "string"}),
         RAW => json!({"type": "object"}),
         _ => match (id.strip_prefix(META), id.strip_prefix(CRD)) {
             (Some("Time" | "MicroTime"), _) => json!({"format": "date-time", "type": "string"}),
             (Some("FieldsV1" | "Patch"), _) => json!({"type": "object"}),
-            (_, Some("JSON" | "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrStringArray")) => {
+            (
+                _,
+                Some(
+                    "JSON"
+                    | "JSONSchemaPropsOrArray"
+                    | "JSONSchemaPropsOrBool"
+                    | "JSONSchemaPropsOrStringArray",
+                ),
+            ) => {
                 json!({})
             }
             _ => return None,
@@ -96,7 +106,11 @@ fn field_schema(f: &Field, flavor: Flavor, wanted: &mut BTreeSet<String>) -> Val
     }
     if let Some(d) = &f.default {
         extra.insert("default".into(), d.clone());
-    } else if flavor == Flavor::V3 && f.go == GoKind::Struct && f.omit != Omit::Zero && matches!(f.ty, Type::Ref(_)) {
+    } else if flavor == Flavor::V3
+        && f.go == GoKind::Struct
+        && f.omit != Omit::Zero
+        && matches!(f.ty, Type::Ref(_))
+    {
         extra.insert("default".into(), json!({}));
     }
     let mut schema = type_schema(&f.ty, flavor, wanted);

@@ -151,10 +151,12 @@ mod tests {
             let have = doc["components"]["schemas"].as_object().expect("schemas");
             check_refs(&doc, have, "#/components/schemas/");
             for (id, schema) in have {
-                let known = crate::schema::definition(id).is_some() || id.rsplit('.').next().is_some_and(|n| {
-                    ["Quantity", "IntOrString", "RawExtension", "Time", "MicroTime", "FieldsV1", "Patch"].contains(&n)
-                        || n.starts_with("JSON")
-                });
+                let known = crate::schema::definition(id).is_some()
+                    || id.rsplit('.').next().is_some_and(|n| {
+                        ["Quantity", "IntOrString", "RawExtension", "Time", "MicroTime", "FieldsV1", "Patch"]
+                            .contains(&n)
+                            || n.starts_with("JSON")
+                    });
                 assert!(known, "{id}: {schema}");
             }
         }
@@ -167,7 +169,10 @@ mod tests {
     fn kubectl_finds_what_it_looks_for() {
         let doc = v3(builtin(), "apps", "v1", &no_descriptions).expect("apps");
         let patch = &doc["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
-        assert_eq!(patch["x-kubernetes-group-version-kind"], json!({"group": "apps", "kind": "Deployment", "version": "v1"}));
+        assert_eq!(
+            patch["x-kubernetes-group-version-kind"],
+            json!({"group": "apps", "kind": "Deployment", "version": "v1"})
+        );
         let names: Vec<&str> =
             patch["parameters"].as_array().into_iter().flatten().filter_map(|p| p["name"].as_str()).collect();
         assert!(["dryRun", "fieldManager", "fieldValidation", "force"].iter().all(|n| names.contains(n)));
@@ -175,11 +180,17 @@ mod tests {
         let schemas = &doc["components"]["schemas"];
         let strategy = &schemas["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["strategy"];
         assert_eq!(strategy["x-kubernetes-patch-strategy"], "retainKeys");
-        assert_eq!(strategy["allOf"][0]["$ref"], "#/components/schemas/io.k8s.api.apps.v1.DeploymentStrategy");
+        assert_eq!(
+            strategy["allOf"][0]["$ref"],
+            "#/components/schemas/io.k8s.api.apps.v1.DeploymentStrategy"
+        );
         let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
         assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
         assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
-        assert_eq!(schemas["io.k8s.api.apps.v1.Deployment"]["x-kubernetes-group-version-kind"][0]["kind"], "Deployment");
+        assert_eq!(
+            schemas["io.k8s.api.apps.v1.Deployment"]["x-kubernetes-group-version-kind"][0]["kind"],
+            "Deployment"
+        );
         let core = v3(builtin(), "", "v1", &no_descriptions).expect("core");
         assert!(core["paths"].get("/api/v1/namespaces/{namespace}/pods/{name}/log").is_some());
         assert!(core["paths"].get("/api/v1/pods").is_some());

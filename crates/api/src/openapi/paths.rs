@@ -15,7 +15,8 @@ const PATCHES: [&str; 4] = [
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
 ];
-const WRITE: &[(&str, &str)] = &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")];
+const WRITE: &[(&str, &str)] =
+    &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")];
 const LIST: &[(&str, &str)] = &[
     ("allowWatchBookmarks", "boolean"),
     ("continue", "string"),
@@ -109,7 +110,9 @@ impl Writer<'_> {
                     media.iter().map(|m| (m.to_string(), json!({"schema": schema}))).collect();
                 op["requestBody"] = json!({"content": content, "required": action != "delete" && action != "deletecollection"});
             } else {
-                parameters.push(json!({"name": "body", "in": "body", "required": action != "delete", "schema": schema}));
+                parameters.push(
+                    json!({"name": "body", "in": "body", "required": action != "delete", "schema": schema}),
+                );
                 op["consumes"] = json!(media);
             }
         }
@@ -220,7 +223,12 @@ pub(super) fn resource(
         w.name = format!("{}ForAllNamespaces", name.replacen("Namespaced", "", 1));
         let list = w.operation("list", "list", q, None, &list_id, &["200"]);
         w.name = name;
-        put(paths, format!("{root}/{}", d.plural), w.common(false, false), Map::from_iter([("get".into(), list)]));
+        put(
+            paths,
+            format!("{root}/{}", d.plural),
+            w.common(false, false),
+            Map::from_iter([("get".into(), list)]),
+        );
     }
     let item = format!("{base}/{{name}}");
     let mut ops = Map::new();
@@ -269,7 +277,14 @@ fn collection(
         q.extend(w.query(DELETE));
         let body = format!("{META}DeleteOptions");
         let status = format!("{META}Status");
-        let op = w.operation("deleteCollection", "deletecollection", q, Some((&body, &["*/*"])), &status, &["200"]);
+        let op = w.operation(
+            "deleteCollection",
+            "deletecollection",
+            q,
+            Some((&body, &["*/*"])),
+            &status,
+            &["200"],
+        );
         ops.insert("delete".into(), op);
     }
     put(paths, base.to_string(), w.common(d.namespaced, false), ops);
@@ -295,7 +310,9 @@ fn subresource(
     for m in &s.methods {
         let method = m.to_ascii_lowercase();
         let op = match method.as_str() {
-            _ if s.connect => w.operation(&format!("connect{}", camel(&method)), "connect", Vec::new(), None, "", &["200"]),
+            _ if s.connect => {
+                w.operation(&format!("connect{}", camel(&method)), "connect", Vec::new(), None, "", &["200"])
+            }
             "get" if s.name == "log" => w.operation("read", "get", log_parameters(w), None, "", &["200"]),
             "get" => w.read(&id),
             "put" => w.replace(&id),

@@ -98,7 +98,11 @@ pub(super) fn message_for(group: &str, version: &str, kind: &str) -> Option<Mess
     }
     match (group, kind) {
         ("metrics.k8s.io", _) => find(&format!("k8s.io.metrics.pkg.apis.metrics.{version}.{kind}")),
-        (_, "DeleteOptions" | "ListOptions" | "GetOptions" | "CreateOptions" | "UpdateOptions" | "PatchOptions")
+        (
+            _,
+            "DeleteOptions" | "ListOptions" | "GetOptions" | "CreateOptions" | "UpdateOptions"
+            | "PatchOptions",
+        )
         | (_, "WatchEvent")
         | ("meta.k8s.io", _) => find(&format!("{META}{kind}")),
         _ => None,

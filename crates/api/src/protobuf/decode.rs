@@ -111,7 +111,9 @@ fn value(ty: Type, v: wire::Field<'_>, depth: usize) -> Result<Value> {
         Type::IntOrString => {
             let [_, kind, number, string] = small(v.bytes()?)?;
             match kind.map(wire::Field::int).transpose()? {
-                Some(1) => Value::String(string.map(wire::Field::text).transpose()?.unwrap_or_default().to_string()),
+                Some(1) => {
+                    Value::String(string.map(wire::Field::text).transpose()?.unwrap_or_default().to_string())
+                }
                 _ => Value::from(number.map(wire::Field::int).transpose()?.unwrap_or(0) as i32),
             }
         }

@@ -128,7 +128,10 @@ fn the_bytes_are_the_originals() {
     assert_eq!(back["metadata"]["name"], "p");
     assert_eq!(back["metadata"]["creationTimestamp"], Value::Null);
     assert_eq!(decode(b"{}"), Err(ProtobufError::NoMagic));
-    assert!(matches!(encode(&json!({"apiVersion": "e.com/v1", "kind": "W"})), Err(ProtobufError::UnknownKind(_))));
+    assert!(matches!(
+        encode(&json!({"apiVersion": "e.com/v1", "kind": "W"})),
+        Err(ProtobufError::UnknownKind(_))
+    ));
     assert!(decode_as(b"k8s\0\x12\x00", "", "v1", "Pod").is_ok());
     assert_eq!(watch_frame("ADDED", b"x")[..4], [0, 0, 0, 12]);
 }

@@ -103,7 +103,8 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).map_err(|_| ProtobufError::Invalid("a field number is too large"))?;
+        let number =
+            u32::try_from(tag >> 3).map_err(|_| ProtobufError::Invalid("a field number is too large"))?;
         let value = match tag & 7 {
             0 => Field::Varint(self.varint()?),
             1 => Field::Fixed64(u64::from_le_bytes(self.array()?)),

@@ -7,7 +7,10 @@ mod storage;
 
 use serde_json::Value;
 
-pub use list::{List, add, exceeding, list, mask, negative, pretty, pretty_names, remove_zeros, subtract_to_zero, to_value};
+pub use list::{
+    List, add, exceeding, list, mask, negative, pretty, pretty_names, remove_zeros, subtract_to_zero,
+    to_value,
+};
 pub use pods::{limits as pod_limits, quality_is_best_effort, requests as pod_requests};
 
 pub use storage::class as claim_class;
@@ -91,11 +94,12 @@ pub fn scopes(quota: &Value) -> Vec<Scope> {
         operator: "Exists".into(),
         values: Vec::new(),
     });
-    let selected = quota["spec"]["scopeSelector"]["matchExpressions"].as_array().into_iter().flatten().map(|s| Scope {
-        name: text(&s["scopeName"]),
-        operator: text(&s["operator"]),
-        values: s["values"].as_array().into_iter().flatten().map(text).collect(),
-    });
+    let selected =
+        quota["spec"]["scopeSelector"]["matchExpressions"].as_array().into_iter().flatten().map(|s| Scope {
+            name: text(&s["scopeName"]),
+            operator: text(&s["operator"]),
+            values: s["values"].as_array().into_iter().flatten().map(text).collect(),
+        });
     plain.chain(selected).collect()
 }
 

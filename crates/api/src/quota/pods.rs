@@ -21,7 +21,8 @@ const NAMES: [&str; 11] = [
     "count/pods",
 ];
 /// A quota on one of these makes every container state it.
-const DEMANDED: [&str; 6] = ["cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
+const DEMANDED: [&str; 6] =
+    ["cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
 
 fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
@@ -116,7 +117,8 @@ pub(super) fn usage(pod: &Value, now: i64, out: &mut List) {
 /// Being deleted, and past its grace period: perhaps its node is lost.
 fn overdue(pod: &Value, now: i64) -> bool {
     let m = &pod["metadata"];
-    let (Some(at), Some(grace)) = (m["deletionTimestamp"].as_str(), m["deletionGracePeriodSeconds"].as_i64()) else {
+    let (Some(at), Some(grace)) = (m["deletionTimestamp"].as_str(), m["deletionGracePeriodSeconds"].as_i64())
+    else {
         return false;
     };
     at.parse::<jiff::Timestamp>().is_ok_and(|t| now > t.as_second().saturating_add(grace))
@@ -148,12 +150,15 @@ pub(super) fn constraints(required: &[String], pod: &Value) -> Result<(), String
 pub fn quality_is_best_effort(pod: &Value) -> bool {
     let spec = &pod["spec"];
     let states = |r: &Value| {
-        ["requests", "limits"].iter().any(|w| {
-            list(&r[*w]).iter().any(|(k, q)| matches!(k.as_str(), "cpu" | "memory") && q.sign() > 0)
-        })
+        ["requests", "limits"]
+            .iter()
+            .any(|w| list(&r[*w]).iter().any(|(k, q)| matches!(k.as_str(), "cpu" | "memory") && q.sign() > 0))
     };
     !states(&spec["resources"])
-        && !items(spec, "containers").iter().chain(items(spec, "initContainers")).any(|c| states(&c["resources"]))
+        && !items(spec, "containers")
+            .iter()
+            .chain(items(spec, "initContainers"))
+            .any(|c| states(&c["resources"]))
 }
 
 fn crosses_namespaces(spec: &Value) -> bool {
@@ -161,7 +166,9 @@ fn crosses_namespaces(spec: &Value) -> bool {
     ["podAffinity", "podAntiAffinity"].iter().any(|a| {
         let a = &spec["affinity"][*a];
         items(a, "requiredDuringSchedulingIgnoredDuringExecution").iter().any(term)
-            || items(a, "preferredDuringSchedulingIgnoredDuringExecution").iter().any(|w| term(&w["podAffinityTerm"]))
+            || items(a, "preferredDuringSchedulingIgnoredDuringExecution")
+                .iter()
+                .any(|w| term(&w["podAffinityTerm"]))
     })
 }
 

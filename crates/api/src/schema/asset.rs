@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use super::{
-    Definition, DefinitionRef, Field, GoKind, ListType, MapType, Omit, PatchStrategy, Text, Type,
-};
+use super::{Definition, DefinitionRef, Field, GoKind, ListType, MapType, Omit, PatchStrategy, Text, Type};
 
 const ASSET: &str = include_str!("../../data/schema.txt");
 

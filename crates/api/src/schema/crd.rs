@@ -91,8 +91,8 @@ fn type_of(s: &Value) -> Type {
         Some("array") => Type::Array(Box::new(type_of(&s["items"]))),
         Some("object") => {
             let has_properties = s["properties"].as_object().is_some_and(|p| !p.is_empty());
-            let special = flag(s, "x-kubernetes-preserve-unknown-fields")
-                || flag(s, "x-kubernetes-embedded-resource");
+            let special =
+                flag(s, "x-kubernetes-preserve-unknown-fields") || flag(s, "x-kubernetes-embedded-resource");
             match additional(s) {
                 Some(t) if !has_properties && !special => Type::Map(t),
                 _ => Type::Object(Arc::new(object(s))),

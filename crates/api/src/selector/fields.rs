@@ -62,12 +62,18 @@ fn unescape(s: &str) -> Result<String, SelectorError> {
             '\\' => match chars.next() {
                 Some(c @ ('\\' | ',' | '=')) => out.push(c),
                 Some(c) => {
-                    return Err(SelectorError(format!("invalid field selector: invalid escape sequence: \\{c}")));
+                    return Err(SelectorError(format!(
+                        "invalid field selector: invalid escape sequence: \\{c}"
+                    )));
                 }
-                None => return Err(SelectorError("invalid field selector: invalid escape sequence: \\".into())),
+                None => {
+                    return Err(SelectorError("invalid field selector: invalid escape sequence: \\".into()));
+                }
             },
             ',' | '=' => {
-                return Err(SelectorError(format!("invalid field selector: unescaped character in value: {c}")));
+                return Err(SelectorError(format!(
+                    "invalid field selector: unescaped character in value: {c}"
+                )));
             }
             c => out.push(c),
         }
@@ -93,7 +99,10 @@ impl FieldSelector {
 
     /// The value that the selector demands of a field, if it demands one.
     pub fn requires(&self, field: &str) -> Option<&str> {
-        self.requirements.iter().find(|r| r.field == field && r.op == FieldOp::Equals).map(|r| r.value.as_str())
+        self.requirements
+            .iter()
+            .find(|r| r.field == field && r.op == FieldOp::Equals)
+            .map(|r| r.value.as_str())
     }
 
     /// `value_of` answers a field's value; unknown fields are the empty string.
@@ -126,14 +135,18 @@ mod tests {
 
     #[test]
     fn parses_matches_and_prints() {
-        let s = FieldSelector::parse("metadata.name==a,status.phase!=Running,x=b\\,c\\=d,").expect("selector");
+        let s =
+            FieldSelector::parse("metadata.name==a,status.phase!=Running,x=b\\,c\\=d,").expect("selector");
         assert_eq!(s.to_string(), "metadata.name=a,status.phase!=Running,x=b\\,c\\=d");
         assert_eq!(s.requires("metadata.name"), Some("a"));
         let values = [("metadata.name", "a".to_string()), ("x", "b,c=d".to_string())];
         assert!(s.matches_values(&values));
         assert!(!s.matches_values(&values[..1]));
         assert!(FieldSelector::parse("").expect("empty").is_everything());
-        assert_eq!(FieldSelector::parse("abc").expect_err("no operator").0, "invalid selector: 'abc'; can't understand 'abc'");
+        assert_eq!(
+            FieldSelector::parse("abc").expect_err("no operator").0,
+            "invalid selector: 'abc'; can't understand 'abc'"
+        );
         assert!(FieldSelector::parse("a=b=c").is_err());
         assert!(FieldSelector::parse("a=b\\x").is_err());
     }

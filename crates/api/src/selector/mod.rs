@@ -154,10 +154,16 @@ impl LabelSelector {
                 "NotIn" => Op::NotIn,
                 "Exists" => Op::Exists,
                 "DoesNotExist" => Op::DoesNotExist,
-                other => return Err(SelectorError(format!("{other:?} is not a valid label selector operator"))),
+                other => {
+                    return Err(SelectorError(format!("{other:?} is not a valid label selector operator")));
+                }
             };
-            let values: Vec<String> =
-                e["values"].as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_string)).collect();
+            let values: Vec<String> = e["values"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|v| v.as_str().map(str::to_string))
+                .collect();
             out.push(parse::checked(e["key"].as_str().unwrap_or_default(), op, values)?);
         }
         Ok(Self::of(out))
@@ -237,7 +243,12 @@ mod tests {
         ] {
             assert_eq!(LabelSelector::parse(text).expect_err(text).0, error);
         }
-        assert!(LabelSelector::parse("-a=b").expect_err("key").0.starts_with("unable to parse requirement: <nil>: Invalid value: \"-a\": name part"));
+        assert!(
+            LabelSelector::parse("-a=b")
+                .expect_err("key")
+                .0
+                .starts_with("unable to parse requirement: <nil>: Invalid value: \"-a\": name part")
+        );
         assert!(LabelSelector::parse("a=b c").is_err() && LabelSelector::parse("a in ()").is_err());
     }
 
@@ -251,7 +262,10 @@ mod tests {
         assert!(!s.matches(&json!({"a": "b", "c": "x", "d": ""})));
         assert!(LabelSelector::from_value(&Value::Null).expect("null").is_nothing());
         assert!(LabelSelector::from_value(&json!({})).expect("empty").is_everything());
-        assert!(LabelSelector::from_value(&json!({"matchExpressions": [{"key": "a", "operator": "Is"}]})).is_err());
+        assert!(
+            LabelSelector::from_value(&json!({"matchExpressions": [{"key": "a", "operator": "Is"}]}))
+                .is_err()
+        );
     }
 
     proptest! {

@@ -181,7 +181,9 @@ pub(super) fn checked(key: &str, op: Op, values: Vec<String>) -> Result<Requirem
     check_key(key)?;
     match op {
         Op::In | Op::NotIn if values.is_empty() => {
-            return fail("values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty".into());
+            return fail(
+                "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty".into(),
+            );
         }
         Op::Exists | Op::DoesNotExist if !values.is_empty() => {
             return fail(format!(
@@ -210,7 +212,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Requirement>, SelectorError> {
     loop {
         match p.peek(true) {
             (Token::Word | Token::Not, _) => {
-                let r = p.requirement().map_err(|e| SelectorError(format!("unable to parse requirement: {e}")))?;
+                let r = p
+                    .requirement()
+                    .map_err(|e| SelectorError(format!("unable to parse requirement: {e}")))?;
                 out.push(r);
                 match p.next(true) {
                     (Token::End, _) => return Ok(out),

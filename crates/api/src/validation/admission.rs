@@ -240,7 +240,11 @@ pub fn policy(o: &Value, mutating: bool, e: &mut ErrorList) {
         if message.str().contains('\n') {
             e.bad(&message, "message must not contain line breaks");
         }
-        optional_one_of(&c.get("reason"), &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"], e);
+        optional_one_of(
+            &c.get("reason"),
+            &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"],
+            e,
+        );
     }
     for a in audits.iter() {
         required(&a.get("key"), e);

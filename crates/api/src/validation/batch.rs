@@ -1,7 +1,9 @@
 //! Job and CronJob.
 
 use super::at::At;
-use super::common::{format, label_selector, non_negative, one_of, optional_one_of, required, selector_is_empty, selects};
+use super::common::{
+    format, label_selector, non_negative, one_of, optional_one_of, required, selector_is_empty, selects,
+};
 use super::errors::{ErrorList, same};
 use super::{names, pod};
 use crate::cron;
@@ -60,7 +62,10 @@ fn job_spec(spec: &At, e: &mut ErrorList) {
                 Some(_) => {
                     let parallel = spec.get("parallelism");
                     if parallel.int().is_some_and(|p| p > 100_000) {
-                        e.bad(&parallel, "must be less than or equal to 100000 when completion mode is Indexed");
+                        e.bad(
+                            &parallel,
+                            "must be less than or equal to 100000 when completion mode is Indexed",
+                        );
                     }
                 }
             }
@@ -204,7 +209,8 @@ fn success_policy(spec: &At, indexed: bool, e: &mut ErrorList) {
         }
         non_negative(&count, e);
         if count.int().is_some_and(|c| c > completions) {
-            let why = format!("must be less than or equal to {completions} (the number of specified completions)");
+            let why =
+                format!("must be less than or equal to {completions} (the number of specified completions)");
             e.bad(&count, &why);
         }
         if indexes.is_null() {
@@ -229,7 +235,9 @@ fn indexes_total(text: &str, completions: i64) -> Result<i64, String> {
     let mut total = 0;
     let mut last = -1i64;
     for part in text.split(',').filter(|_| !text.is_empty()) {
-        let number = |s: &str| s.parse::<i64>().map_err(|_| format!("cannot convert string to integer for index: {s:?}"));
+        let number = |s: &str| {
+            s.parse::<i64>().map_err(|_| format!("cannot convert string to integer for index: {s:?}"))
+        };
         let (lo, hi) = part.split_once('-').map_or((part, part), |p| p);
         let (lo, hi) = (number(lo)?, number(hi)?);
         if lo <= last || hi < lo {
@@ -261,7 +269,14 @@ pub fn job_update(n: &Value, o: &Value, e: &mut ErrorList) {
             }
         }
     }
-    for f in ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+    for f in [
+        "selector",
+        "completionMode",
+        "podFailurePolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+        "successPolicy",
+    ] {
         e.immutable(&spec.get(f), was.raw(f));
     }
     template_update(&spec, &was, &old, e);
@@ -287,7 +302,11 @@ fn template_update(spec: &At, was: &At, old: &At, e: &mut ErrorList) {
     let containers_same = ["containers", "initContainers"].iter().all(|l| {
         let (now, before) = (ts.get(l), bs.get(l));
         now.len() == before.len()
-            && now.list().iter().zip(before.list()).all(|(c, d)| super::common::same_except(c, d, &["resources"]))
+            && now
+                .list()
+                .iter()
+                .zip(before.list())
+                .all(|(c, d)| super::common::same_except(c, d, &["resources"]))
     });
     if !spec_same || !others_same || !containers_same {
         e.bad(&t, super::IMMUTABLE);
@@ -343,7 +362,10 @@ pub fn cron_job(o: &Value, e: &mut ErrorList) {
         if zone.str().is_empty() {
             e.bad(&zone, "timeZone must be nil or non-empty string");
         } else if zone.str().eq_ignore_ascii_case("local") {
-            e.bad(&zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
+            e.bad(
+                &zone,
+                "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+            );
         } else if !cron::known_zone(zone.str()) {
             e.bad(&zone, &format!("unknown time zone {}", zone.str()));
         }

@@ -8,10 +8,29 @@ use serde_json::Value;
 use std::collections::HashSet;
 
 const USAGES: [&str; 23] = [
-    "any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment",
-    "decipher only", "digital signature", "email protection", "encipher only", "ipsec end system", "ipsec tunnel",
-    "ipsec user", "key agreement", "key encipherment", "microsoft sgc", "netscape sgc", "ocsp signing", "s/mime",
-    "server auth", "signing", "timestamping",
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
 ];
 
 /// `example.com/name`, for controllers' names.
@@ -38,11 +57,19 @@ pub fn signer_name(a: &At, e: &mut ErrorList) {
         e.bad(a, "must be a fully qualified domain and path of the form 'example.com/signer-name'");
         return;
     }
-    e.each(a, name, names::dns1123_subdomain(domain).into_iter().map(|m| format!("validating label {domain:?}: {m}")));
+    e.each(
+        a,
+        name,
+        names::dns1123_subdomain(domain).into_iter().map(|m| format!("validating label {domain:?}: {m}")),
+    );
     if !domain.contains('.') {
         e.bad(a, "should be a domain with at least two segments separated by dots");
     }
-    e.each(a, name, names::dns1123_subdomain(path).into_iter().map(|m| format!("validating label {path:?}: {m}")));
+    e.each(
+        a,
+        name,
+        names::dns1123_subdomain(path).into_iter().map(|m| format!("validating label {path:?}: {m}")),
+    );
     if name.len() > 571 {
         e.too_long(a, 571);
     }
@@ -120,7 +147,9 @@ pub fn csr_update(n: &Value, o: &Value, sub: &str, e: &mut ErrorList) {
         let (now, then) = (find(&status, kind), find(&before, kind));
         let may_add = if kind == "Failed" { sub == "status" } else { sub == "approval" };
         match (now, then) {
-            (None, Some(_)) => e.forbidden(&list, &format!("updates may not remove a condition of type {kind:?}")),
+            (None, Some(_)) => {
+                e.forbidden(&list, &format!("updates may not remove a condition of type {kind:?}"))
+            }
             (Some(_), None) if !may_add => {
                 e.forbidden(&list, &format!("updates may not add a condition of type {kind:?}"));
             }
@@ -157,7 +186,10 @@ pub fn trust_bundle(o: &Value, e: &mut ErrorList) {
         signer_name(&signer, e);
         let prefix = format!("{}:", signer.str().replace('/', ":"));
         if !name.str().starts_with(&prefix) {
-            let why = format!("ClusterTrustBundle for signerName {} must be named with prefix {prefix}", signer.str());
+            let why = format!(
+                "ClusterTrustBundle for signerName {} must be named with prefix {prefix}",
+                signer.str()
+            );
             e.bad(&name, &why);
         }
     }

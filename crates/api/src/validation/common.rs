@@ -109,7 +109,10 @@ pub fn selects(sel: &Value, labels: &Value) -> bool {
 }
 /// A selector that selects everything.
 pub fn selector_is_empty(sel: &Value) -> bool {
-    let n = |f: &str| sel.get(f).map_or(0, |v| v.as_object().map_or(0, serde_json::Map::len) + v.as_array().map_or(0, Vec::len));
+    let n = |f: &str| {
+        sel.get(f)
+            .map_or(0, |v| v.as_object().map_or(0, serde_json::Map::len) + v.as_array().map_or(0, Vec::len))
+    };
     n("matchLabels") + n("matchExpressions") == 0
 }
 

@@ -110,10 +110,10 @@ fn docker(data: &At, key: &str, e: &mut ErrorList) {
         e.required(&at, "");
         return;
     };
-    let parsed = base64::engine::general_purpose::STANDARD
-        .decode(text)
-        .map_err(|err| err.to_string())
-        .and_then(|b| serde_json::from_slice::<serde_json::Map<String, Value>>(&b).map_err(|err| err.to_string()));
+    let parsed =
+        base64::engine::general_purpose::STANDARD.decode(text).map_err(|err| err.to_string()).and_then(|b| {
+            serde_json::from_slice::<serde_json::Map<String, Value>>(&b).map_err(|err| err.to_string())
+        });
     if let Err(why) = parsed {
         e.invalid(&at, "<secret contents redacted>", &why);
     }

@@ -83,7 +83,10 @@ pub fn node_update(n: &Value, o: &Value, e: &mut ErrorList) {
         e.forbidden(&spec.at("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid");
     }
     if !was.s("providerID").is_empty() && spec.s("providerID") != was.s("providerID") {
-        e.forbidden(&spec.at("providerID"), "node updates may not change providerID except from \"\" to valid");
+        e.forbidden(
+            &spec.at("providerID"),
+            "node updates may not change providerID except from \"\" to valid",
+        );
     }
 }
 
@@ -100,12 +103,13 @@ const SCOPES: [&str; 7] = [
 fn scope_fits(scope: &str, resource: &str) -> bool {
     match scope {
         "BestEffort" => resource == "pods",
-        "VolumeAttributesClass" => {
-            resource == "persistentvolumeclaims" || resource == "requests.storage"
-        }
+        "VolumeAttributesClass" => resource == "persistentvolumeclaims" || resource == "requests.storage",
         _ => {
             resource == "pods"
-                || matches!(resource.trim_start_matches("requests.").trim_start_matches("limits."), "cpu" | "memory")
+                || matches!(
+                    resource.trim_start_matches("requests.").trim_start_matches("limits."),
+                    "cpu" | "memory"
+                )
                 || (resource.contains("ephemeral-storage") && scope.contains("Terminating"))
         }
     }
@@ -151,10 +155,16 @@ pub fn quota(o: &Value, e: &mut ErrorList) {
         }
         match operator.str() {
             "In" | "NotIn" if values.is_empty() => {
-                e.required(&values, "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector");
+                e.required(
+                    &values,
+                    "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+                );
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
-                e.bad(&values, "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector");
+                e.bad(
+                    &values,
+                    "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector",
+                );
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             _ => e.bad(&operator, "not a valid selector operator"),
@@ -229,7 +239,10 @@ fn limit_item(l: &At, kind: &str, e: &mut ErrorList) {
         }
     }
     if kind == "PersistentVolumeClaim" && !l.get("min").has("storage") && !l.get("max").has("storage") {
-        e.required(&l.at("limits"), "either minimum or maximum storage value is required, but neither was provided");
+        e.required(
+            &l.at("limits"),
+            "either minimum or maximum storage value is required, but neither was provided",
+        );
     }
     for k in keys {
         let get = |f: &str| -> Option<Quantity> { quantity(l.get(f).raw(k)) };
@@ -276,7 +289,11 @@ fn limit_item(l: &At, kind: &str, e: &mut ErrorList) {
             if let (Some(a), Some(b)) = (&min, &max) {
                 let most = b.as_f64() / a.as_f64();
                 if r.as_f64() > most {
-                    e.invalid(&at, Raw(&r.to_string()), &format!("ratio {r} is greater than max/min = {most:.6}"));
+                    e.invalid(
+                        &at,
+                        Raw(&r.to_string()),
+                        &format!("ratio {r} is greater than max/min = {most:.6}"),
+                    );
                 }
             }
         }
@@ -344,8 +361,19 @@ pub fn new_event(o: &Value, e: &mut ErrorList) {
 pub fn new_event_update(n: &Value, o: &Value, e: &mut ErrorList) {
     let (root, was) = (At::root(n), At::root(o));
     for f in [
-        "regarding", "reason", "note", "deprecatedSource", "deprecatedFirstTimestamp", "deprecatedLastTimestamp",
-        "deprecatedCount", "type", "eventTime", "action", "related", "reportingController", "reportingInstance",
+        "regarding",
+        "reason",
+        "note",
+        "deprecatedSource",
+        "deprecatedFirstTimestamp",
+        "deprecatedLastTimestamp",
+        "deprecatedCount",
+        "type",
+        "eventTime",
+        "action",
+        "related",
+        "reportingController",
+        "reportingInstance",
     ] {
         e.immutable(&root.get(f), was.raw(f));
     }

@@ -76,9 +76,15 @@ fn compile(s: &Value, depth: usize) -> Schema {
     }
     let sub = |v: &Value| compile(v, depth + 1);
     let boxed = |k: &str| s.get(k).filter(|v| v.is_object()).map(|v| Box::new(sub(v)));
-    let many = |k: &str| s.get(k).and_then(Value::as_array).into_iter().flatten().map(sub).collect::<Vec<_>>();
+    let many =
+        |k: &str| s.get(k).and_then(Value::as_array).into_iter().flatten().map(sub).collect::<Vec<_>>();
     let texts = |k: &str| -> Vec<String> {
-        s.get(k).and_then(Value::as_array).into_iter().flatten().filter_map(|v| Some(v.as_str()?.to_owned())).collect()
+        s.get(k)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|v| Some(v.as_str()?.to_owned()))
+            .collect()
     };
     let flag = |k: &str| s.get(k).and_then(Value::as_bool).unwrap_or(false);
     let text = |k: &str| s.get(k).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -347,26 +353,59 @@ mod tests {
         let cases = [
             (json!({}), "spec: Required value"),
             (json!({"spec": {}}), "spec.n: Required value"),
-            (json!({"spec": {"n": "1"}}), "spec.n: Invalid value: \"string\": spec.n in body must be of type integer: \"string\""),
-            (json!({"spec": {"n": 0}}), "spec.n: Invalid value: 0: spec.n in body should be greater than or equal to 1"),
-            (json!({"spec": {"n": 9}}), "spec.n: Invalid value: 9: spec.n in body should be less than or equal to 5"),
+            (
+                json!({"spec": {"n": "1"}}),
+                "spec.n: Invalid value: \"string\": spec.n in body must be of type integer: \"string\"",
+            ),
+            (
+                json!({"spec": {"n": 0}}),
+                "spec.n: Invalid value: 0: spec.n in body should be greater than or equal to 1",
+            ),
+            (
+                json!({"spec": {"n": 9}}),
+                "spec.n: Invalid value: 9: spec.n in body should be less than or equal to 5",
+            ),
             (json!({"spec": {"n": 1, "s": "abcd"}}), "spec.s: Too long: may not be more than 3 bytes"),
-            (json!({"spec": {"n": 1, "s": "b"}}), "spec.s: Invalid value: \"b\": spec.s in body should match '^a'"),
-            (json!({"spec": {"n": 1, "e": "z"}}), "spec.e: Unsupported value: \"z\": supported values: \"x\", \"y\""),
-            (json!({"spec": {"n": 1, "d": "z"}}), "spec.d: Invalid value: \"z\": spec.d in body must be of type date-time: \"z\""),
-            (json!({"spec": {"n": 1, "p": true}}), "spec.p: Invalid value: \"boolean\": spec.p in body must be of type integer,string: \"boolean\""),
-            (json!({"spec": {"n": 1, "l": ["a", "b", "c"]}}), "spec.l: Too many: 3: must have at most 2 items"),
+            (
+                json!({"spec": {"n": 1, "s": "b"}}),
+                "spec.s: Invalid value: \"b\": spec.s in body should match '^a'",
+            ),
+            (
+                json!({"spec": {"n": 1, "e": "z"}}),
+                "spec.e: Unsupported value: \"z\": supported values: \"x\", \"y\"",
+            ),
+            (
+                json!({"spec": {"n": 1, "d": "z"}}),
+                "spec.d: Invalid value: \"z\": spec.d in body must be of type date-time: \"z\"",
+            ),
+            (
+                json!({"spec": {"n": 1, "p": true}}),
+                "spec.p: Invalid value: \"boolean\": spec.p in body must be of type integer,string: \"boolean\"",
+            ),
+            (
+                json!({"spec": {"n": 1, "l": ["a", "b", "c"]}}),
+                "spec.l: Too many: 3: must have at most 2 items",
+            ),
             (json!({"spec": {"n": 1, "l": ["a", "a"]}}), "spec.l[1]: Duplicate value: \"a\""),
-            (json!({"spec": {"n": 1, "m": {"q": 1}}}), "spec.m.q: Invalid value: \"integer\": spec.m.q in body must be of type boolean: \"integer\""),
+            (
+                json!({"spec": {"n": 1, "m": {"q": 1}}}),
+                "spec.m.q: Invalid value: \"integer\": spec.m.q in body must be of type boolean: \"integer\"",
+            ),
             (json!({"spec": {"n": 1, "k": [{"i": 1}, {"i": 1}]}}), "spec.k[1]: Duplicate value: {\"i\":1}"),
-            (json!({"spec": null}), "spec: Invalid value: \"null\": spec in body must be of type object: \"null\""),
+            (
+                json!({"spec": null}),
+                "spec: Invalid value: \"null\": spec in body must be of type object: \"null\"",
+            ),
         ];
         for (o, want) in cases {
             assert_eq!(texts(&schema, &o, None), [want], "{o}");
         }
         let good = json!({"spec": {"n": 1, "s": "abc", "p": "1", "z": null, "a": true, "unknown": 1, "d": "2024-01-01T00:00:00Z"}});
         assert_eq!(texts(&schema, &good, None), [""; 0]);
-        assert!(texts(&schema, &json!({"spec": {"n": 1, "a": "x"}}), None)[0].contains("must validate at least one schema (anyOf)"));
+        assert!(
+            texts(&schema, &json!({"spec": {"n": 1, "a": "x"}}), None)[0]
+                .contains("must validate at least one schema (anyOf)")
+        );
     }
 
     #[test]

@@ -195,7 +195,12 @@ impl ErrorList {
         self.push(ErrorType::TooLong, at, None, &format!("may not be more than {max} bytes"));
     }
     pub fn too_many(&mut self, at: &dyn Place, actual: usize, max: usize) {
-        self.push(ErrorType::TooMany, at, Some(actual.to_string()), &format!("must have at most {max} items"));
+        self.push(
+            ErrorType::TooMany,
+            at,
+            Some(actual.to_string()),
+            &format!("must have at most {max} items"),
+        );
     }
     pub fn not_found(&mut self, at: &dyn Place, value: impl Shown) {
         self.push(ErrorType::NotFound, at, Some(value.shown()), "");

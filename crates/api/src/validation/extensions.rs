@@ -205,14 +205,28 @@ fn structural(s: &At, depth: usize, e: &mut ErrorList) {
     {
         e.not_supported(&kind, kind.str(), &["array", "boolean", "integer", "number", "object", "string"]);
     }
-    for f in ["definitions", "dependencies", "deprecated", "discriminator", "id", "patternProperties", "readOnly", "writeOnly", "xml", "$ref"] {
+    for f in [
+        "definitions",
+        "dependencies",
+        "deprecated",
+        "discriminator",
+        "id",
+        "patternProperties",
+        "readOnly",
+        "writeOnly",
+        "xml",
+        "$ref",
+    ] {
         let v = s.get(f);
         if !v.is_null() {
             e.forbidden(&v, if f == "$ref" { "$ref is not supported" } else { "is not supported" });
         }
     }
     if s.b("uniqueItems") {
-        e.forbidden(&s.at("uniqueItems"), "uniqueItems cannot be set to true since the runtime complexity becomes quadratic");
+        e.forbidden(
+            &s.at("uniqueItems"),
+            "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+        );
     }
     let (properties, additional) = (s.get("properties"), s.get("additionalProperties"));
     if !additional.is_null() {
@@ -327,10 +341,18 @@ pub fn api_service(o: &Value, e: &mut ErrorList) {
     let ca = !spec.s("caBundle").is_empty();
     if service.is_null() {
         if ca {
-            e.invalid(&spec.at("caBundle"), format!("{} bytes", spec.s("caBundle").len() / 4 * 3), "local APIServices may not have a caBundle");
+            e.invalid(
+                &spec.at("caBundle"),
+                format!("{} bytes", spec.s("caBundle").len() / 4 * 3),
+                "local APIServices may not have a caBundle",
+            );
         }
         if spec.b("insecureSkipTLSVerify") {
-            e.invalid(&spec.at("insecureSkipTLSVerify"), true, "local APIServices may not have insecureSkipTLSVerify");
+            e.invalid(
+                &spec.at("insecureSkipTLSVerify"),
+                true,
+                "local APIServices may not have insecureSkipTLSVerify",
+            );
         }
         return;
     }

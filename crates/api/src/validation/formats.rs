@@ -78,8 +78,29 @@ fn duration(t: &str) -> bool {
         let (unit, tail) = tail.split_at(unit_len);
         let known = matches!(
             unit.trim(),
-            "ns" | "us" | "µs" | "ms" | "s" | "m" | "h" | "d" | "w" | "sec" | "secs" | "second" | "seconds" | "min"
-                | "mins" | "minute" | "minutes" | "hr" | "hour" | "hours" | "day" | "days" | "week" | "weeks"
+            "ns" | "us"
+                | "µs"
+                | "ms"
+                | "s"
+                | "m"
+                | "h"
+                | "d"
+                | "w"
+                | "sec"
+                | "secs"
+                | "second"
+                | "seconds"
+                | "min"
+                | "mins"
+                | "minute"
+                | "minutes"
+                | "hr"
+                | "hour"
+                | "hours"
+                | "day"
+                | "days"
+                | "week"
+                | "weeks"
         );
         if number.is_empty() || !known {
             return false;

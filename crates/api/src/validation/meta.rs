@@ -102,7 +102,9 @@ pub fn update(new: &Value, old: &Value) -> ErrorList {
     if g < h {
         e.invalid(&meta.at("generation"), g, "must not be decremented");
     }
-    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in
+        ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]
+    {
         e.immutable(&meta.get(field), was.raw(field));
     }
     if !same(meta.raw("labels"), was.raw("labels")) {
@@ -221,7 +223,10 @@ mod tests {
         let ok = json!({"metadata": {"name": "a", "namespace": "b", "labels": {"x/y": "z"}}});
         assert_eq!(texts(&create(&ok, Scope::Namespaced, NameRule::Subdomain)), [""; 0]);
         let cases = [
-            (json!({"name": "", "namespace": "a"}), "metadata.name: Required value: name or generateName is required"),
+            (
+                json!({"name": "", "namespace": "a"}),
+                "metadata.name: Required value: name or generateName is required",
+            ),
             (json!({"name": "x"}), "metadata.namespace: Required value"),
             (
                 json!({"name": "x", "namespace": "a", "finalizers": ["foo"]}),
@@ -244,13 +249,18 @@ mod tests {
             let e = create(&json!({"metadata": meta}), Scope::Namespaced, NameRule::Subdomain);
             assert_eq!(texts(&e), [want]);
         }
-        let e = create(&json!({"metadata": {"name": "a", "namespace": "b"}}), Scope::Cluster, NameRule::Subdomain);
+        let e = create(
+            &json!({"metadata": {"name": "a", "namespace": "b"}}),
+            Scope::Cluster,
+            NameRule::Subdomain,
+        );
         assert_eq!(texts(&e), ["metadata.namespace: Forbidden: not allowed on this type"]);
     }
 
     #[test]
     fn two_controllers() {
-        let o = |n: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": n, "uid": "u", "controller": true});
+        let o =
+            |n: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": n, "uid": "u", "controller": true});
         let v = json!({"metadata": {"name": "a", "namespace": "b", "ownerReferences": [o("p"), o("q")]}});
         let e = create(&v, Scope::Namespaced, NameRule::Subdomain);
         assert!(texts(&e)[0].ends_with("Found \"true\" in references for Pod/p and Pod/q"));

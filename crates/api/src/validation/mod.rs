@@ -77,9 +77,16 @@ pub fn naming(group: &str, kind: &str) -> (Scope, NameRule) {
         ("", _) => (Namespaced, Subdomain),
         ("rbac.authorization.k8s.io", "ClusterRole" | "ClusterRoleBinding") => (Cluster, PathSegment),
         ("rbac.authorization.k8s.io", _) => (Namespaced, PathSegment),
-        ("apps" | "batch" | "autoscaling" | "policy" | "events.k8s.io" | "coordination.k8s.io" | "discovery.k8s.io", _) => {
-            (Namespaced, Subdomain)
-        }
+        (
+            "apps"
+            | "batch"
+            | "autoscaling"
+            | "policy"
+            | "events.k8s.io"
+            | "coordination.k8s.io"
+            | "discovery.k8s.io",
+            _,
+        ) => (Namespaced, Subdomain),
         ("networking.k8s.io", "IPAddress") => (Cluster, Any),
         ("networking.k8s.io", "IngressClass" | "ServiceCIDR") => (Cluster, Subdomain),
         ("networking.k8s.io", _) => (Namespaced, Subdomain),
@@ -91,8 +98,12 @@ pub fn naming(group: &str, kind: &str) -> (Scope, NameRule) {
         ("resource.k8s.io", "ResourceClaim" | "ResourceClaimTemplate") => (Namespaced, Subdomain),
         ("apiregistration.k8s.io", "APIService") => (Cluster, PathSegment),
         (
-            "storage.k8s.io" | "admissionregistration.k8s.io" | "apiextensions.k8s.io" | "node.k8s.io"
-            | "scheduling.k8s.io" | "resource.k8s.io",
+            "storage.k8s.io"
+            | "admissionregistration.k8s.io"
+            | "apiextensions.k8s.io"
+            | "node.k8s.io"
+            | "scheduling.k8s.io"
+            | "resource.k8s.io",
             _,
         ) => (Cluster, Subdomain),
         _ => (Unknown, Subdomain),

@@ -89,7 +89,8 @@ fn ip_block(b: &At, e: &mut ErrorList) {
             format(&x, names::cidr, e);
             continue;
         };
-        let inside = ip.is_ipv4() == net.is_ipv4() && n > len && names::mask(ip, len) == names::mask(net, len);
+        let inside =
+            ip.is_ipv4() == net.is_ipv4() && n > len && names::mask(ip, len) == names::mask(net, len);
         if !inside {
             e.bad(&x, "must be a strict subset of `cidr`");
         }
@@ -144,7 +145,8 @@ pub fn ingress(o: &Value, e: &mut ErrorList) {
 }
 
 fn host_name(a: &At, e: &mut ErrorList) {
-    let rule = if a.str().contains('*') { names::wildcard_dns1123_subdomain } else { names::dns1123_subdomain };
+    let rule =
+        if a.str().contains('*') { names::wildcard_dns1123_subdomain } else { names::dns1123_subdomain };
     format(a, rule, e);
 }
 
@@ -330,7 +332,13 @@ pub fn service_cidr(o: &Value, e: &mut ErrorList) {
         };
         families.push(ip.is_ipv4());
         if names::mask(ip, len) != ip {
-            e.bad(&c, &format!("must not have bits set beyond the prefix length (expected {}/{len})", names::mask(ip, len)));
+            e.bad(
+                &c,
+                &format!(
+                    "must not have bits set beyond the prefix length (expected {}/{len})",
+                    names::mask(ip, len)
+                ),
+            );
         } else if format!("{ip}/{len}") != c.str() {
             e.bad(&c, &format!("must be in canonical form ({ip}/{len})"));
         }
@@ -338,7 +346,10 @@ pub fn service_cidr(o: &Value, e: &mut ErrorList) {
     if let [a, b] = families.as_slice()
         && a == b
     {
-        e.bad(&list, "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64");
+        e.bad(
+            &list,
+            "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
+        );
     }
 }
 pub fn service_cidr_update(n: &Value, o: &Value, e: &mut ErrorList) {

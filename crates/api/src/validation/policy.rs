@@ -1,7 +1,10 @@
 //! PodDisruptionBudget, PriorityClass, RuntimeClass, priority and fairness.
 
 use super::at::At;
-use super::common::{at_most_100_percent, format, int_or_percent, label_selector, non_negative, one_of, optional_one_of, required};
+use super::common::{
+    at_most_100_percent, format, int_or_percent, label_selector, non_negative, one_of, optional_one_of,
+    required,
+};
 use super::errors::ErrorList;
 use super::pod::{resources, scheduling};
 use super::{amount, meta, names};
@@ -35,7 +38,8 @@ pub fn budget_status(n: &Value, e: &mut ErrorList) {
 
 /// PriorityClass.
 pub fn priority_class(o: &Value, e: &mut ErrorList) {
-    const SYSTEM: [(&str, i64); 2] = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+    const SYSTEM: [(&str, i64); 2] =
+        [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
     let root = At::root(o);
     let meta = root.get("metadata");
     let (name, value) = (meta.get("name"), root.get("value"));
@@ -43,8 +47,12 @@ pub fn priority_class(o: &Value, e: &mut ErrorList) {
         let known = SYSTEM.iter().find(|(n, _)| *n == name.str());
         let why = match known {
             None => Some(format!("{} is not a known system priority class", name.str())),
-            Some((n, v)) if value.int() != Some(*v) => Some(format!("value of {n} PriorityClass must be {v}")),
-            Some((n, _)) if root.b("globalDefault") => Some(format!("globalDefault of {n} PriorityClass must be false")),
+            Some((n, v)) if value.int() != Some(*v) => {
+                Some(format!("value of {n} PriorityClass must be {v}"))
+            }
+            Some((n, _)) if root.b("globalDefault") => {
+                Some(format!("globalDefault of {n} PriorityClass must be false"))
+            }
             _ => None,
         };
         if let Some(why) = why {
@@ -115,12 +123,17 @@ pub fn flow_schema(o: &Value, e: &mut ErrorList) {
         }
         for s in subjects.iter() {
             match s.s("kind") {
-                "User" if !s.has("user") => e.required(&s.at("user"), "user is required when subject kind is 'User'"),
+                "User" if !s.has("user") => {
+                    e.required(&s.at("user"), "user is required when subject kind is 'User'")
+                }
                 "Group" if !s.has("group") => {
                     e.required(&s.at("group"), "group is required when subject kind is 'Group'");
                 }
                 "ServiceAccount" if !s.has("serviceAccount") => {
-                    e.required(&s.at("serviceAccount"), "serviceAccount is required when subject kind is 'ServiceAccount'");
+                    e.required(
+                        &s.at("serviceAccount"),
+                        "serviceAccount is required when subject kind is 'ServiceAccount'",
+                    );
                 }
                 "User" | "Group" | "ServiceAccount" => {}
                 other => e.not_supported(&s.at("kind"), other, &["Group", "ServiceAccount", "User"]),

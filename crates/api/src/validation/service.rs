@@ -193,7 +193,8 @@ fn cluster_ips(spec: &At, e: &mut ErrorList) {
     if invalid {
         return;
     }
-    let parsed: Vec<std::net::IpAddr> = ips.list().iter().filter_map(|v| names::parse_ip(v.as_str()?)).collect();
+    let parsed: Vec<std::net::IpAddr> =
+        ips.list().iter().filter_map(|v| names::parse_ip(v.as_str()?)).collect();
     if parsed.len() > 1 && !(parsed.iter().any(|i| i.is_ipv4()) && parsed.iter().any(|i| i.is_ipv6())) {
         e.bad(&ips, "may specify no more than one IP for each IP family");
     }

@@ -75,10 +75,17 @@ fn claim_spec(spec: &At, e: &mut ErrorList) {
         required(&d.get("name"), e);
         required(&d.get("kind"), e);
         if d.s("apiGroup").is_empty() && d.s("kind") != "PersistentVolumeClaim" {
-            e.invalid(&d, d.s("kind"), "must be 'PersistentVolumeClaim' when referencing the default apiGroup");
+            e.invalid(
+                &d,
+                d.s("kind"),
+                "must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+            );
         }
     }
-    if spec.has("dataSource") && spec.has("dataSourceRef") && !same(spec.raw("dataSource"), spec.raw("dataSourceRef")) {
+    if spec.has("dataSource")
+        && spec.has("dataSourceRef")
+        && !same(spec.raw("dataSource"), spec.raw("dataSourceRef"))
+    {
         e.invalid(spec, &spec.get("dataSource"), "must match dataSourceRef");
     }
     let class = spec.get("volumeAttributesClassName");
@@ -267,10 +274,14 @@ pub fn volume_update(new: &Value, old: &Value, e: &mut ErrorList) {
     volume(new, e);
     let (root, before) = (At::root(new), At::root(old));
     let (spec, was) = (root.get("spec"), before.get("spec"));
-    let source = |s: &At| -> Option<String> { s.keys().find(|k| !OTHER_FIELDS.contains(k)).map(str::to_owned) };
+    let source =
+        |s: &At| -> Option<String> { s.keys().find(|k| !OTHER_FIELDS.contains(k)).map(str::to_owned) };
     let kind = source(&spec).unwrap_or_default();
     if source(&was).unwrap_or_default() != kind || !same(spec.raw(&kind), was.raw(&kind)) {
-        e.forbidden(&spec.at("persistentvolumesource"), "spec.persistentvolumesource is immutable after creation");
+        e.forbidden(
+            &spec.at("persistentvolumesource"),
+            "spec.persistentvolumesource is immutable after creation",
+        );
     }
     e.immutable(&spec.get("volumeMode"), was.raw("volumeMode"));
     let affinity = spec.get("nodeAffinity");
@@ -346,7 +357,9 @@ pub fn attachment(o: &Value, e: &mut ErrorList) {
     csi_driver_name(&spec.get("attacher"), e);
     let source = spec.get("source");
     match (source.has("inlineVolumeSpec"), source.s("persistentVolumeName")) {
-        (false, "") => e.required(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName"),
+        (false, "") => {
+            e.required(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName")
+        }
         (true, n) if !n.is_empty() => {
             e.forbidden(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName");
         }

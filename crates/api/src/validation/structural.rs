@@ -40,7 +40,11 @@ fn object(o: &At, d: &Definition, e: &mut ErrorList) {
         if v.is_null() {
             continue;
         }
-        if !f.enums.is_empty() && v.v.is_string() && !v.str().is_empty() && !f.enums.iter().any(|x| x == v.str()) {
+        if !f.enums.is_empty()
+            && v.v.is_string()
+            && !v.str().is_empty()
+            && !f.enums.iter().any(|x| x == v.str())
+        {
             let mut known: Vec<&str> = f.enums.iter().map(AsRef::as_ref).collect();
             known.sort_unstable();
             e.not_supported(&v, v.str(), &known);

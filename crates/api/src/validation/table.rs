@@ -2,8 +2,8 @@
 
 use super::errors::ErrorList;
 use super::{
-    admission, autoscaling, batch, certificates, config, core, extensions, networking, pod, policy, rbac, service,
-    storage, structural, workloads,
+    admission, autoscaling, batch, certificates, config, core, extensions, networking, pod, policy, rbac,
+    service, storage, structural, workloads,
 };
 use serde_json::Value;
 

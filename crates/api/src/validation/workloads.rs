@@ -3,8 +3,8 @@
 
 use super::at::At;
 use super::common::{
-    at_most_100_percent, changed_fields, int_or_percent, int_or_percent_value, label_selector, non_negative, required,
-    selector_is_empty, selects,
+    at_most_100_percent, changed_fields, int_or_percent, int_or_percent_value, label_selector, non_negative,
+    required, selector_is_empty, selects,
 };
 use super::errors::{ErrorList, same};
 use super::{names, pod, storage};
@@ -49,7 +49,10 @@ fn no_deadline(spec: &At, kind: &str, e: &mut ErrorList) {
     let t = spec.get("template");
     let s = t.get("spec");
     if s.has("activeDeadlineSeconds") {
-        e.forbidden(&s.at("activeDeadlineSeconds"), &format!("activeDeadlineSeconds in {kind} is not Supported"));
+        e.forbidden(
+            &s.at("activeDeadlineSeconds"),
+            &format!("activeDeadlineSeconds in {kind} is not Supported"),
+        );
     }
 }
 fn counts(spec: &At, fields: &[&str], e: &mut ErrorList) {

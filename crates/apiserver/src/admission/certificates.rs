@@ -19,7 +19,8 @@ pub struct CertificateSubjectRestriction;
 
 /// The verb on `signers`, for this one or for all of its domain.
 async fn may(cx: &Context, r: &Request<'_>, verb: &str, signer: &str) -> bool {
-    let base = Attributes { verb, group: GROUP, resource: "signers", is_resource: true, ..Attributes::of(r.user) };
+    let base =
+        Attributes { verb, group: GROUP, resource: "signers", is_resource: true, ..Attributes::of(r.user) };
     if cx.authorizer.authorize(&Attributes { name: signer, ..base }).await.allowed() {
         return true;
     }
@@ -33,7 +34,9 @@ impl Plugin for CertificateApproval {
         "CertificateApproval"
     }
     fn handles(&self, r: &Request<'_>) -> bool {
-        r.is(GROUP, "certificatesigningrequests") && r.subresource == "approval" && r.operation == Operation::Update
+        r.is(GROUP, "certificatesigningrequests")
+            && r.subresource == "approval"
+            && r.operation == Operation::Update
     }
     async fn validate(&self, cx: &Context, r: &Request<'_>) -> Result<(), Status> {
         // The stored signer counts: the one in the request may have been changed on the way.
@@ -51,7 +54,9 @@ impl Plugin for CertificateSigning {
         "CertificateSigning"
     }
     fn handles(&self, r: &Request<'_>) -> bool {
-        r.is(GROUP, "certificatesigningrequests") && r.subresource == "status" && r.operation == Operation::Update
+        r.is(GROUP, "certificatesigningrequests")
+            && r.subresource == "status"
+            && r.operation == Operation::Update
     }
     async fn validate(&self, cx: &Context, r: &Request<'_>) -> Result<(), Status> {
         let Some(old) = r.old else { return Ok(()) };
@@ -73,7 +78,9 @@ impl Plugin for CertificateSubjectRestriction {
         "CertificateSubjectRestriction"
     }
     fn handles(&self, r: &Request<'_>) -> bool {
-        r.is(GROUP, "certificatesigningrequests") && r.subresource.is_empty() && r.operation == Operation::Create
+        r.is(GROUP, "certificatesigningrequests")
+            && r.subresource.is_empty()
+            && r.operation == Operation::Create
     }
     async fn validate(&self, _cx: &Context, r: &Request<'_>) -> Result<(), Status> {
         let spec = &r.object["spec"];

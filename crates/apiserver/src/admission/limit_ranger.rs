@@ -44,7 +44,8 @@ impl Plugin for LimitRanger {
 
     async fn validate(&self, cx: &Context, r: &Request<'_>) -> Result<(), Status> {
         for range in ranges(cx, r).await? {
-            let problems = if r.is_pod() { judge_pod(&r.object, &range) } else { judge_claim(&r.object, &range) };
+            let problems =
+                if r.is_pod() { judge_pod(&r.object, &range) } else { judge_claim(&r.object, &range) };
             match problems.as_slice() {
                 [] => {}
                 [one] => return Err(r.forbidden(one)),
@@ -68,7 +69,9 @@ fn limits_of<'a>(range: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Va
 fn default_pod(pod: &mut Value, range: &Value) {
     let (mut requests, mut limits) = (Map::new(), Map::new());
     for l in limits_of(range, "Container") {
-        requests.extend(l["defaultRequest"].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())));
+        requests.extend(
+            l["defaultRequest"].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())),
+        );
         limits.extend(l["default"].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())));
     }
     if requests.is_empty() && limits.is_empty() {
@@ -76,7 +79,10 @@ fn default_pod(pod: &mut Value, range: &Value) {
     }
     let mut notes: Vec<String> = Vec::new();
     for (field, word) in [("containers", "container"), ("initContainers", "init container")] {
-        let Some(list) = pod.get_mut("spec").and_then(|s| s.get_mut(field)).and_then(Value::as_array_mut) else { continue };
+        let Some(list) = pod.get_mut("spec").and_then(|s| s.get_mut(field)).and_then(Value::as_array_mut)
+        else {
+            continue;
+        };
         for c in list {
             let name = text(c, "name").to_owned();
             let resources = object(object(c).entry("resources").or_insert(Value::Null));
@@ -134,7 +140,13 @@ fn judge(l: &Value, kind: &str, requests: &List, limits: &List, out: &mut Vec<St
     }
 }
 
-fn least(kind: &str, name: &str, bound: Quantity, request: Option<Quantity>, limit: Option<Quantity>) -> Option<String> {
+fn least(
+    kind: &str,
+    name: &str,
+    bound: Quantity,
+    request: Option<Quantity>,
+    limit: Option<Quantity>,
+) -> Option<String> {
     let head = format!("minimum {name} usage per {kind} is {bound}");
     match (request, limit) {
         (None, _) => Some(format!("{head}.  No request is specified")),
@@ -144,7 +156,13 @@ fn least(kind: &str, name: &str, bound: Quantity, request: Option<Quantity>, lim
     }
 }
 
-fn most(kind: &str, name: &str, bound: Quantity, request: Option<Quantity>, limit: Option<Quantity>) -> Option<String> {
+fn most(
+    kind: &str,
+    name: &str,
+    bound: Quantity,
+    request: Option<Quantity>,
+    limit: Option<Quantity>,
+) -> Option<String> {
     let head = format!("maximum {name} usage per {kind} is {bound}");
     match (request, limit) {
         (_, None) => Some(format!("{head}.  No limit is specified")),
@@ -154,7 +172,13 @@ fn most(kind: &str, name: &str, bound: Quantity, request: Option<Quantity>, limi
     }
 }
 
-fn ratio(kind: &str, name: &str, bound: Quantity, request: Option<Quantity>, limit: Option<Quantity>) -> Option<String> {
+fn ratio(
+    kind: &str,
+    name: &str,
+    bound: Quantity,
+    request: Option<Quantity>,
+    limit: Option<Quantity>,
+) -> Option<String> {
     let head = format!("{name} max limit to request ratio per {kind} is {bound}");
     let Some(r) = request.filter(|r| !r.is_zero()) else {
         return Some(format!("{head}, but no request is specified or request is 0"));
@@ -197,9 +221,14 @@ mod tests {
     #[test]
     fn defaults_are_filled_in_and_noted() {
         let mut pod = json!({"metadata": {}, "spec": {"containers": [{"name": "a"}, {"name": "b", "resources": {"limits": {"cpu": "2"}}}]}});
-        let r = range(json!({"type": "Container", "default": {"cpu": "1", "memory": "1Gi"}, "defaultRequest": {"cpu": "100m"}}));
+        let r = range(
+            json!({"type": "Container", "default": {"cpu": "1", "memory": "1Gi"}, "defaultRequest": {"cpu": "100m"}}),
+        );
         default_pod(&mut pod, &r);
-        assert_eq!(pod["spec"]["containers"][0]["resources"], json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "100m"}}));
+        assert_eq!(
+            pod["spec"]["containers"][0]["resources"],
+            json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "100m"}})
+        );
         assert_eq!(pod["spec"]["containers"][1]["resources"]["limits"], json!({"cpu": "2", "memory": "1Gi"}));
         assert_eq!(
             pod["metadata"]["annotations"][ANNOTATION],
@@ -212,18 +241,45 @@ mod tests {
     fn bounds_are_worded_as_upstream() {
         let pod = |r: Value| json!({"spec": {"containers": [{"name": "a", "resources": r}]}});
         let t = [
-            (json!({"type": "Container", "min": {"cpu": "100m"}}), json!({}), vec!["minimum cpu usage per Container is 100m.  No request is specified"]),
-            (json!({"type": "Container", "min": {"cpu": "100m"}}), json!({"requests": {"cpu": "50m"}}), vec!["minimum cpu usage per Container is 100m, but request is 50m"]),
-            (json!({"type": "Container", "max": {"memory": "1Gi"}}), json!({"limits": {"memory": "2Gi"}}), vec!["maximum memory usage per Container is 1Gi, but limit is 2Gi"]),
-            (json!({"type": "Pod", "max": {"cpu": "1"}}), json!({"requests": {"cpu": "1"}}), vec!["maximum cpu usage per Pod is 1.  No limit is specified"]),
-            (json!({"type": "Container", "maxLimitRequestRatio": {"cpu": "2"}}), json!({"requests": {"cpu": "1"}, "limits": {"cpu": "3"}}), vec!["cpu max limit to request ratio per Container is 2, but provided ratio is 3.000000"]),
-            (json!({"type": "Container", "min": {"cpu": "1"}, "max": {"cpu": "2"}}), json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}), vec![]),
+            (
+                json!({"type": "Container", "min": {"cpu": "100m"}}),
+                json!({}),
+                vec!["minimum cpu usage per Container is 100m.  No request is specified"],
+            ),
+            (
+                json!({"type": "Container", "min": {"cpu": "100m"}}),
+                json!({"requests": {"cpu": "50m"}}),
+                vec!["minimum cpu usage per Container is 100m, but request is 50m"],
+            ),
+            (
+                json!({"type": "Container", "max": {"memory": "1Gi"}}),
+                json!({"limits": {"memory": "2Gi"}}),
+                vec!["maximum memory usage per Container is 1Gi, but limit is 2Gi"],
+            ),
+            (
+                json!({"type": "Pod", "max": {"cpu": "1"}}),
+                json!({"requests": {"cpu": "1"}}),
+                vec!["maximum cpu usage per Pod is 1.  No limit is specified"],
+            ),
+            (
+                json!({"type": "Container", "maxLimitRequestRatio": {"cpu": "2"}}),
+                json!({"requests": {"cpu": "1"}, "limits": {"cpu": "3"}}),
+                vec!["cpu max limit to request ratio per Container is 2, but provided ratio is 3.000000"],
+            ),
+            (
+                json!({"type": "Container", "min": {"cpu": "1"}, "max": {"cpu": "2"}}),
+                json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}),
+                vec![],
+            ),
         ];
         for (l, r, want) in t {
             assert_eq!(judge_pod(&pod(r), &range(l)), want);
         }
         let claim = json!({"spec": {"resources": {"requests": {"storage": "3Gi"}}}});
         let r = range(json!({"type": "PersistentVolumeClaim", "max": {"storage": "2Gi"}}));
-        assert_eq!(judge_claim(&claim, &r), ["maximum storage usage per PersistentVolumeClaim is 2Gi, but request is 3Gi"]);
+        assert_eq!(
+            judge_claim(&claim, &r),
+            ["maximum storage usage per PersistentVolumeClaim is 2Gi, but request is 3Gi"]
+        );
     }
 }

@@ -85,7 +85,11 @@ impl Request<'_> {
     }
     /// The name in the request, or else in the object.
     pub fn object_name(&self) -> &str {
-        if self.name.is_empty() { self.object["metadata"]["name"].as_str().unwrap_or_default() } else { self.name }
+        if self.name.is_empty() {
+            self.object["metadata"]["name"].as_str().unwrap_or_default()
+        } else {
+            self.name
+        }
     }
     /// A refusal in upstream's form: `pods "x" is forbidden: why`.
     pub fn forbidden(&self, why: impl AsRef<str>) -> Status {

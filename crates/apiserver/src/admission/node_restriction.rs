@@ -46,7 +46,9 @@ impl Plugin for NodeRestriction {
                 "" => pod(cx, node, r).await?,
                 "status" => pod_status(node, r),
                 "eviction" => eviction(cx, node, r).await?,
-                s => Err(format!("unexpected pod subresource {s:?}, only 'status' and 'eviction' are allowed")),
+                s => {
+                    Err(format!("unexpected pod subresource {s:?}, only 'status' and 'eviction' are allowed"))
+                }
             },
             ("", "nodes") => node_object(node, r),
             ("", "persistentvolumeclaims") if r.subresource == "status" => claim_status(node, r),
@@ -64,8 +66,13 @@ impl Plugin for NodeRestriction {
             }
             ("resource.k8s.io", "resourceslices") => {
                 let owner = |v: &Value| text(&v["spec"], "nodeName") == node;
-                let mine = if r.operation == Operation::Delete { r.old.is_none_or(owner) } else { owner(&r.object) };
-                if mine { Ok(()) } else { Err(format!("can only access ResourceSlice with the node name {node:?}")) }
+                let mine =
+                    if r.operation == Operation::Delete { r.old.is_none_or(owner) } else { owner(&r.object) };
+                if mine {
+                    Ok(())
+                } else {
+                    Err(format!("can only access ResourceSlice with the node name {node:?}"))
+                }
             }
             _ => Ok(()),
         };
@@ -85,7 +92,11 @@ fn node_of(pod: &Object) -> String {
 }
 
 fn same_name(node: &str, r: &Request<'_>, why: &str) -> Result<(), String> {
-    if r.object_name() == node || r.operation == Operation::Delete && r.name == node { Ok(()) } else { Err(why.into()) }
+    if r.object_name() == node || r.operation == Operation::Delete && r.name == node {
+        Ok(())
+    } else {
+        Err(why.into())
+    }
 }
 
 async fn pod(cx: &Context, node: &str, r: &Request<'_>) -> Judged {
@@ -110,7 +121,9 @@ async fn mirror_pod(cx: &Context, node: &str, r: &Request<'_>) -> Judged {
     let (meta, spec) = (&r.object["metadata"], &r.object["spec"]);
     let no = |why: String| Ok(Err(why));
     if meta["annotations"][MIRROR].is_null() {
-        return no(format!("pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"));
+        return no(format!(
+            "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
+        ));
     }
     if text(spec, "nodeName") != node {
         return no(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
@@ -118,18 +131,25 @@ async fn mirror_pod(cx: &Context, node: &str, r: &Request<'_>) -> Judged {
     let owner = match items(meta, "ownerReferences") {
         [one] => one,
         [] => return no(format!("node {node:?} can only create pods with an owner reference set to itself")),
-        _ => return no(format!("node {node:?} can only create pods with a single owner reference set to itself")),
+        _ => {
+            return no(format!(
+                "node {node:?} can only create pods with a single owner reference set to itself"
+            ));
+        }
     };
     if text(owner, "apiVersion") != "v1" || text(owner, "kind") != "Node" || text(owner, "name") != node {
         return no(format!("node {node:?} can only create pods with an owner reference set to itself"));
     }
     if owner["controller"] != true {
-        return no(format!("node {node:?} can only create pods with a controller owner reference set to itself"));
+        return no(format!(
+            "node {node:?} can only create pods with a controller owner reference set to itself"
+        ));
     }
     if owner["blockOwnerDeletion"] == true {
         return no(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
     }
-    let found = cx.reader.get("", "nodes", "", node).await?.ok_or_else(|| Status::not_found("", "nodes", node))?;
+    let found =
+        cx.reader.get("", "nodes", "", node).await?.ok_or_else(|| Status::not_found("", "nodes", node))?;
     if text(owner, "uid") != found.uid() {
         return no(format!("node {node} UID mismatch: expected {} got {}", text(owner, "uid"), found.uid()));
     }
@@ -150,9 +170,9 @@ fn refers_to(spec: &Value) -> Option<&'static str> {
         })
     };
     let volume = |kind: &str| {
-        items(spec, "volumes")
-            .iter()
-            .any(|v| v[kind].is_object() || items(&v["projected"], "sources").iter().any(|s| s[kind].is_object()))
+        items(spec, "volumes").iter().any(|v| {
+            v[kind].is_object() || items(&v["projected"], "sources").iter().any(|s| s[kind].is_object())
+        })
     };
     if env("secretKeyRef", "secretRef") || volume("secret") || !items(spec, "imagePullSecrets").is_empty() {
         return Some("secrets");
@@ -172,7 +192,9 @@ fn pod_status(node: &str, r: &Request<'_>) -> Result<(), String> {
     }
     let Some(old) = r.old else { return Err("unexpected type nil".into()) };
     if text(&old["spec"], "nodeName") != node {
-        return Err(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"));
+        return Err(format!(
+            "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+        ));
     }
     let empty = |v: &Value| v.is_null() || v.as_object().is_some_and(serde_json::Map::is_empty);
     let (was, is) = (&old["metadata"]["labels"], &r.object["metadata"]["labels"]);
@@ -211,7 +233,10 @@ fn node_object(node: &str, r: &Request<'_>) -> Result<(), String> {
         (Operation::Create, _) => {
             let bad = forbidden_labels(&r.object["metadata"]["labels"], &Value::Null);
             if !bad.is_empty() {
-                return Err(format!("node {node:?} is not allowed to set the following labels: {}", bad.join(", ")));
+                return Err(format!(
+                    "node {node:?} is not allowed to set the following labels: {}",
+                    bad.join(", ")
+                ));
             }
         }
         (Operation::Update, Some(old)) => {
@@ -230,7 +255,8 @@ fn node_object(node: &str, r: &Request<'_>) -> Result<(), String> {
 
 /// Changed labels that a kubelet has no say in, sorted.
 fn forbidden_labels(new: &Value, old: &Value) -> Vec<String> {
-    let mut keys: Vec<&String> = new.as_object().into_iter().chain(old.as_object()).flat_map(|m| m.keys()).collect();
+    let mut keys: Vec<&String> =
+        new.as_object().into_iter().chain(old.as_object()).flat_map(|m| m.keys()).collect();
     keys.sort();
     keys.dedup();
     let changed = keys.into_iter().filter(|k| new.get(k.as_str()) != old.get(k.as_str()));
@@ -238,7 +264,8 @@ fn forbidden_labels(new: &Value, old: &Value) -> Vec<String> {
 }
 
 fn kubelet_may_set(key: &str) -> bool {
-    let within = |ns: &str, domain: &str| ns == domain || ns.strip_suffix(domain).is_some_and(|p| p.ends_with('.'));
+    let within =
+        |ns: &str, domain: &str| ns == domain || ns.strip_suffix(domain).is_some_and(|p| p.ends_with('.'));
     let Some((ns, _)) = key.split_once('/') else { return true };
     if within(ns, "node-restriction.kubernetes.io") {
         return false;
@@ -268,7 +295,9 @@ fn claim_status(node: &str, r: &Request<'_>) -> Result<(), String> {
         v
     };
     if strip(old) != strip(&r.object) {
-        return Err(format!("node {node:?} is not allowed to update fields other than status.capacity and status.conditions"));
+        return Err(format!(
+            "node {node:?} is not allowed to update fields other than status.capacity and status.conditions"
+        ));
     }
     Ok(())
 }

@@ -68,8 +68,9 @@ impl Plugin for PodSecurity {
             return Ok(());
         }
         let significant = r.old.is_none_or(|old| {
-            let images =
-                |v: &Value| -> Vec<String> { containers(&v["spec"]).map(|c| text(c, "image").to_owned()).collect() };
+            let images = |v: &Value| -> Vec<String> {
+                containers(&v["spec"]).map(|c| text(c, "image").to_owned()).collect()
+            };
             images(old) != images(&r.object)
         });
         if !significant {
@@ -110,7 +111,8 @@ type Say<'a> = dyn FnMut(&str, String) + 'a;
 
 /// `container "a"` or `containers "a", "b"`, of those that `bad` picks.
 fn named(spec: &Value, bad: impl Fn(&Value) -> bool) -> Option<String> {
-    let names: Vec<String> = containers(spec).filter(|c| bad(c)).map(|c| format!("{:?}", text(c, "name"))).collect();
+    let names: Vec<String> =
+        containers(spec).filter(|c| bad(c)).map(|c| format!("{:?}", text(c, "name"))).collect();
     match names.as_slice() {
         [] => None,
         [one] => Some(format!("container {one}")),
@@ -126,8 +128,19 @@ fn quoted(mut v: Vec<String>) -> String {
 
 fn baseline(spec: &Value, pod: &Value, restricted: bool, say: &mut Say<'_>) {
     const CAPS: [&str; 13] = [
-        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
-        "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+        "AUDIT_WRITE",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "MKNOD",
+        "NET_BIND_SERVICE",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_CHROOT",
     ];
     let context = |c: &Value| c["securityContext"].clone();
     // The strict levels have their own check of capabilities, seccomp and volumes.
@@ -142,11 +155,17 @@ fn baseline(spec: &Value, pod: &Value, restricted: bool, say: &mut Say<'_>) {
         };
         if let Some(who) = named(spec, |c| !added(c).is_empty()) {
             let caps = quoted(containers(spec).flat_map(added).collect());
-            say("non-default capabilities", format!("{who} must not include {caps} in securityContext.capabilities.add"));
+            say(
+                "non-default capabilities",
+                format!("{who} must not include {caps} in securityContext.capabilities.add"),
+            );
         }
     }
-    let host: Vec<String> =
-        ["hostNetwork", "hostPID", "hostIPC"].iter().filter(|h| spec[**h] == true).map(|h| format!("{h}=true")).collect();
+    let host: Vec<String> = ["hostNetwork", "hostPID", "hostIPC"]
+        .iter()
+        .filter(|h| spec[**h] == true)
+        .map(|h| format!("{h}=true"))
+        .collect();
     if !host.is_empty() {
         say("host namespaces", host.join(", "));
     }
@@ -161,7 +180,13 @@ fn baseline(spec: &Value, pod: &Value, restricted: bool, say: &mut Say<'_>) {
             say("hostPath volumes", format!("{word} {}", paths.join(", ")));
         }
     }
-    let ports = |c: &Value| items(c, "ports").iter().filter_map(|p| p["hostPort"].as_i64()).filter(|p| *p != 0).collect::<Vec<_>>();
+    let ports = |c: &Value| {
+        items(c, "ports")
+            .iter()
+            .filter_map(|p| p["hostPort"].as_i64())
+            .filter(|p| *p != 0)
+            .collect::<Vec<_>>()
+    };
     if let Some(who) = named(spec, |c| !ports(c).is_empty()) {
         let mut all: Vec<i64> = containers(spec).flat_map(ports).collect();
         all.sort_unstable();
@@ -179,13 +204,20 @@ fn baseline(spec: &Value, pod: &Value, restricted: bool, say: &mut Say<'_>) {
     }
     let unconfined = |v: &Value| v["securityContext"]["seccompProfile"]["type"] == "Unconfined";
     if !restricted && (unconfined(spec) || containers(spec).any(unconfined)) {
-        let who = if unconfined(spec) { "pod".to_owned() } else { named(spec, unconfined).unwrap_or_default() };
-        say("seccompProfile", format!("{who} must not set securityContext.seccompProfile.type to \"Unconfined\""));
+        let who =
+            if unconfined(spec) { "pod".to_owned() } else { named(spec, unconfined).unwrap_or_default() };
+        say(
+            "seccompProfile",
+            format!("{who} must not set securityContext.seccompProfile.type to \"Unconfined\""),
+        );
     }
     let apparmor = |v: &Value| v["securityContext"]["appArmorProfile"]["type"] == "Unconfined";
     if apparmor(spec) || containers(spec).any(apparmor) {
         let who = if apparmor(spec) { "pod".to_owned() } else { named(spec, apparmor).unwrap_or_default() };
-        say("forbidden AppArmor profile", format!("{who} must not set AppArmor profile type to \"Unconfined\""));
+        say(
+            "forbidden AppArmor profile",
+            format!("{who} must not set AppArmor profile type to \"Unconfined\""),
+        );
     }
     let annotated = pod["metadata"]["annotations"].as_object().into_iter().flatten().find(|(k, v)| {
         k.starts_with("container.apparmor.security.beta.kubernetes.io/") && *v == "unconfined"
@@ -205,9 +237,17 @@ fn baseline(spec: &Value, pod: &Value, restricted: bool, say: &mut Say<'_>) {
         say("seLinuxOptions", format!("{who} set forbidden securityContext.seLinuxOptions"));
     }
     const SYSCTLS: [&str; 11] = [
-        "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range",
-        "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ip_local_reserved_ports", "net.ipv4.tcp_keepalive_time",
-        "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem",
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_rmem",
     ];
     let bad: Vec<&str> = items(&spec["securityContext"], "sysctls")
         .iter()
@@ -232,13 +272,21 @@ fn baseline(spec: &Value, pod: &Value, restricted: bool, say: &mut Say<'_>) {
 
 fn strict(spec: &Value, say: &mut Say<'_>) {
     if let Some(who) = named(spec, |c| c["securityContext"]["allowPrivilegeEscalation"] != false) {
-        say("allowPrivilegeEscalation != false", format!("{who} must set securityContext.allowPrivilegeEscalation=false"));
+        say(
+            "allowPrivilegeEscalation != false",
+            format!("{who} must set securityContext.allowPrivilegeEscalation=false"),
+        );
     }
     let caps = |c: &Value, f: &str| -> Vec<String> {
-        items(&c["securityContext"]["capabilities"], f).iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        items(&c["securityContext"]["capabilities"], f)
+            .iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect()
     };
     let undropped = named(spec, |c| !caps(c, "drop").iter().any(|d| d == "ALL"));
-    let added = |c: &Value| caps(c, "add").into_iter().filter(|a| a != "NET_BIND_SERVICE").collect::<Vec<_>>();
+    let added =
+        |c: &Value| caps(c, "add").into_iter().filter(|a| a != "NET_BIND_SERVICE").collect::<Vec<_>>();
     let adding = named(spec, |c| !added(c).is_empty());
     let mut parts = Vec::new();
     if let Some(who) = undropped {
@@ -252,7 +300,15 @@ fn strict(spec: &Value, say: &mut Say<'_>) {
         say("unrestricted capabilities", parts.join("; "));
     }
     const KINDS: [&str; 9] = [
-        "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret", "image",
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+        "image",
     ];
     let odd: Vec<(String, String)> = items(spec, "volumes")
         .iter()
@@ -264,8 +320,12 @@ fn strict(spec: &Value, say: &mut Say<'_>) {
     if !odd.is_empty() {
         let names: Vec<String> = odd.iter().map(|(n, _)| format!("{n:?}")).collect();
         let kinds = quoted(odd.into_iter().map(|(_, k)| k).collect());
-        let (word, verb, noun) = if names.len() == 1 { ("volume", "uses", "type") } else { ("volumes", "use", "types") };
-        say("restricted volume types", format!("{word} {} {verb} restricted volume {noun} {kinds}", names.join(", ")));
+        let (word, verb, noun) =
+            if names.len() == 1 { ("volume", "uses", "type") } else { ("volumes", "use", "types") };
+        say(
+            "restricted volume types",
+            format!("{word} {} {verb} restricted volume {noun} {kinds}", names.join(", ")),
+        );
     }
     let pod_non_root = &spec["securityContext"]["runAsNonRoot"];
     let explicit_root = |c: &Value| c["securityContext"]["runAsNonRoot"] == false;
@@ -293,12 +353,16 @@ fn strict(spec: &Value, say: &mut Say<'_>) {
         None => false,
     };
     if let Some(who) = named(spec, bad) {
-        say("seccompProfile", format!("{who} must not set securityContext.seccompProfile.type to \"Unconfined\""));
+        say(
+            "seccompProfile",
+            format!("{who} must not set securityContext.seccompProfile.type to \"Unconfined\""),
+        );
     } else if pod_profile.as_deref().is_none_or(|p| !fine(p))
         && let Some(who) = named(spec, |c| profile(c).is_none())
     {
-        let detail =
-            format!("pod or {who} must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\"");
+        let detail = format!(
+            "pod or {who} must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\""
+        );
         say("seccompProfile", detail);
     }
 }

@@ -4,8 +4,8 @@
 
 use api::Status;
 use api::quota::{
-    List, add, applies, constraints, counts_against, exceeding, list, mask, negative, pretty, pretty_names, remove_zeros,
-    subtract_to_zero, to_value, usage,
+    List, add, applies, constraints, counts_against, exceeding, list, mask, negative, pretty, pretty_names,
+    remove_zeros, subtract_to_zero, to_value, usage,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -87,7 +87,10 @@ fn judge(quota: &Value, r: &Request<'_>, now: i64) -> Result<Option<List>, Statu
         return Err(r.forbidden(format!("failed quota: {name}: {why}")));
     }
     if restricted.iter().any(|k| !used.contains_key(k)) {
-        return Err(r.forbidden(format!("status unknown for quota: {name}, resources: {}", pretty_names(&restricted))));
+        return Err(r.forbidden(format!(
+            "status unknown for quota: {name}, resources: {}",
+            pretty_names(&restricted)
+        )));
     }
     let wanted = usage(r.group, r.resource, &r.object, now);
     let below = negative(&wanted);
@@ -106,7 +109,9 @@ fn judge(quota: &Value, r: &Request<'_>, now: i64) -> Result<Option<List>, Statu
     let after = add(&used, &requested);
     let over = exceeding(&mask(&after, &requested), &hard);
     if !over.is_empty() {
-        let only = |l: &List| -> List { l.iter().filter(|(k, _)| over.contains(k)).map(|(k, q)| (k.clone(), *q)).collect() };
+        let only = |l: &List| -> List {
+            l.iter().filter(|(k, _)| over.contains(k)).map(|(k, q)| (k.clone(), *q)).collect()
+        };
         return Err(r.forbidden(format!(
             "exceeded quota: {name}, requested: {}, used: {}, limited: {}",
             pretty(&only(&requested)),
@@ -123,7 +128,13 @@ mod tests {
     use crate::User;
     use serde_json::json;
 
-    fn request<'a>(user: &'a User, operation: Operation, resource: &'a str, object: Value, old: Option<&'a Value>) -> Request<'a> {
+    fn request<'a>(
+        user: &'a User,
+        operation: Operation,
+        resource: &'a str,
+        object: Value,
+        old: Option<&'a Value>,
+    ) -> Request<'a> {
         Request {
             operation,
             user,
@@ -150,15 +161,27 @@ mod tests {
         let u = User::default();
         let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "500m"}}}]}});
         let t = [
-            (quota(json!({"pods": "2"}), json!({"pods": "2"})),
-                Err("pods \"p\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2")),
+            (
+                quota(json!({"pods": "2"}), json!({"pods": "2"})),
+                Err(
+                    "pods \"p\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2",
+                ),
+            ),
             (quota(json!({"pods": "2"}), json!({"pods": "1"})), Ok(Some("pods=2"))),
-            (quota(json!({"requests.cpu": "1"}), json!({"requests.cpu": "600m"})),
-                Err("pods \"p\" is forbidden: exceeded quota: q, requested: requests.cpu=500m, used: requests.cpu=600m, limited: requests.cpu=1")),
-            (quota(json!({"limits.memory": "1Gi"}), json!({"limits.memory": "0"})),
-                Err("pods \"p\" is forbidden: failed quota: q: must specify limits.memory for: c")),
-            (quota(json!({"pods": "2"}), json!({})),
-                Err("pods \"p\" is forbidden: status unknown for quota: q, resources: pods")),
+            (
+                quota(json!({"requests.cpu": "1"}), json!({"requests.cpu": "600m"})),
+                Err(
+                    "pods \"p\" is forbidden: exceeded quota: q, requested: requests.cpu=500m, used: requests.cpu=600m, limited: requests.cpu=1",
+                ),
+            ),
+            (
+                quota(json!({"limits.memory": "1Gi"}), json!({"limits.memory": "0"})),
+                Err("pods \"p\" is forbidden: failed quota: q: must specify limits.memory for: c"),
+            ),
+            (
+                quota(json!({"pods": "2"}), json!({})),
+                Err("pods \"p\" is forbidden: status unknown for quota: q, resources: pods"),
+            ),
             (quota(json!({"secrets": "0"}), json!({"secrets": "0"})), Ok(None)),
         ];
         for (q, want) in t {
@@ -176,8 +199,14 @@ mod tests {
         let u = User::default();
         let old = json!({"metadata": {"name": "s"}, "spec": {"type": "ClusterIP", "ports": [{}]}});
         let new = json!({"metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{}]}});
-        let q = quota(json!({"services": "1", "services.nodeports": "1"}), json!({"services": "1", "services.nodeports": "0"}));
+        let q = quota(
+            json!({"services": "1", "services.nodeports": "1"}),
+            json!({"services": "1", "services.nodeports": "0"}),
+        );
         let r = request(&u, Operation::Update, "services", new, Some(&old));
-        assert_eq!(judge(&q, &r, 0).expect("fits").map(|l| pretty(&l)).as_deref(), Some("services=1,services.nodeports=1"));
+        assert_eq!(
+            judge(&q, &r, 0).expect("fits").map(|l| pretty(&l)).as_deref(),
+            Some("services=1,services.nodeports=1")
+        );
     }
 }

@@ -24,7 +24,9 @@ impl Plugin for RuntimeClass {
         let overhead = &class["overhead"]["podFixed"];
         let given = &r.object["spec"]["overhead"];
         if !overhead.is_null() && !given.is_null() && api::quota::list(overhead) != api::quota::list(given) {
-            return Err(r.forbidden("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead"));
+            return Err(
+                r.forbidden("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")
+            );
         }
         for (k, v) in class["scheduling"]["nodeSelector"].as_object().into_iter().flatten() {
             let have = &r.object["spec"]["nodeSelector"][k];
@@ -43,10 +45,14 @@ impl Plugin for RuntimeClass {
         let class = find(cx, r).await?.unwrap_or_default();
         let (want, have) = (&class["overhead"]["podFixed"], &r.object["spec"]["overhead"]);
         if want.is_null() && !have.is_null() {
-            return Err(r.forbidden("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"));
+            return Err(r.forbidden(
+                "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
+            ));
         }
         if api::quota::list(want) != api::quota::list(have) {
-            return Err(r.forbidden("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead"));
+            return Err(
+                r.forbidden("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")
+            );
         }
         Ok(())
     }

@@ -82,7 +82,9 @@ async fn find(cx: &Context, namespace: &str, name: &str) -> Result<Option<Object
 fn random_suffix() -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut rng = rand::rng();
-    (0..5).map(|_| ALPHABET.get(rng.random_range(0..ALPHABET.len())).copied().map_or('x', char::from)).collect()
+    (0..5)
+        .map(|_| ALPHABET.get(rng.random_range(0..ALPHABET.len())).copied().map_or('x', char::from))
+        .collect()
 }
 
 fn names_secrets(spec: &Value) -> bool {
@@ -114,7 +116,11 @@ fn mountable(account: &Value, spec: &Value) -> Result<(), String> {
             ));
         }
     }
-    for (field, word) in [("initContainers", "init container"), ("containers", "container"), ("ephemeralContainers", "ephemeral container")] {
+    for (field, word) in [
+        ("initContainers", "init container"),
+        ("containers", "container"),
+        ("ephemeralContainers", "ephemeral container"),
+    ] {
         for c in items(spec, field) {
             for e in items(c, "env") {
                 let s = text(&e["valueFrom"]["secretKeyRef"], "name");
@@ -178,7 +184,8 @@ fn mount_token(spec: &mut serde_json::Map<String, Value>, suffix: &str) {
             if items(c, "volumeMounts").iter().any(|m| text(m, "mountPath") == MOUNT_PATH) {
                 continue;
             }
-            array(object(c), "volumeMounts").push(json!({"mountPath": MOUNT_PATH, "name": name, "readOnly": true}));
+            array(object(c), "volumeMounts")
+                .push(json!({"mountPath": MOUNT_PATH, "name": name, "readOnly": true}));
             needed = true;
         }
     }
@@ -206,8 +213,14 @@ mod tests {
         assert_eq!(spec["serviceAccountName"], "default");
         assert_eq!(spec["imagePullSecrets"], json!([{"name": "reg"}]));
         assert_eq!(spec["volumes"][0]["name"], "kube-api-access-abcde");
-        assert_eq!(spec["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"], 3607);
-        assert_eq!(spec["containers"][0]["volumeMounts"][0], json!({"name": "kube-api-access-abcde", "mountPath": MOUNT_PATH, "readOnly": true}));
+        assert_eq!(
+            spec["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"],
+            3607
+        );
+        assert_eq!(
+            spec["containers"][0]["volumeMounts"][0],
+            json!({"name": "kube-api-access-abcde", "mountPath": MOUNT_PATH, "readOnly": true})
+        );
         assert_eq!(spec["containers"][1]["volumeMounts"].as_array().map(Vec::len), Some(1));
         assert_eq!(spec["initContainers"][0]["volumeMounts"][0]["name"], "kube-api-access-abcde");
     }
@@ -217,7 +230,11 @@ mod tests {
         for (pod, account, want) in [
             (json!({"spec": {"containers": [{}], "automountServiceAccountToken": false}}), json!({}), false),
             (json!({"spec": {"containers": [{}]}}), json!({"automountServiceAccountToken": false}), false),
-            (json!({"spec": {"containers": [{}], "automountServiceAccountToken": true}}), json!({"automountServiceAccountToken": false}), true),
+            (
+                json!({"spec": {"containers": [{}], "automountServiceAccountToken": true}}),
+                json!({"automountServiceAccountToken": false}),
+                true,
+            ),
         ] {
             let mut pod = pod;
             prepare(object(&mut pod), "x", &account, "abcde");

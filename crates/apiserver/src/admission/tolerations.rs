@@ -30,7 +30,8 @@ impl Plugin for DefaultTolerationSeconds {
 fn add(pod: &mut Value) {
     let tolerated = |taint: &str| {
         items(&pod["spec"], "tolerations").iter().any(|t| {
-            (text(t, "key") == taint || text(t, "key").is_empty()) && matches!(text(t, "effect"), "NoExecute" | "")
+            (text(t, "key") == taint || text(t, "key").is_empty())
+                && matches!(text(t, "effect"), "NoExecute" | "")
         })
     };
     let missing: Vec<&str> = TAINTS.into_iter().filter(|t| !tolerated(t)).collect();
@@ -40,7 +41,9 @@ fn add(pod: &mut Value) {
     let spec = object(object(pod).entry("spec").or_insert(Value::Null));
     let list = array(spec, "tolerations");
     for key in missing {
-        list.push(json!({"effect": "NoExecute", "key": key, "operator": "Exists", "tolerationSeconds": SECONDS}));
+        list.push(
+            json!({"effect": "NoExecute", "key": key, "operator": "Exists", "tolerationSeconds": SECONDS}),
+        );
     }
 }
 

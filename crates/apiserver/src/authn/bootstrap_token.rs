@@ -9,7 +9,8 @@ use crate::{Reader, User};
 
 /// Six characters, a dot, sixteen characters; lower-case letters and digits.
 pub fn looks_like_one(token: &str) -> bool {
-    let part = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let part =
+        |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     token.split_once('.').is_some_and(|(id, secret)| part(id, 6) && part(secret, 16))
 }
 
@@ -17,7 +18,8 @@ pub async fn authenticate(reader: &dyn Reader, token: &str, now: i64) -> Result<
     let invalid = || "invalid bearer token".to_owned();
     let (id, secret) = token.split_once('.').ok_or_else(invalid)?;
     let name = format!("bootstrap-token-{id}");
-    let found = reader.get("", "secrets", "kube-system", &name).await.map_err(|e| e.message)?.ok_or_else(invalid)?;
+    let found =
+        reader.get("", "secrets", "kube-system", &name).await.map_err(|e| e.message)?.ok_or_else(invalid)?;
     let v = found.value().map_err(|e| e.to_string())?;
     judge(&v, found.meta().is_deleting(), id, secret, now).ok_or_else(invalid)
 }
@@ -65,7 +67,11 @@ mod tests {
 
     #[test]
     fn tokens() {
-        assert!(looks_like_one("abcdef.0123456789abcdef") && !looks_like_one("abc.def") && !looks_like_one("ABCDEF.0123456789abcdef"));
+        assert!(
+            looks_like_one("abcdef.0123456789abcdef")
+                && !looks_like_one("abc.def")
+                && !looks_like_one("ABCDEF.0123456789abcdef")
+        );
         let e = |s: &str| STANDARD.encode(s);
         let v = json!({"type": "bootstrap.kubernetes.io/token", "data": {"token-id": e("abcdef"), "token-secret": e("0123456789abcdef"),
             "usage-bootstrap-authentication": e("true"), "expiration": e("2030-01-01T00:00:00Z"),

@@ -58,9 +58,9 @@ impl Anonymous {
         match self {
             Anonymous::Never => false,
             Anonymous::Always => true,
-            Anonymous::Paths(p) => {
-                p.iter().any(|a| path.strip_prefix(a.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('/')))
-            }
+            Anonymous::Paths(p) => p
+                .iter()
+                .any(|a| path.strip_prefix(a.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('/'))),
         }
     }
 }
@@ -142,7 +142,10 @@ impl Authn {
                 tracing::debug!(why, "bearer token does not count");
                 unauthorized()
             }),
-            None if matches!(peer, Peer::None) && !headers.contains_key(AUTHORIZATION) && self.anonymous.allows(path) => {
+            None if matches!(peer, Peer::None)
+                && !headers.contains_key(AUTHORIZATION)
+                && self.anonymous.allows(path) =>
+            {
                 Ok(User::anonymous())
             }
             None => Err(unauthorized()),
@@ -157,7 +160,9 @@ impl Authn {
     /// As above; `audiences` empty means the API server's own.
     pub async fn token_for(&self, token: &str, audiences: &[String]) -> Result<(User, Vec<String>), String> {
         if bootstrap_token::looks_like_one(token) && audiences.is_empty() {
-            return bootstrap_token::authenticate(self.reader.as_ref(), token, now()).await.map(|u| (u, Vec::new()));
+            return bootstrap_token::authenticate(self.reader.as_ref(), token, now())
+                .await
+                .map(|u| (u, Vec::new()));
         }
         self.tokens.authenticate(self.reader.as_ref(), token, audiences, now()).await
     }
@@ -166,7 +171,10 @@ impl Authn {
 fn from_certificate(c: &pki::CertIdentity) -> User {
     let mut groups = c.groups.clone();
     groups.push(AUTHENTICATED.into());
-    let credential = ("authentication.kubernetes.io/credential-id".to_owned(), vec![format!("X509SHA256={}", c.fingerprint)]);
+    let credential = (
+        "authentication.kubernetes.io/credential-id".to_owned(),
+        vec![format!("X509SHA256={}", c.fingerprint)],
+    );
     User { name: c.user.clone(), uid: c.uid.clone(), groups, extra: [credential].into() }
 }
 
@@ -190,14 +198,27 @@ mod tests {
     #[test]
     fn anonymous_is_for_health_only() {
         let a = Anonymous::health();
-        for (path, want) in [("/livez", true), ("/readyz/ping", true), ("/healthz", true), ("/livezx", false), ("/api", false), ("/version", false)] {
+        for (path, want) in [
+            ("/livez", true),
+            ("/readyz/ping", true),
+            ("/healthz", true),
+            ("/livezx", false),
+            ("/api", false),
+            ("/version", false),
+        ] {
             assert_eq!(a.allows(path), want, "{path}");
         }
     }
 
     #[test]
     fn bearer_headers() {
-        for (value, want) in [("Bearer abc", Some("abc")), ("bearer  abc ", Some("abc")), ("Basic abc", None), ("Bearer ", None), ("abc", None)] {
+        for (value, want) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer  abc ", Some("abc")),
+            ("Basic abc", None),
+            ("Bearer ", None),
+            ("abc", None),
+        ] {
             let mut h = HeaderMap::new();
             h.insert(AUTHORIZATION, value.parse().expect("header"));
             assert_eq!(bearer(&h).as_deref(), want, "{value}");

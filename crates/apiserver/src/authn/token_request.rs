@@ -71,7 +71,8 @@ impl TokenIssuer {
             sub: format!("system:serviceaccount:{namespace}:{name}"),
             kubernetes: private,
         };
-        let token = if dry_run { String::new() } else { self.signer.mint(&claims).map_err(Status::internal)? };
+        let token =
+            if dry_run { String::new() } else { self.signer.mint(&claims).map_err(Status::internal)? };
         let end = jiff::Timestamp::from_second(iat + seconds).unwrap_or(now);
         put(&mut body, &["apiVersion"], json!("authentication.k8s.io/v1"));
         put(&mut body, &["kind"], json!("TokenRequest"));
@@ -127,7 +128,9 @@ async fn bind(
     let (api_version, kind, name, uid) = (text("apiVersion"), text("kind"), text("name"), text("uid"));
     if api_version.contains('/') || !matches!(kind, "Pod" | "Secret" | "Node") {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        return Err(Status::bad_request(format!("cannot bind token to object of type {group}/{version}, Kind={kind}")));
+        return Err(Status::bad_request(format!(
+            "cannot bind token to object of type {group}/{version}, Kind={kind}"
+        )));
     }
     let object = match kind {
         "Pod" => must_get(reader, "pods", namespace, name).await?,
@@ -153,7 +156,8 @@ async fn bind(
             }
             private.pod = Some(bound);
             if let Some(node) = pod["spec"]["nodeName"].as_str().filter(|n| !n.is_empty()) {
-                let uid = reader.get("", "nodes", "", node).await?.map(|n| n.uid().to_owned()).unwrap_or_default();
+                let uid =
+                    reader.get("", "nodes", "", node).await?.map(|n| n.uid().to_owned()).unwrap_or_default();
                 private.node = Some(BoundRef { name: node.to_owned(), uid });
             }
         }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use api::Object;
 use serde::Deserialize;
 
-use super::rules::{Rule, nullable};
 use super::Attributes;
+use super::rules::{Rule, nullable};
 use crate::User;
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -170,7 +170,12 @@ impl RbacIndex {
                 let role = Role {
                     rules: Arc::new(v.rules),
                     labels: o.meta().labels.clone(),
-                    gathers: v.aggregation.cluster_role_selectors.into_iter().map(|s| s.match_labels).collect(),
+                    gathers: v
+                        .aggregation
+                        .cluster_role_selectors
+                        .into_iter()
+                        .map(|s| s.match_labels)
+                        .collect(),
                 };
                 if plural == "roles" {
                     self.roles.entry(o.namespace().into()).or_default().insert(o.name().into(), role);
@@ -251,11 +256,14 @@ impl RbacIndex {
 
     /// The rules a role reference stands for, or upstream's words for why there are none.
     pub fn role_rules(&self, role: &RoleRef, namespace: &str) -> Result<Vec<Arc<Vec<Rule>>>, String> {
-        let missing =
-            |kind: &str| format!("{kind}.rbac.authorization.k8s.io {:?} not found", role.name);
+        let missing = |kind: &str| format!("{kind}.rbac.authorization.k8s.io {:?} not found", role.name);
         match role.kind.as_str() {
             "Role" => {
-                let r = self.roles.get(namespace).and_then(|m| m.get(&role.name)).ok_or_else(|| missing("role"))?;
+                let r = self
+                    .roles
+                    .get(namespace)
+                    .and_then(|m| m.get(&role.name))
+                    .ok_or_else(|| missing("role"))?;
                 Ok(vec![r.rules.clone()])
             }
             "ClusterRole" => {
@@ -299,7 +307,8 @@ impl RbacIndex {
             match self.role_rules(&binding.role, &binding.namespace) {
                 Ok(sets) => {
                     if sets.iter().any(|s| s.iter().any(|r| r.allows(a))) {
-                        let by = binding.subjects.get(*subject).map(|s| binding.describe(s)).unwrap_or_default();
+                        let by =
+                            binding.subjects.get(*subject).map(|s| binding.describe(s)).unwrap_or_default();
                         return Verdict::Allowed(format!("RBAC: allowed by {by}"));
                     }
                 }
@@ -338,21 +347,47 @@ mod tests {
 
     fn index() -> RbacIndex {
         let mut i = RbacIndex::default();
-        put(&mut i, "clusterroles", json!({"metadata": {"name": "reader", "labels": {"to-all": "true"}},
-            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}]}));
-        put(&mut i, "clusterroles", json!({"metadata": {"name": "all"}, "rules": null,
-            "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"to-all": "true"}}]}}));
-        put(&mut i, "clusterrolebindings", json!({"metadata": {"name": "b"},
-            "roleRef": {"kind": "ClusterRole", "name": "reader"}, "subjects": [{"kind": "Group", "name": "devs"}]}));
-        put(&mut i, "rolebindings", json!({"metadata": {"name": "rb", "namespace": "ns"},
-            "roleRef": {"kind": "ClusterRole", "name": "all"}, "subjects": [{"kind": "ServiceAccount", "name": "sa"}]}));
-        put(&mut i, "rolebindings", json!({"metadata": {"name": "lost", "namespace": "ns"},
-            "roleRef": {"kind": "Role", "name": "gone"}, "subjects": [{"kind": "User", "name": "eve"}]}));
+        put(
+            &mut i,
+            "clusterroles",
+            json!({"metadata": {"name": "reader", "labels": {"to-all": "true"}},
+            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}]}),
+        );
+        put(
+            &mut i,
+            "clusterroles",
+            json!({"metadata": {"name": "all"}, "rules": null,
+            "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"to-all": "true"}}]}}),
+        );
+        put(
+            &mut i,
+            "clusterrolebindings",
+            json!({"metadata": {"name": "b"},
+            "roleRef": {"kind": "ClusterRole", "name": "reader"}, "subjects": [{"kind": "Group", "name": "devs"}]}),
+        );
+        put(
+            &mut i,
+            "rolebindings",
+            json!({"metadata": {"name": "rb", "namespace": "ns"},
+            "roleRef": {"kind": "ClusterRole", "name": "all"}, "subjects": [{"kind": "ServiceAccount", "name": "sa"}]}),
+        );
+        put(
+            &mut i,
+            "rolebindings",
+            json!({"metadata": {"name": "lost", "namespace": "ns"},
+            "roleRef": {"kind": "Role", "name": "gone"}, "subjects": [{"kind": "User", "name": "eve"}]}),
+        );
         i
     }
 
     fn ask(i: &RbacIndex, u: &User, ns: &str, verb: &str) -> Verdict {
-        i.evaluate(&Attributes { verb, namespace: ns, resource: "pods", is_resource: true, ..Attributes::of(u) })
+        i.evaluate(&Attributes {
+            verb,
+            namespace: ns,
+            resource: "pods",
+            is_resource: true,
+            ..Attributes::of(u)
+        })
     }
 
     #[test]
@@ -361,13 +396,19 @@ mod tests {
         let dev = User::new("ann", &["devs"]);
         assert_eq!(
             ask(&i, &dev, "", "list"),
-            Verdict::Allowed("RBAC: allowed by ClusterRoleBinding \"b\" of ClusterRole \"reader\" to Group \"devs\"".into())
+            Verdict::Allowed(
+                "RBAC: allowed by ClusterRoleBinding \"b\" of ClusterRole \"reader\" to Group \"devs\""
+                    .into()
+            )
         );
         assert_eq!(ask(&i, &dev, "", "delete"), Verdict::NotAllowed(String::new()));
         let sa = User::new("system:serviceaccount:ns:sa", &[]);
         assert_eq!(
             ask(&i, &sa, "ns", "get"),
-            Verdict::Allowed("RBAC: allowed by RoleBinding \"rb/ns\" of ClusterRole \"all\" to ServiceAccount \"sa/ns\"".into())
+            Verdict::Allowed(
+                "RBAC: allowed by RoleBinding \"rb/ns\" of ClusterRole \"all\" to ServiceAccount \"sa/ns\""
+                    .into()
+            )
         );
         assert_eq!(ask(&i, &sa, "other", "get"), Verdict::NotAllowed(String::new()));
         assert_eq!(

@@ -151,8 +151,11 @@ impl Authorizer {
 /// The refusal, in upstream's words.
 pub fn forbidden(a: &Attributes<'_>, reason: &str) -> Status {
     let mut text = if a.is_resource {
-        let resource =
-            if a.subresource.is_empty() { a.resource.to_owned() } else { format!("{}/{}", a.resource, a.subresource) };
+        let resource = if a.subresource.is_empty() {
+            a.resource.to_owned()
+        } else {
+            format!("{}/{}", a.resource, a.subresource)
+        };
         let scope = if a.namespace.is_empty() {
             "at the cluster scope".to_owned()
         } else {
@@ -186,9 +189,21 @@ mod tests {
             ..Attributes::of(&u)
         };
         let t = [
-            (list, "", "pods is forbidden: User \"x\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""),
             (
-                Attributes { verb: "update", group: "apps", resource: "deployments", subresource: "scale", name: "d", namespace: "", ..list },
+                list,
+                "",
+                "pods is forbidden: User \"x\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"",
+            ),
+            (
+                Attributes {
+                    verb: "update",
+                    group: "apps",
+                    resource: "deployments",
+                    subresource: "scale",
+                    name: "d",
+                    namespace: "",
+                    ..list
+                },
                 "RBAC: clusterrole.rbac.authorization.k8s.io \"y\" not found",
                 "deployments.apps \"d\" is forbidden: User \"x\" cannot update resource \"deployments/scale\" in API group \"apps\" \
                  at the cluster scope: RBAC: clusterrole.rbac.authorization.k8s.io \"y\" not found",

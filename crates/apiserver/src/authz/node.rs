@@ -59,7 +59,9 @@ impl NodeAuthorizer {
                 _ => no("can only get/update/patch this type"),
             },
             ("", "persistentvolumeclaims") => self.gettable(node, Kind::Claim, a, reader).await,
-            ("resource.k8s.io", "resourceclaims") => self.gettable(node, Kind::ResourceClaim, a, reader).await,
+            ("resource.k8s.io", "resourceclaims") => {
+                self.gettable(node, Kind::ResourceClaim, a, reader).await
+            }
             ("", "persistentvolumes") => match gettable(a) {
                 Err(why) => no(why),
                 Ok(()) => match self.volume_of_node(node, a.name, reader).await {
@@ -180,7 +182,9 @@ impl NodeAuthorizer {
 
     async fn volume_of_node(&self, node: &str, name: &str, reader: &dyn Reader) -> Result<bool, Status> {
         let Some(pv) = reader.get("", "persistentvolumes", "", name).await? else { return Ok(false) };
-        let Some(claim) = pv.view::<VolumeView>().ok().and_then(|v| v.spec.claim_ref) else { return Ok(false) };
+        let Some(claim) = pv.view::<VolumeView>().ok().and_then(|v| v.spec.claim_ref) else {
+            return Ok(false);
+        };
         let known = self.graph.read().relates(node, Kind::Claim, &claim.namespace, &claim.name);
         if known {
             return Ok(true);
@@ -225,7 +229,9 @@ fn unrelated(node: &str) -> String {
 fn node_object(node: &str, a: &Attributes<'_>) -> Decision {
     match (a.subresource, a.verb) {
         // Admission keeps writes to the node's own object.
-        ("", "create" | "update" | "patch") | ("status", "update" | "patch") => Decision::Allow(String::new()),
+        ("", "create" | "update" | "patch") | ("status", "update" | "patch") => {
+            Decision::Allow(String::new())
+        }
         ("", "get" | "list" | "watch") if a.name == node => Decision::Allow(String::new()),
         ("", "get" | "list" | "watch") if a.name.is_empty() => {
             Decision::NoOpinion(format!("node '{node}' cannot read all nodes, only its own Node object"))
@@ -277,7 +283,9 @@ async fn volume_uses_secret(
     name: &str,
     reader: &dyn Reader,
 ) -> Result<bool, Status> {
-    let Some(pvc) = reader.get("", "persistentvolumeclaims", claim_ns, claim).await? else { return Ok(false) };
+    let Some(pvc) = reader.get("", "persistentvolumeclaims", claim_ns, claim).await? else {
+        return Ok(false);
+    };
     let Ok(pvc) = pvc.value() else { return Ok(false) };
     let Some(pv) = pvc["spec"]["volumeName"].as_str() else { return Ok(false) };
     let Some(pv) = reader.get("", "persistentvolumes", "", pv).await? else { return Ok(false) };

@@ -233,7 +233,9 @@ pub(super) fn read_pod(o: &Object) -> Option<(String, References)> {
             r.secrets.extend(s.secret.map(|n| n.name));
             r.config_maps.extend(s.config_map.map(|n| n.name));
         }
-        for d in [v.csi, v.flex_volume, v.cephfs, v.rbd, v.iscsi, v.scale_io, v.storageos].into_iter().flatten() {
+        for d in
+            [v.csi, v.flex_volume, v.cephfs, v.rbd, v.iscsi, v.scale_io, v.storageos].into_iter().flatten()
+        {
             r.secrets.extend(d.secret_ref.map(|n| n.name));
             r.secrets.extend(d.node_publish_secret_ref.map(|n| n.name));
         }

@@ -85,8 +85,9 @@ pub async fn access_review(
         Review::SelfSubject => "SelfSubjectAccessReview",
         Review::Local => "LocalSubjectAccessReview",
     };
-    let spec: Spec = serde_json::from_value(body["spec"].clone())
-        .map_err(|e| Status::bad_request(format!("{kind} in version \"v1\" cannot be handled as a {kind}: {e}")))?;
+    let spec: Spec = serde_json::from_value(body["spec"].clone()).map_err(|e| {
+        Status::bad_request(format!("{kind} in version \"v1\" cannot be handled as a {kind}: {e}"))
+    })?;
     let mut causes = Vec::new();
     let invalid = |field: &str, message: &str| Cause {
         reason: "FieldValueInvalid".into(),
@@ -105,19 +106,23 @@ pub async fn access_review(
         _ => {}
     }
     if review != Review::SelfSubject && spec.user.is_empty() && spec.groups.is_empty() {
-        causes.push(invalid("spec.user", "Invalid value: \"\": at least one of user or group must be specified"));
+        causes.push(invalid(
+            "spec.user",
+            "Invalid value: \"\": at least one of user or group must be specified",
+        ));
     }
     if review == Review::Local && spec.non_resource_attributes.is_some() {
-        causes.push(invalid(
-            "spec.nonResourceAttributes",
-            "Invalid value: disallowed on this kind of request",
-        ));
+        causes
+            .push(invalid("spec.nonResourceAttributes", "Invalid value: disallowed on this kind of request"));
     }
     if !causes.is_empty() {
         return Err(Status::invalid(GROUP, kind, "", causes));
     }
-    if review == Review::Local && spec.resource_attributes.as_ref().is_some_and(|r| r.namespace != namespace) {
-        return Err(Status::bad_request(format!("spec.resourceAttributes.namespace must match namespace: {namespace}")));
+    if review == Review::Local && spec.resource_attributes.as_ref().is_some_and(|r| r.namespace != namespace)
+    {
+        return Err(Status::bad_request(format!(
+            "spec.resourceAttributes.namespace must match namespace: {namespace}"
+        )));
     }
     let subject = User { name: spec.user, uid: spec.uid, groups: spec.groups, extra: spec.extra };
     let user = if review == Review::SelfSubject { requester } else { &subject };

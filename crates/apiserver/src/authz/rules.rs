@@ -12,7 +12,11 @@ use super::Attributes;
 pub struct Rule {
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub api_groups: Vec<String>,
-    #[serde(rename = "nonResourceURLs", deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "nonResourceURLs",
+        deserialize_with = "nullable",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub non_resource_urls: Vec<String>,
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub resource_names: Vec<String>,
@@ -55,7 +59,9 @@ fn resource_matches(rule: &[String], resource: &str, subresource: &str) -> bool 
 
 fn url_matches(rule: &[String], path: &str) -> bool {
     rule.iter().any(|u| {
-        u == "*" || u == path || u.strip_suffix('*').is_some_and(|p| path.starts_with(p.trim_end_matches('*')))
+        u == "*"
+            || u == path
+            || u.strip_suffix('*').is_some_and(|p| path.starts_with(p.trim_end_matches('*')))
     })
 }
 
@@ -104,7 +110,11 @@ impl Rule {
                     if self.resource_names.is_empty() {
                         out.push(base);
                     } else {
-                        out.extend(self.resource_names.iter().map(|n| Rule { resource_names: one(n), ..base.clone() }));
+                        out.extend(
+                            self.resource_names
+                                .iter()
+                                .map(|n| Rule { resource_names: one(n), ..base.clone() }),
+                        );
                     }
                 }
             }
@@ -126,7 +136,8 @@ impl Rule {
             return s.non_resource_urls.iter().all(|u| url_matches(&self.non_resource_urls, u));
         }
         let names = self.resource_names.is_empty()
-            || (!s.resource_names.is_empty() && s.resource_names.iter().all(|n| has(&self.resource_names, n)));
+            || (!s.resource_names.is_empty()
+                && s.resource_names.iter().all(|n| has(&self.resource_names, n)));
         let resources = s.resources.iter().all(|r| {
             if star_or(&self.resources, r) {
                 return true;
@@ -187,7 +198,8 @@ mod tests {
     use crate::User;
 
     fn rule(verbs: &str, groups: &str, resources: &str, names: &str) -> Rule {
-        let l = |s: &str| s.split(',').map(|x| if x == "core" { String::new() } else { x.to_owned() }).collect();
+        let l =
+            |s: &str| s.split(',').map(|x| if x == "core" { String::new() } else { x.to_owned() }).collect();
         Rule {
             verbs: l(verbs),
             api_groups: l(groups),
@@ -238,7 +250,8 @@ mod tests {
             ("*", "/metrics", true),
             ("/api", "/apis", false),
         ] {
-            let r = Rule { verbs: vec!["get".into()], non_resource_urls: vec![url.into()], ..Rule::default() };
+            let r =
+                Rule { verbs: vec!["get".into()], non_resource_urls: vec![url.into()], ..Rule::default() };
             let a = Attributes { verb: "get", path, ..Attributes::of(&u) };
             assert_eq!(r.allows(&a), want, "{url} {path}");
         }

@@ -43,7 +43,12 @@ async fn fill_one(a: &Authorizer, reader: &dyn Reader, group: &str, plural: &str
     Ok(revision)
 }
 
-pub(super) fn spawn(a: &Arc<Authorizer>, reader: &Arc<dyn Reader>, from: Vec<u64>, cancel: &CancellationToken) {
+pub(super) fn spawn(
+    a: &Arc<Authorizer>,
+    reader: &Arc<dyn Reader>,
+    from: Vec<u64>,
+    cancel: &CancellationToken,
+) {
     for ((group, plural), revision) in kinds().zip(from) {
         let (a, reader, cancel) = (a.clone(), reader.clone(), cancel.clone());
         tokio::spawn(async move {
@@ -75,7 +80,13 @@ async fn follow(a: &Authorizer, reader: &dyn Reader, group: &str, plural: &str, 
     }
 }
 
-async fn follow_once(a: &Authorizer, reader: &dyn Reader, group: &str, plural: &str, from: u64) -> Result<(), Status> {
+async fn follow_once(
+    a: &Authorizer,
+    reader: &dyn Reader,
+    group: &str,
+    plural: &str,
+    from: u64,
+) -> Result<(), Status> {
     let mut changes = reader.changes(group, plural, from).await?;
     loop {
         let batch = changes.next().await?;

@@ -55,7 +55,13 @@ fn everything(subjects: Vec<Value>, urls: bool) -> Value {
     rule
 }
 
-fn some(subjects: &[Value], verbs: &[&str], groups: &[&str], resources: &[&str], namespaces: &[&str]) -> Value {
+fn some(
+    subjects: &[Value],
+    verbs: &[&str],
+    groups: &[&str],
+    resources: &[&str],
+    namespaces: &[&str],
+) -> Value {
     let mut r = json!({"verbs": verbs, "apiGroups": groups, "resources": resources});
     if namespaces.is_empty() {
         r["clusterScope"] = json!(true);
@@ -84,7 +90,10 @@ fn schema(name: &str, level: &str, precedence: u32, by: &str, rules: Vec<Value>)
 /// Every default, with the plural of its kind. `now` as RFC 3339.
 pub fn defaults(now: &str) -> Vec<(&'static str, Value)> {
     let mut out = vec![
-        level("exempt", json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}})),
+        level(
+            "exempt",
+            json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}}),
+        ),
         level("workload-low", limited(&("workload-low", 100, 90, Some((128, 6, 50))))),
     ];
     out.extend(LEVELS.iter().map(|l| level(l.0, limited(l))));
@@ -121,7 +130,11 @@ pub fn defaults(now: &str) -> Vec<(&'static str, Value)> {
             150,
             "ByUser",
             vec![some(
-                &[user("system:kube-controller-manager"), account("endpoint-controller"), account("endpointslicemirroring-controller")],
+                &[
+                    user("system:kube-controller-manager"),
+                    account("endpoint-controller"),
+                    account("endpointslicemirroring-controller"),
+                ],
                 &["get", "create", "update"],
                 &[""],
                 &["endpoints"],
@@ -133,7 +146,11 @@ pub fn defaults(now: &str) -> Vec<(&'static str, Value)> {
             "leader-election",
             200,
             "ByUser",
-            vec![locks(&[user("system:kube-controller-manager"), user("system:kube-scheduler"), group("system:serviceaccounts:kube-system")])],
+            vec![locks(&[
+                user("system:kube-controller-manager"),
+                user("system:kube-scheduler"),
+                group("system:serviceaccounts:kube-system"),
+            ])],
         ),
         schema(
             "system-node-high",
@@ -146,8 +163,20 @@ pub fn defaults(now: &str) -> Vec<(&'static str, Value)> {
             ],
         ),
         schema("system-nodes", "system", 500, "ByUser", vec![everything(nodes.to_vec(), true)]),
-        schema("kube-controller-manager", "workload-high", 800, "ByNamespace", vec![everything(vec![managers[0].clone()], true)]),
-        schema("kube-scheduler", "workload-high", 800, "ByNamespace", vec![everything(vec![managers[1].clone()], true)]),
+        schema(
+            "kube-controller-manager",
+            "workload-high",
+            800,
+            "ByNamespace",
+            vec![everything(vec![managers[0].clone()], true)],
+        ),
+        schema(
+            "kube-scheduler",
+            "workload-high",
+            800,
+            "ByNamespace",
+            vec![everything(vec![managers[1].clone()], true)],
+        ),
         schema(
             "kube-system-service-accounts",
             "workload-high",

@@ -100,4 +100,3 @@ async fn ensure_one(reader: &dyn Reader, w: Want) -> Result<(), Status> {
         Err(e) => Err(e),
     }
 }
-

@@ -60,20 +60,25 @@ fn parse() -> Vec<DefaultObject> {
         }
         let Some(last) = out.last_mut() else { continue };
         match words.as_slice() {
-            ["label", kv] => last.labels.extend(kv.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()))),
-            ["aggregate", kv] => last.aggregate.extend(kv.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()))),
+            ["label", kv] => {
+                last.labels.extend(kv.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())))
+            }
+            ["aggregate", kv] => {
+                last.aggregate.extend(kv.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())))
+            }
             ["rule", verbs, groups, resources, names @ ..] => last.rules.push(Rule {
                 verbs: list(verbs),
-                api_groups: list(groups).into_iter().map(|g| if g == "core" { String::new() } else { g }).collect(),
+                api_groups: list(groups)
+                    .into_iter()
+                    .map(|g| if g == "core" { String::new() } else { g })
+                    .collect(),
                 resources: list(resources),
                 resource_names: names.first().map(|n| list(n)).unwrap_or_default(),
                 non_resource_urls: Vec::new(),
             }),
-            ["url", verbs, urls] => last.rules.push(Rule {
-                verbs: list(verbs),
-                non_resource_urls: list(urls),
-                ..Rule::default()
-            }),
+            ["url", verbs, urls] => {
+                last.rules.push(Rule { verbs: list(verbs), non_resource_urls: list(urls), ..Rule::default() })
+            }
             ["subject", "ServiceAccount", who] => {
                 if let Some((ns, n)) = who.split_once('/') {
                     last.subjects.push(("ServiceAccount".into(), ns.into(), n.into()));
@@ -108,7 +113,8 @@ pub fn defaults() -> Vec<DefaultObject> {
         let parts: Vec<DefaultObject> = out.iter().filter(|r| !r.labels.is_empty()).cloned().collect();
         for r in out.iter_mut().filter(|r| !r.aggregate.is_empty()) {
             let mut rules: Vec<Rule> = Vec::new();
-            for other in parts.iter().filter(|o| r.aggregate.iter().any(|(k, v)| o.labels.get(k) == Some(v))) {
+            for other in parts.iter().filter(|o| r.aggregate.iter().any(|(k, v)| o.labels.get(k) == Some(v)))
+            {
                 for rule in &other.rules {
                     if !rules.contains(rule) {
                         rules.push(rule.clone());
@@ -123,7 +129,11 @@ pub fn defaults() -> Vec<DefaultObject> {
 
 /// The rules of `system:node`, which the node authorizer applies to every kubelet.
 pub fn node_rules() -> Vec<Rule> {
-    parse().into_iter().find(|d| d.kind == "ClusterRole" && d.name == "system:node").map(|d| d.rules).unwrap_or_default()
+    parse()
+        .into_iter()
+        .find(|d| d.kind == "ClusterRole" && d.name == "system:node")
+        .map(|d| d.rules)
+        .unwrap_or_default()
 }
 
 impl DefaultObject {
@@ -161,7 +171,8 @@ impl DefaultObject {
         if self.role.0.is_empty() {
             v["rules"] = if self.rules.is_empty() { Value::Null } else { json!(self.rules) };
             if !self.aggregate.is_empty() {
-                let sel: Vec<Value> = self.aggregate.iter().map(|(k, val)| json!({"matchLabels": {k: val}})).collect();
+                let sel: Vec<Value> =
+                    self.aggregate.iter().map(|(k, val)| json!({"matchLabels": {k: val}})).collect();
                 v["aggregationRule"] = json!({"clusterRoleSelectors": sel});
             }
         } else {
@@ -226,9 +237,13 @@ mod tests {
         let lines = DATA.lines().filter(|l| !l.starts_with([' ', '#']) && !l.is_empty()).count();
         assert_eq!(all.len(), lines);
         let details = DATA.lines().filter(|l| l.starts_with("  rule") || l.starts_with("  url")).count();
-        assert_eq!(all.iter().filter(|d| d.aggregate.is_empty()).map(|d| d.rules.len()).sum::<usize>(), details);
+        assert_eq!(
+            all.iter().filter(|d| d.aggregate.is_empty()).map(|d| d.rules.len()).sum::<usize>(),
+            details
+        );
         assert!(!node_rules().is_empty());
-        let role = |n: &str| all.iter().find(|d| d.kind == "ClusterRole" && d.name == n).expect("role").rules.len();
+        let role =
+            |n: &str| all.iter().find(|d| d.kind == "ClusterRole" && d.name == n).expect("role").rules.len();
         assert!(role("view") > 5 && role("edit") > role("view") && role("admin") > role("edit"));
         for d in all.iter().filter(|d| !d.role.0.is_empty()) {
             assert!(all.iter().any(|r| r.kind == d.role.0 && r.name == d.role.1), "{} names a role", d.name);

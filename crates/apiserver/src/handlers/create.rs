@@ -34,7 +34,10 @@ pub async fn handle(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply
 pub async fn create(w: &Write<'_>, mut v: Value, own: bool) -> Result<Object, Status> {
     let kind = &w.target.kind;
     if !meta::text(&v, "/metadata/resourceVersion").is_empty() {
-        return Err(Status::new(Reason::Unknown, "resourceVersion should not be set on objects to be created"));
+        return Err(Status::new(
+            Reason::Unknown,
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     let now = client::clock::rfc3339(client::clock::now());
     if own {

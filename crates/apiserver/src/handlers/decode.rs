@@ -12,11 +12,18 @@ use crate::negotiate::{Encoding, body_encoding};
 pub fn field_validation(call: &Call) -> Result<FieldValidation, Status> {
     let v = call.query.get("fieldValidation").unwrap_or_default();
     FieldValidation::parse(v).ok_or_else(|| {
-        Status::invalid("meta.k8s.io", "Options", "", vec![api::Cause {
-            reason: "FieldValueNotSupported".into(),
-            message: format!("Unsupported value: \"{v}\": supported values: \"Ignore\", \"Strict\", \"Warn\""),
-            field: "fieldValidation".into(),
-        }])
+        Status::invalid(
+            "meta.k8s.io",
+            "Options",
+            "",
+            vec![api::Cause {
+                reason: "FieldValueNotSupported".into(),
+                message: format!(
+                    "Unsupported value: \"{v}\": supported values: \"Ignore\", \"Strict\", \"Warn\""
+                ),
+                field: "fieldValidation".into(),
+            }],
+        )
     })
 }
 
@@ -47,7 +54,8 @@ pub fn object(call: &Call, target: &Target) -> Result<Value, Status> {
         Encoding::Json => api::decode::decode(&call.body, expect, mode)?,
         Encoding::Yaml => api::decode::decode_value(yaml(&call.body)?, expect, mode)?,
         Encoding::Protobuf => {
-            let v = api::protobuf::decode_as(&call.body, expect.group, expect.version, expect.kind).map_err(protobuf)?;
+            let v = api::protobuf::decode_as(&call.body, expect.group, expect.version, expect.kind)
+                .map_err(protobuf)?;
             api::decode::decode_value(v, expect, mode)?
         }
     };

@@ -41,11 +41,12 @@ pub struct Options {
 }
 
 fn invalid(field: &str, reason: &str, message: String) -> Status {
-    Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![api::Cause {
-        reason: reason.into(),
-        message,
-        field: field.into(),
-    }])
+    Status::invalid(
+        "meta.k8s.io",
+        "DeleteOptions",
+        "",
+        vec![api::Cause { reason: reason.into(), message, field: field.into() }],
+    )
 }
 
 fn propagation(s: &str) -> Result<Propagation, Status> {
@@ -57,7 +58,9 @@ fn propagation(s: &str) -> Result<Propagation, Status> {
             return Err(invalid(
                 "propagationPolicy",
                 "FieldValueNotSupported",
-                format!("Unsupported value: \"{other}\": supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""),
+                format!(
+                    "Unsupported value: \"{other}\": supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""
+                ),
             ));
         }
     })
@@ -71,7 +74,10 @@ impl Options {
         let (policy, orphan);
         if b.is_null() {
             o.grace = match call.query.get("gracePeriodSeconds").filter(|s| !s.is_empty()) {
-                Some(s) => Some(s.parse().map_err(|_| Status::bad_request(format!("invalid gracePeriodSeconds {s:?}")))?),
+                Some(s) => Some(
+                    s.parse()
+                        .map_err(|_| Status::bad_request(format!("invalid gracePeriodSeconds {s:?}")))?,
+                ),
                 None => None,
             };
             policy = call.query.get("propagationPolicy").filter(|s| !s.is_empty()).map(str::to_owned);
@@ -92,7 +98,8 @@ impl Options {
             orphan = b["orphanDependents"].as_bool();
             o.uid = text(&b["preconditions"]["uid"]);
             o.resource_version = text(&b["preconditions"]["resourceVersion"]);
-            let all: Vec<&str> = b["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let all: Vec<&str> =
+                b["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             o.dry_run = check_dry_run(all.into_iter())? || call.dry_run()?;
         }
         if policy.is_some() && orphan.is_some() {
@@ -317,7 +324,11 @@ pub async fn handle(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply
     }
     match delete(&w, call.name(), &o).await? {
         Outcome::Marked(obj) => {
-            let code = if o.propagation == Some(Propagation::Foreground) { StatusCode::ACCEPTED } else { StatusCode::OK };
+            let code = if o.propagation == Some(Propagation::Foreground) {
+                StatusCode::ACCEPTED
+            } else {
+                StatusCode::OK
+            };
             output::object(call, target, obj, code)
         }
         Outcome::Gone(obj) => {
@@ -353,7 +364,12 @@ pub async fn collection(s: &ApiServer, call: &Call, target: &Target) -> Result<R
     output::list(
         call,
         target,
-        ObjectList { items: l.items, revision: l.revision, continue_token: l.continue_token, remaining: l.remaining },
+        ObjectList {
+            items: l.items,
+            revision: l.revision,
+            continue_token: l.continue_token,
+            remaining: l.remaining,
+        },
     )
 }
 
@@ -383,7 +399,10 @@ mod tests {
         assert_eq!(plan(&POD, &pod("n"), &Options { grace: Some(0), ..none.clone() }, 1000), Plan::Remove);
         let v = marked(plan(&POD, &pod("n"), &none, 1000));
         assert_eq!(v["metadata"]["deletionTimestamp"], "1970-01-01T00:17:10Z");
-        assert_eq!((v["metadata"]["deletionGracePeriodSeconds"].as_i64(), meta::generation(&v)), (Some(30), 2));
+        assert_eq!(
+            (v["metadata"]["deletionGracePeriodSeconds"].as_i64(), meta::generation(&v)),
+            (Some(30), 2)
+        );
         assert_eq!(plan(&POD, &v, &none, 1001), Plan::Pending);
         assert_eq!(plan(&POD, &v, &Options { grace: Some(60), ..none.clone() }, 1001), Plan::Pending);
         let w = marked(plan(&POD, &v, &Options { grace: Some(5), ..none.clone() }, 1001));
@@ -396,14 +415,20 @@ mod tests {
         let kind = Kind { strategy: strategy("apps", "deployments"), orphans_by_default: false };
         let d = json!({"metadata": {"name": "d", "generation": 1, "finalizers": ["x"]}});
         let v = marked(plan(&kind, &d, &Options::default(), 1000));
-        assert_eq!((v["metadata"]["deletionGracePeriodSeconds"].as_i64(), meta::generation(&v)), (Some(0), 2));
+        assert_eq!(
+            (v["metadata"]["deletionGracePeriodSeconds"].as_i64(), meta::generation(&v)),
+            (Some(0), 2)
+        );
         assert_eq!(plan(&kind, &v, &Options::default(), 1001), Plan::Pending);
         let plain = json!({"metadata": {"name": "d"}});
         assert_eq!(plan(&kind, &plain, &Options::default(), 1), Plan::Remove);
         let o = Options { propagation: Some(Propagation::Foreground), ..Options::default() };
         assert_eq!(marked(plan(&kind, &plain, &o, 1))["metadata"]["finalizers"], json!([FOREGROUND]));
         let job = Kind { strategy: strategy("batch", "jobs"), orphans_by_default: true };
-        assert_eq!(marked(plan(&job, &plain, &Options::default(), 1))["metadata"]["finalizers"], json!([ORPHAN]));
+        assert_eq!(
+            marked(plan(&job, &plain, &Options::default(), 1))["metadata"]["finalizers"],
+            json!([ORPHAN])
+        );
         let o = Options { propagation: Some(Propagation::Background), ..Options::default() };
         assert_eq!(plan(&job, &plain, &o, 1), Plan::Remove);
     }

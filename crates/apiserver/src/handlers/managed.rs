@@ -21,7 +21,12 @@ fn endpoint_filter(target: &Target, sub: &str) -> Option<Filter> {
 }
 
 /// After a create (`old` is `None`) or an update that is no apply. What the writer did not change stays others'.
-pub fn on_write(target: &Target, new: &mut Value, old: Option<&Value>, m: &Manager<'_>) -> Result<(), Status> {
+pub fn on_write(
+    target: &Target,
+    new: &mut Value,
+    old: Option<&Value>,
+    m: &Manager<'_>,
+) -> Result<(), Status> {
     let versions = CatalogVersions(&target.kind);
     let api_version = target.api_version();
     let filter = endpoint_filter(target, m.subresource);

@@ -29,7 +29,8 @@ pub fn name(v: &Value) -> &str {
 /// Namespace and name of a body must agree with the URL.
 pub fn agree(v: &mut Value, target: &Target, namespace: &str, name: &str) -> Result<(), Status> {
     let m = meta_mut(v)?;
-    let get = |m: &Map<String, Value>, k: &str| m.get(k).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let get =
+        |m: &Map<String, Value>, k: &str| m.get(k).and_then(Value::as_str).unwrap_or_default().to_owned();
     let body_ns = get(m, "namespace");
     if target.kind.namespaced {
         if body_ns.is_empty() {
@@ -79,7 +80,16 @@ pub fn kept(new: &mut Value, old: &Value) -> Result<(), Status> {
     let old_meta = old.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
     let m = meta_mut(new)?;
     m.remove("selfLink");
-    for k in ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName", "namespace", "name"] {
+    for k in [
+        "uid",
+        "creationTimestamp",
+        "generation",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generateName",
+        "namespace",
+        "name",
+    ] {
         match old_meta.get(k) {
             // A new name or generateName is validation's to refuse.
             Some(v) if !(k == "name" || k == "namespace") || !m.contains_key(k) => {
@@ -196,7 +206,8 @@ mod tests {
     #[test]
     fn kept_fields_come_from_the_old_object() {
         let old = json!({"metadata": {"name": "a", "uid": "u", "creationTimestamp": "t", "generation": 3}});
-        let mut new = json!({"metadata": {"name": "a", "uid": "x", "generation": 9, "deletionTimestamp": "now"}});
+        let mut new =
+            json!({"metadata": {"name": "a", "uid": "x", "generation": 9, "deletionTimestamp": "now"}});
         kept(&mut new, &old).expect("kept");
         assert_eq!(new, old);
     }
@@ -211,7 +222,9 @@ mod tests {
     #[test]
     fn finished_objects() {
         assert!(is_finished(&json!({"metadata": {"deletionTimestamp": "t"}})));
-        assert!(!is_finished(&json!({"metadata": {"deletionTimestamp": "t", "deletionGracePeriodSeconds": 30}})));
+        assert!(!is_finished(
+            &json!({"metadata": {"deletionTimestamp": "t", "deletionGracePeriodSeconds": 30}})
+        ));
         assert!(!is_finished(&json!({"metadata": {"deletionTimestamp": "t", "finalizers": ["x"]}})));
         assert!(!is_finished(&json!({"metadata": {}})));
     }

@@ -66,7 +66,9 @@ pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
     let info = &call.info;
     let catalog = s.catalog();
     let Some(kind) = catalog.by_plural(&info.api_group, &info.resource) else { return Ok(no_such_path()) };
-    let Some(version) = kind.version(&info.api_version).filter(|v| v.served) else { return Ok(no_such_path()) };
+    let Some(version) = kind.version(&info.api_version).filter(|v| v.served) else {
+        return Ok(no_such_path());
+    };
     if (info.api_prefix == "api") != kind.group.is_empty() {
         return Ok(no_such_path());
     }
@@ -98,7 +100,11 @@ pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
     }
     // A collection is not written as one, and an object is not made under its own path.
     let one = matches!(call.info.verb.as_str(), "get" | "update" | "patch" | "delete");
-    let misplaced = if one { call.info.name.is_empty() } else { call.info.verb == "create" && !call.info.name.is_empty() };
+    let misplaced = if one {
+        call.info.name.is_empty()
+    } else {
+        call.info.verb == "create" && !call.info.name.is_empty()
+    };
     if misplaced || !version.has_verb(&call.info.verb) {
         return Err(method_not_allowed());
     }
@@ -117,7 +123,9 @@ pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
 
 async fn subresource(s: &ApiServer, call: Call, target: Target) -> Result<Reply, Status> {
     let name = call.info.subresource.clone();
-    let Some(sub) = target.served().and_then(|v| v.subresource(&name)).cloned() else { return Ok(no_such_path()) };
+    let Some(sub) = target.served().and_then(|v| v.subresource(&name)).cloned() else {
+        return Ok(no_such_path());
+    };
     let method = if call.method == Method::HEAD { "GET" } else { call.method.as_str() };
     if !sub.methods.iter().any(|m| m == method) && !sub.connect {
         return Err(method_not_allowed());

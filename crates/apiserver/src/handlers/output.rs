@@ -31,7 +31,10 @@ impl Wanted {
         Ok(Self { accepted, include })
     }
     fn native(&self) -> bool {
-        self.accepted.form == Form::Native && !self.accepted.yaml && !self.accepted.pretty && !self.accepted.protobuf
+        self.accepted.form == Form::Native
+            && !self.accepted.yaml
+            && !self.accepted.pretty
+            && !self.accepted.protobuf
     }
 }
 
@@ -68,7 +71,9 @@ fn send(code: StatusCode, v: &Value, w: Accepted) -> Reply {
     if w.protobuf {
         return match api::protobuf::encode(v) {
             Ok(b) => body::bytes(code, api::protobuf::CONTENT_TYPE, b),
-            Err(e) => body::status(&Status::new(api::Reason::NotAcceptable, format!("no protobuf form: {e}"))),
+            Err(e) => {
+                body::status(&Status::new(api::Reason::NotAcceptable, format!("no protobuf form: {e}")))
+            }
         };
     }
     if w.yaml {
@@ -177,7 +182,11 @@ pub fn watch(call: &Call, target: &Target, events: client::WatchStream) -> Resul
         return Ok(protobuf_watch(target, events));
     }
     if w.accepted.form == Form::Native {
-        return Ok(body::watch(WatchBody { events, api_version: target.api_version(), kind: target.kind.kind.clone() }));
+        return Ok(body::watch(WatchBody {
+            events,
+            api_version: target.api_version(),
+            kind: target.kind.kind.clone(),
+        }));
     }
     let lines = events.map(move |e| {
         let (word, o) = match &e {
@@ -225,7 +234,8 @@ fn protobuf_watch(target: &Target, events: client::WatchStream) -> Reply {
             }
             WatchEvent::Error(s) => ("ERROR", Ok(s.to_value())),
         };
-        let encoded = v.map_err(Status::internal).and_then(|v| api::protobuf::encode(&v).map_err(Status::internal));
+        let encoded =
+            v.map_err(Status::internal).and_then(|v| api::protobuf::encode(&v).map_err(Status::internal));
         let (word, bytes) = match encoded {
             Ok(b) => (word, b),
             Err(s) => ("ERROR", api::protobuf::encode(&s.to_value()).unwrap_or_default()),

@@ -14,11 +14,12 @@ use crate::negotiate::{PatchType, patch_type};
 use crate::server::ApiServer;
 
 fn options_invalid(field: &str, reason: &str, message: &str) -> Status {
-    Status::invalid("meta.k8s.io", "PatchOptions", "", vec![Cause {
-        reason: reason.into(),
-        message: message.into(),
-        field: field.into(),
-    }])
+    Status::invalid(
+        "meta.k8s.io",
+        "PatchOptions",
+        "",
+        vec![Cause { reason: reason.into(), message: message.into(), field: field.into() }],
+    )
 }
 
 /// What a patch does to a document, parsed once.

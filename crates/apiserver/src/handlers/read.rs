@@ -61,9 +61,11 @@ pub async fn list(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, 
 pub async fn watch(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
     // The deprecated /watch/…/name form watches one object.
     let filter = match (call.info.path.contains("/watch/"), call.info.name.is_empty()) {
-        (true, false) => {
-            Filter::new(&target.kind, &call.info.label_selector, &format!("metadata.name={}", call.info.name))?
-        }
+        (true, false) => Filter::new(
+            &target.kind,
+            &call.info.label_selector,
+            &format!("metadata.name={}", call.info.name),
+        )?,
         _ => filter(call, target)?,
     };
     let options = watch::Options::parse(&call.query)?;

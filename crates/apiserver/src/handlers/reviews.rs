@@ -60,7 +60,11 @@ pub async fn component_statuses(s: &ApiServer, call: &Call, target: &Target) -> 
             .iter()
             .map(|(n, ok)| api::Object::from_value(one(n, *ok), 0).map_err(Status::internal))
             .collect::<Result<_, _>>()?;
-        return output::list(call, target, client::ObjectList { items, revision: s.storage.revision(), ..Default::default() });
+        return output::list(
+            call,
+            target,
+            client::ObjectList { items, revision: s.storage.revision(), ..Default::default() },
+        );
     }
     let (n, ok) = all.iter().find(|(n, _)| *n == call.name()).ok_or_else(|| target.not_found(call.name()))?;
     let o = api::Object::from_value(one(n, *ok), 0).map_err(Status::internal)?;

@@ -24,11 +24,19 @@ pub async fn get(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, S
 /// Checks what a Scale asks for, and puts it into the object.
 fn put(target: &Target, name: &str, wanted: &Value, old: &Value) -> Result<Value, Status> {
     if scale::wanted(wanted) < 0 {
-        return Err(Status::invalid("autoscaling", "Scale", name, vec![api::Cause {
-            reason: "FieldValueInvalid".into(),
-            message: format!("Invalid value: {}: must be greater than or equal to 0", scale::wanted(wanted)),
-            field: "spec.replicas".into(),
-        }]));
+        return Err(Status::invalid(
+            "autoscaling",
+            "Scale",
+            name,
+            vec![api::Cause {
+                reason: "FieldValueInvalid".into(),
+                message: format!(
+                    "Invalid value: {}: must be greater than or equal to 0",
+                    scale::wanted(wanted)
+                ),
+                field: "spec.replicas".into(),
+            }],
+        ));
     }
     let body_name = meta::name(wanted);
     if !body_name.is_empty() && body_name != name {

@@ -44,7 +44,8 @@ pub async fn handle(s: &ApiServer, call: &Call, target: &Target, sub: &str) -> R
     output::object(call, target, o, if created { StatusCode::CREATED } else { StatusCode::OK })
 }
 
-const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
+const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
 
 /// Answers the object and whether it was made.
 pub async fn update(w: &Write<'_>, r: Rules, transform: Transform<'_>) -> Result<(Object, bool), Status> {
@@ -124,7 +125,8 @@ pub async fn update(w: &Write<'_>, r: Rules, transform: Transform<'_>) -> Result
         }
         let mut compare = vec![at_revision(&key, current.revision())];
         compare.append(&mut extra.compare);
-        let mut ops: Vec<Op> = if gone { vec![Op::Delete { key: key.clone() }] } else { vec![encoded.put(&key, ttl)] };
+        let mut ops: Vec<Op> =
+            if gone { vec![Op::Delete { key: key.clone() }] } else { vec![encoded.put(&key, ttl)] };
         ops.append(&mut extra.ops);
         match w.server.storage.commit(compare, ops).await? {
             Written::Done { revision, .. } => return Ok((encoded.at(revision), false)),
@@ -141,7 +143,10 @@ fn check_versions(w: &Write<'_>, r: Rules, new: &Value, current: &Object) -> Res
     if !uid.is_empty() && uid != current.uid() {
         return Err(w.target.conflict(
             current.name(),
-            &format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", current.uid()),
+            &format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                current.uid()
+            ),
         ));
     }
     match meta::text(new, "/metadata/resourceVersion") {
@@ -149,20 +154,30 @@ fn check_versions(w: &Write<'_>, r: Rules, new: &Value, current: &Object) -> Res
             if r.unconditional || rules::unconditional_update(&kind.group, &kind.plural, kind.custom) {
                 return Ok(());
             }
-            Err(Status::invalid(&kind.group, &kind.kind, current.name(), vec![api::Cause {
-                reason: "FieldValueInvalid".into(),
-                message: "Invalid value: 0: must be specified for an update".into(),
-                field: "metadata.resourceVersion".into(),
-            }]))
+            Err(Status::invalid(
+                &kind.group,
+                &kind.kind,
+                current.name(),
+                vec![api::Cause {
+                    reason: "FieldValueInvalid".into(),
+                    message: "Invalid value: 0: must be specified for an update".into(),
+                    field: "metadata.resourceVersion".into(),
+                }],
+            ))
         }
         v => match v.parse::<u64>() {
             Ok(n) if n == current.revision() => Ok(()),
             Ok(_) => Err(w.target.conflict(current.name(), MODIFIED)),
-            Err(_) => Err(Status::invalid(&kind.group, &kind.kind, current.name(), vec![api::Cause {
-                reason: "FieldValueInvalid".into(),
-                message: format!("Invalid value: \"{v}\": must be a number"),
-                field: "metadata.resourceVersion".into(),
-            }])),
+            Err(_) => Err(Status::invalid(
+                &kind.group,
+                &kind.kind,
+                current.name(),
+                vec![api::Cause {
+                    reason: "FieldValueInvalid".into(),
+                    message: format!("Invalid value: \"{v}\": must be a number"),
+                    field: "metadata.resourceVersion".into(),
+                }],
+            )),
         },
     }
 }

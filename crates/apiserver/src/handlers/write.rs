@@ -22,14 +22,24 @@ pub struct Write<'a> {
 }
 
 impl<'a> Write<'a> {
-    pub fn new(server: &'a ApiServer, call: &'a Call, target: &'a Target, sub: &'a str) -> Result<Self, Status> {
+    pub fn new(
+        server: &'a ApiServer,
+        call: &'a Call,
+        target: &'a Target,
+        sub: &'a str,
+    ) -> Result<Self, Status> {
         let manager = call.field_manager();
         if manager.len() > 128 {
-            return Err(Status::invalid("meta.k8s.io", "Options", "", vec![api::Cause {
-                reason: "FieldValueTooLong".into(),
-                message: "Too long: may not be more than 128 bytes".into(),
-                field: "fieldManager".into(),
-            }]));
+            return Err(Status::invalid(
+                "meta.k8s.io",
+                "Options",
+                "",
+                vec![api::Cause {
+                    reason: "FieldValueTooLong".into(),
+                    message: "Too long: may not be more than 128 bytes".into(),
+                    field: "fieldManager".into(),
+                }],
+            ));
         }
         Ok(Self { server, call, target, sub, dry_run: call.dry_run()?, manager })
     }
@@ -82,5 +92,8 @@ impl<'a> Write<'a> {
 
 /// Told to a client whose write lost too many races.
 pub fn too_contended(target: &Target, name: &str) -> Status {
-    target.conflict(name, "the object has been modified; please apply your changes to the latest version and try again")
+    target.conflict(
+        name,
+        "the object has been modified; please apply your changes to the latest version and try again",
+    )
 }

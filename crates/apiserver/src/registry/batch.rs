@@ -7,7 +7,8 @@ use super::{Strategy, status};
 pub struct Jobs;
 
 fn labels(v: &mut Value) -> Option<&mut Map<String, Value>> {
-    let meta = v.pointer_mut("/spec/template")?.as_object_mut()?.entry("metadata").or_insert_with(|| json!({}));
+    let meta =
+        v.pointer_mut("/spec/template")?.as_object_mut()?.entry("metadata").or_insert_with(|| json!({}));
     if meta.is_null() {
         *meta = json!({});
     }
@@ -37,7 +38,10 @@ impl Strategy for Jobs {
         if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut)
             && spec.get("selector").is_none_or(Value::is_null)
         {
-            spec.insert("selector".into(), json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}));
+            spec.insert(
+                "selector".into(),
+                json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}),
+            );
         }
     }
 }
@@ -53,7 +57,8 @@ mod tests {
         assert_eq!(v["spec"]["selector"]["matchLabels"], json!({"batch.kubernetes.io/controller-uid": "u"}));
         assert_eq!(v["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
         assert_eq!(v["status"], json!({}));
-        let mut v = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"manualSelector": true, "template": {}}});
+        let mut v =
+            json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"manualSelector": true, "template": {}}});
         Jobs.prepare_create(&mut v);
         assert!(v["spec"].get("selector").is_none());
     }

@@ -29,7 +29,8 @@ impl Filter {
         };
         let mut fields = Vec::new();
         if !field_selector.is_empty() {
-            let parsed = FieldSelector::parse(field_selector).map_err(|e| Status::bad_request(e.to_string()))?;
+            let parsed =
+                FieldSelector::parse(field_selector).map_err(|e| Status::bad_request(e.to_string()))?;
             for t in &parsed.requirements {
                 let f = kind.selectable(&t.field).map_err(|e| Status::bad_request(e.to_string()))?;
                 fields.push((f.label.clone(), t.value.clone(), t.op == FieldOp::Equals));

@@ -54,7 +54,8 @@ impl Storage {
             range.start = key;
             range.end = None;
         }
-        let mut out = Listed { items: Vec::new(), revision: 0, continue_token: String::new(), remaining: None };
+        let mut out =
+            Listed { items: Vec::new(), revision: 0, continue_token: String::new(), remaining: None };
         loop {
             let r = match self.store.range(range.clone()).await {
                 Ok(r) => r,

@@ -83,7 +83,10 @@ pub struct Storage {
 
 /// What became of a conditional write.
 pub enum Written {
-    Done { revision: u64, results: Vec<OpResult> },
+    Done {
+        revision: u64,
+        results: Vec<OpResult>,
+    },
     /// A condition did not hold: somebody else was faster.
     Lost,
 }
@@ -122,11 +125,20 @@ impl Storage {
 
     pub async fn commit(&self, compare: Vec<Compare>, then: Vec<Op>) -> Result<Written, Status> {
         let r = self.store.txn(Txn { compare, then, otherwise: Vec::new() }).await.map_err(failed)?;
-        Ok(if r.succeeded { Written::Done { revision: r.revision, results: r.results } } else { Written::Lost })
+        Ok(if r.succeeded {
+            Written::Done { revision: r.revision, results: r.results }
+        } else {
+            Written::Lost
+        })
     }
 
     /// Writes a key that must not exist yet. `None`: it does.
-    pub async fn create(&self, key: &str, new: &Encoded, ttl: Option<Duration>) -> Result<Option<Object>, Status> {
+    pub async fn create(
+        &self,
+        key: &str,
+        new: &Encoded,
+        ttl: Option<Duration>,
+    ) -> Result<Option<Object>, Status> {
         self.replace(key, 0, new, ttl).await
     }
 
@@ -162,7 +174,8 @@ pub const LIST_TOO_OLD: &str = "The resourceVersion for the provided list is too
 
 /// `Too large resource version`: the client has seen a revision that this server has not.
 pub fn too_large(asked: u64, newest: u64) -> Status {
-    let mut s = Status::new(Reason::Timeout, format!("Too large resource version: {asked}, current: {newest}"));
+    let mut s =
+        Status::new(Reason::Timeout, format!("Too large resource version: {asked}, current: {newest}"));
     s.retry_after_seconds = 1;
     s.causes.push(api::Cause {
         reason: "ResourceVersionTooLarge".into(),

@@ -77,11 +77,16 @@ pub fn forbidden_option(field: &str, why: &str) -> Status {
 pub fn parse_revision(s: &str) -> Result<u64, Status> {
     s.parse().map_err(|_| {
         let what = format!("Invalid value: \"{s}\": strconv.ParseUint: parsing \"{s}\": invalid syntax");
-        Status::invalid("", "resourceVersion", "", vec![Cause {
-            reason: "FieldValueInvalid".into(),
-            message: what,
-            field: "resourceVersion".into(),
-        }])
+        Status::invalid(
+            "",
+            "resourceVersion",
+            "",
+            vec![Cause {
+                reason: "FieldValueInvalid".into(),
+                message: what,
+                field: "resourceVersion".into(),
+            }],
+        )
     })
 }
 
@@ -117,7 +122,9 @@ impl Page {
                 return Err(invalid(
                     "FieldValueNotSupported",
                     "resourceVersionMatch",
-                    format!("Unsupported value: \"{how}\": supported values: \"Exact\", \"NotOlderThan\", \"\""),
+                    format!(
+                        "Unsupported value: \"{how}\": supported values: \"Exact\", \"NotOlderThan\", \"\""
+                    ),
                 ));
             }
             if how == "Exact" && rv == "0" {
@@ -130,7 +137,9 @@ impl Page {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         if !token.is_empty() {
             if !rv.is_empty() && rv != "0" {
-                return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+                return Err(Status::bad_request(
+                    "specifying resource version is not allowed when using continue",
+                ));
             }
             let t = read_token(token)?;
             let at = u64::try_from(t.rv).map_or(At::Newest, At::Exact);

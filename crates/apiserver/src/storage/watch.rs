@@ -79,8 +79,9 @@ impl Options {
         let timeout = match q.get("timeoutSeconds").unwrap_or_default() {
             "" | "0" => None,
             s => {
-                let secs: u64 =
-                    s.parse().map_err(|_| Status::bad_request(format!("invalid timeoutSeconds {s:?}: not a number")))?;
+                let secs: u64 = s.parse().map_err(|_| {
+                    Status::bad_request(format!("invalid timeoutSeconds {s:?}: not a number"))
+                })?;
                 Some(Duration::from_secs(secs))
             }
         };
@@ -139,9 +140,17 @@ struct Pump {
 
 impl Storage {
     /// Errors of the start come as a first event, as upstream sends them: the watch itself was accepted.
-    pub async fn watch(&self, prefix: &str, o: &Options, filter: Filter, stop: CancellationToken) -> WatchStream {
+    pub async fn watch(
+        &self,
+        prefix: &str,
+        o: &Options,
+        filter: Filter,
+        stop: CancellationToken,
+    ) -> WatchStream {
         match self.start(prefix, o, filter, stop).await {
-            Ok(pump) => futures::stream::unfold(pump, |mut p| async move { p.next().await.map(|e| (e, p)) }).boxed(),
+            Ok(pump) => {
+                futures::stream::unfold(pump, |mut p| async move { p.next().await.map(|e| (e, p)) }).boxed()
+            }
             Err(s) => futures::stream::iter([WatchEvent::Error(s)]).boxed(),
         }
     }
@@ -166,7 +175,8 @@ impl Storage {
                 let r = self.store.range(Range::prefix(prefix)).await.map_err(failed)?;
                 initial = r.records;
                 if o.mark_initial_end {
-                    initial_end = Some(WatchEvent::Bookmark { revision: r.revision, initial_events_end: true });
+                    initial_end =
+                        Some(WatchEvent::Bookmark { revision: r.revision, initial_events_end: true });
                 }
                 r.revision
             }
@@ -174,7 +184,8 @@ impl Storage {
         // A client ahead of us (it met a newer server) hears nothing until we are past it.
         let from = if after > self.revision() { None } else { Some(after + 1) };
         let watcher = self.store.watch(prefix, from).await.map_err(|e| too_old(e, after))?;
-        let life = o.timeout.unwrap_or_else(|| Duration::from_secs(MIN_LIFE + rand::random_range(0..MIN_LIFE)));
+        let life =
+            o.timeout.unwrap_or_else(|| Duration::from_secs(MIN_LIFE + rand::random_range(0..MIN_LIFE)));
         let now = Instant::now();
         Ok(Pump {
             watcher: Some(watcher),
@@ -272,7 +283,11 @@ impl Pump {
 }
 
 /// Whether a record is worth an event at all, for readers without selectors.
-pub fn plain(kind: EventKind, record: &Record, previous: Option<&Record>) -> Result<Option<WatchEvent>, Status> {
+pub fn plain(
+    kind: EventKind,
+    record: &Record,
+    previous: Option<&Record>,
+) -> Result<Option<WatchEvent>, Status> {
     Ok(match (kind, previous) {
         (EventKind::Put, None) => Some(WatchEvent::Added(object(record)?)),
         (EventKind::Put, Some(_)) => Some(WatchEvent::Modified(object(record)?)),

@@ -87,7 +87,13 @@ fn empty() -> WireBody {
     Full::new(Bytes::new()).map_err(|e: std::convert::Infallible| match e {}).boxed_unsync()
 }
 
-fn request(method: Method, path: &str, host: &str, mut headers: HeaderMap, body: WireBody) -> Result<Request<WireBody>, Status> {
+fn request(
+    method: Method,
+    path: &str,
+    host: &str,
+    mut headers: HeaderMap,
+    body: WireBody,
+) -> Result<Request<WireBody>, Status> {
     if let Ok(h) = HeaderValue::from_str(host) {
         headers.insert(header::HOST, h);
     }
@@ -142,8 +148,16 @@ async fn repeat_error(code: StatusCode, body: hyper::body::Incoming) -> Status {
 }
 
 /// Headers that belong to one hop.
-const HOP: [&str; 8] =
-    ["connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"];
+const HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 fn passed_headers(headers: &HeaderMap, upgrade: bool) -> HeaderMap {
     let mut out = HeaderMap::new();

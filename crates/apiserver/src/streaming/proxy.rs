@@ -20,7 +20,12 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// The path behind `/proxy`, with the query.
 fn rest(call: &Call) -> String {
     let query = call.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
-    let slash = if call.uri.path().ends_with('/') && !call.info.tail.ends_with('/') && !call.info.tail.is_empty() { "/" } else { "" };
+    let slash =
+        if call.uri.path().ends_with('/') && !call.info.tail.ends_with('/') && !call.info.tail.is_empty() {
+            "/"
+        } else {
+            ""
+        };
     format!("/{}{slash}{query}", call.info.tail)
 }
 
@@ -64,7 +69,9 @@ fn parsed<'a>(call: &'a Call, what: &str) -> Result<(&'a str, &'a str, &'a str),
     let bad = || Status::bad_request(format!("invalid {what} request \"{}\"", call.name()));
     let (scheme, name, port) = scheme_name_port(call.name()).ok_or_else(bad)?;
     if scheme == "https" && what != "node" {
-        return Err(Status::bad_request(format!("{what} proxy over https is not supported: use http, or port-forward")));
+        return Err(Status::bad_request(format!(
+            "{what} proxy over https is not supported: use http, or port-forward"
+        )));
     }
     Ok((scheme, name, port))
 }
@@ -74,10 +81,15 @@ pub async fn pod(s: &ApiServer, call: Call, target: &Target) -> Result<Reply, St
         return Ok(r);
     }
     let (_, name, port) = parsed(&call, "pod")?;
-    let pod = s.storage.get(&target.key(call.namespace(), name)).await?.ok_or_else(|| target.not_found(name))?;
+    let pod =
+        s.storage.get(&target.key(call.namespace(), name)).await?.ok_or_else(|| target.not_found(name))?;
     let v = pod.value().map_err(Status::internal)?;
     let ports = || {
-        v["spec"]["containers"].as_array().into_iter().flatten().flat_map(|c| c["ports"].as_array().into_iter().flatten())
+        v["spec"]["containers"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|c| c["ports"].as_array().into_iter().flatten())
     };
     let number = match port {
         "" => ports().find_map(|p| p["containerPort"].as_u64()).unwrap_or(80),
@@ -95,7 +107,10 @@ pub async fn pod(s: &ApiServer, call: Call, target: &Target) -> Result<Reply, St
 }
 
 fn port_number(n: u64) -> Result<u16, Status> {
-    u16::try_from(n).ok().filter(|p| *p != 0).ok_or_else(|| Status::bad_request(format!("{n} is no port number")))
+    u16::try_from(n)
+        .ok()
+        .filter(|p| *p != 0)
+        .ok_or_else(|| Status::bad_request(format!("{n} is no port number")))
 }
 
 /// Ready endpoints of a port, as address and port. Pure.
@@ -128,7 +143,8 @@ pub async fn service(s: &ApiServer, call: Call, target: &Target) -> Result<Reply
         return Ok(r);
     }
     let (_, name, port) = parsed(&call, "service")?;
-    let svc = s.storage.get(&target.key(call.namespace(), name)).await?.ok_or_else(|| target.not_found(name))?;
+    let svc =
+        s.storage.get(&target.key(call.namespace(), name)).await?.ok_or_else(|| target.not_found(name))?;
     let v = svc.value().map_err(Status::internal)?;
     let ports = v["spec"]["ports"].as_array().cloned().unwrap_or_default();
     let found = match port {
@@ -189,7 +205,9 @@ mod tests {
 
     #[test]
     fn addresses_of_the_host_are_refused() {
-        for (ip, ok) in [("127.0.0.1", false), ("169.254.169.254", false), ("fe80::1", false), ("10.0.0.1", true)] {
+        for (ip, ok) in
+            [("127.0.0.1", false), ("169.254.169.254", false), ("fe80::1", false), ("10.0.0.1", true)]
+        {
             assert_eq!(allowed(ip.parse().expect("ip")), ok, "{ip}");
         }
     }

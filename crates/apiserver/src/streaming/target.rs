@@ -6,7 +6,13 @@ use serde_json::Value;
 use crate::request_info::{Query, truthy};
 
 fn names(pod: &Value, list: &str) -> Vec<String> {
-    pod["spec"][list].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).map(str::to_owned).collect()
+    pod["spec"][list]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|c| c["name"].as_str())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The container that is meant, or why it is not clear which.
@@ -25,8 +31,10 @@ pub fn container(pod: &Value, asked: &str) -> Result<String, Status> {
         [one] => Ok(one.clone()),
         [] => Err(Status::bad_request(format!("a container name must be specified for pod {name}"))),
         many => {
-            let mut m =
-                format!("a container name must be specified for pod {name}, choose one of: [{}]", many.join(" "));
+            let mut m = format!(
+                "a container name must be specified for pod {name}, choose one of: [{}]",
+                many.join(" ")
+            );
             if !init.is_empty() {
                 m.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
             }
@@ -56,13 +64,22 @@ pub fn log_query(q: &Query) -> Result<String, Status> {
     }
     for (k, at_least) in [("sinceSeconds", 1), ("tailLines", 0), ("limitBytes", 1)] {
         let Some(v) = q.get(k).filter(|v| !v.is_empty()) else { continue };
-        let n: i64 = v.parse().map_err(|_| Status::bad_request(format!("invalid {k} {v:?}: not a number")))?;
+        let n: i64 =
+            v.parse().map_err(|_| Status::bad_request(format!("invalid {k} {v:?}: not a number")))?;
         if n < at_least {
-            return Err(Status::invalid("", "PodLogOptions", "", vec![api::Cause {
-                reason: "FieldValueInvalid".into(),
-                message: format!("Invalid value: {n}: must be greater than {}", if at_least == 0 { "or equal to 0" } else { "0" }),
-                field: k.into(),
-            }]));
+            return Err(Status::invalid(
+                "",
+                "PodLogOptions",
+                "",
+                vec![api::Cause {
+                    reason: "FieldValueInvalid".into(),
+                    message: format!(
+                        "Invalid value: {n}: must be greater than {}",
+                        if at_least == 0 { "or equal to 0" } else { "0" }
+                    ),
+                    field: k.into(),
+                }],
+            ));
         }
         out.push((k, v));
     }
@@ -71,12 +88,19 @@ pub fn log_query(q: &Query) -> Result<String, Status> {
             out.push((k, v));
         }
     }
-    if q.get("sinceSeconds").is_some_and(|v| !v.is_empty()) && q.get("sinceTime").is_some_and(|v| !v.is_empty()) {
-        return Err(Status::invalid("", "PodLogOptions", "", vec![api::Cause {
-            reason: "FieldValueForbidden".into(),
-            message: "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified".into(),
-            field: String::new(),
-        }]));
+    if q.get("sinceSeconds").is_some_and(|v| !v.is_empty())
+        && q.get("sinceTime").is_some_and(|v| !v.is_empty())
+    {
+        return Err(Status::invalid(
+            "",
+            "PodLogOptions",
+            "",
+            vec![api::Cause {
+                reason: "FieldValueForbidden".into(),
+                message: "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified".into(),
+                field: String::new(),
+            }],
+        ));
     }
     Ok(query(&out))
 }
@@ -139,7 +163,10 @@ mod tests {
         assert_eq!(log_query(&Query::parse("tailLines=x")).expect_err("x").code, 400);
         assert_eq!(log_query(&Query::parse("tailLines=-1")).expect_err("-1").code, 422);
         let q = Query::parse("command=sh&command=-c&command=a%20b&stdin=true&stdout=true&container=c");
-        assert_eq!(stream_query(&q, "exec").expect("exec"), "?input=1&output=1&command=sh&command=%2Dc&command=a%20b");
+        assert_eq!(
+            stream_query(&q, "exec").expect("exec"),
+            "?input=1&output=1&command=sh&command=%2Dc&command=a%20b"
+        );
         assert!(stream_query(&Query::parse("stdout=1"), "exec").is_err());
     }
 

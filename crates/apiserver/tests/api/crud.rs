@@ -8,7 +8,9 @@ use super::setup::*;
 #[tokio::test]
 async fn create_fills_system_fields_and_conflicts_are_seen() {
     let s = Server::start().await;
-    let (code, v) = s.post(CMS, &json!({"metadata": {"name": "a", "uid": "mine", "generation": 7}, "data": {"x": "1"}})).await;
+    let (code, v) = s
+        .post(CMS, &json!({"metadata": {"name": "a", "uid": "mine", "generation": 7}, "data": {"x": "1"}}))
+        .await;
     assert_eq!(code, 201);
     assert_ne!(v["metadata"]["uid"], "mine");
     assert!(v["metadata"]["generation"].is_null());
@@ -67,9 +69,14 @@ async fn generation_and_the_split_of_spec_and_status() {
     assert_eq!(v["metadata"]["generation"], 1);
     let (_, v) = s.merge(&d, &json!({"spec": {"replicas": 3}, "status": {"replicas": 3}})).await;
     assert_eq!((v["metadata"]["generation"].as_i64(), v["status"]["replicas"].as_i64()), (Some(2), None));
-    let (_, v) = s.merge(&format!("{d}/status"), &json!({"spec": {"replicas": 5}, "status": {"replicas": 3}})).await;
+    let (_, v) =
+        s.merge(&format!("{d}/status"), &json!({"spec": {"replicas": 5}, "status": {"replicas": 3}})).await;
     assert_eq!(
-        (v["metadata"]["generation"].as_i64(), v["status"]["replicas"].as_i64(), v["spec"]["replicas"].as_i64()),
+        (
+            v["metadata"]["generation"].as_i64(),
+            v["status"]["replicas"].as_i64(),
+            v["spec"]["replicas"].as_i64()
+        ),
         (Some(2), Some(3), Some(3))
     );
     let (_, v) = s.get(&format!("{d}/scale")).await;
@@ -137,11 +144,13 @@ async fn concurrent_unconditional_writers_all_get_through() {
 async fn everything_is_there_after_a_restart() {
     let s = Server::start().await;
     let o = s.config_map("kept", json!({"a": "b"})).await;
-    let before = s.client.list(&CONFIG_MAPS, "", &client::ListParams::default()).await.expect("list").items.len();
+    let before =
+        s.client.list(&CONFIG_MAPS, "", &client::ListParams::default()).await.expect("list").items.len();
     let s = s.restart("10.96.0.0/16").await;
     let again = s.client.get(&CONFIG_MAPS, "default", "kept").await.expect("get");
     assert_eq!((again.uid(), again.revision()), (o.uid(), o.revision()));
-    let after = s.client.list(&CONFIG_MAPS, "", &client::ListParams::default()).await.expect("list").items.len();
+    let after =
+        s.client.list(&CONFIG_MAPS, "", &client::ListParams::default()).await.expect("list").items.len();
     assert_eq!(before, after);
 }
 
@@ -165,6 +174,7 @@ async fn two_versions_of_one_object() {
     assert_eq!(code, 201, "{v}");
     let (_, v) = s.get("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dp").await;
     assert_eq!(v["items"][0]["message"], "n");
-    let (_, v) = s.get("/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=regarding.name%3Dp").await;
+    let (_, v) =
+        s.get("/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=regarding.name%3Dp").await;
     assert_eq!(v["items"][0]["note"], "n");
 }

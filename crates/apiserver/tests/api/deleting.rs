@@ -15,7 +15,10 @@ async fn preconditions() {
     assert_eq!(s.delete(&uri, &json!({"preconditions": {"resourceVersion": "1"}})).await.0, 409);
     assert_eq!(s.delete(&uri, &json!({"propagationPolicy": "Foo"})).await.0, 422);
     let (code, v) = s.delete(&uri, &json!({"preconditions": {"uid": o.uid()}})).await;
-    assert_eq!((code, v["status"].as_str(), v["details"]["uid"].as_str()), (200, Some("Success"), Some(o.uid())));
+    assert_eq!(
+        (code, v["status"].as_str(), v["details"]["uid"].as_str()),
+        (200, Some("Success"), Some(o.uid()))
+    );
     assert_eq!(s.delete(&uri, &json!(null)).await.0, 404);
 }
 
@@ -67,7 +70,10 @@ async fn collections_by_selector() {
 async fn a_namespace_goes_in_two_steps() {
     let s = Server::start().await;
     let (_, v) = s.post("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await;
-    assert_eq!((v["spec"]["finalizers"].clone(), v["status"]["phase"].as_str()), (json!(["kubernetes"]), Some("Active")));
+    assert_eq!(
+        (v["spec"]["finalizers"].clone(), v["status"]["phase"].as_str()),
+        (json!(["kubernetes"]), Some("Active"))
+    );
     assert_eq!(v["metadata"]["labels"]["kubernetes.io/metadata.name"], "n");
     let (_, v) = s.delete("/api/v1/namespaces/n", &json!(null)).await;
     assert_eq!(v["status"]["phase"], "Terminating");

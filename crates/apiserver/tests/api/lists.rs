@@ -7,7 +7,12 @@ use serde_json::json;
 use super::setup::*;
 
 fn names(v: &serde_json::Value) -> Vec<String> {
-    v["items"].as_array().expect("items").iter().map(|i| i["metadata"]["name"].as_str().expect("name").to_owned()).collect()
+    v["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|i| i["metadata"]["name"].as_str().expect("name").to_owned())
+        .collect()
 }
 
 #[tokio::test]
@@ -81,7 +86,10 @@ async fn states() {
     let now = store::Store::revision(s.store.as_ref());
     store::Store::compact(s.store.as_ref(), now).await.expect("compact");
     let (code, e) = s.get(&format!("{CMS}?resourceVersion={at}&resourceVersionMatch=Exact")).await;
-    assert_eq!((code, e["message"].as_str()), (410, Some("The resourceVersion for the provided list is too old.")));
+    assert_eq!(
+        (code, e["message"].as_str()),
+        (410, Some("The resourceVersion for the provided list is too old."))
+    );
 }
 
 #[tokio::test]

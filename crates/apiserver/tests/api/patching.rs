@@ -17,9 +17,15 @@ async fn json_and_strategic() {
     assert_eq!((code, v["spec"]["replicas"].as_i64()), (200, Some(4)));
     let test = json!([{"op": "test", "path": "/spec/replicas", "value": 9}]).to_string();
     assert_eq!(s.call("PATCH", &uri, "application/json-patch+json", &test).await.0, 422);
-    let sidecar = json!({"spec": {"template": {"spec": {"containers": [{"name": "s", "image": "i:2"}]}}}}).to_string();
+    let sidecar =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "s", "image": "i:2"}]}}}}).to_string();
     let (code, v) = s.call("PATCH", &uri, STRATEGIC, &sidecar).await;
-    let names: Vec<_> = v["spec"]["template"]["spec"]["containers"].as_array().expect("list").iter().map(|c| c["name"].clone()).collect();
+    let names: Vec<_> = v["spec"]["template"]["spec"]["containers"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .map(|c| c["name"].clone())
+        .collect();
     assert_eq!((code, names), (200, vec![json!("s"), json!("c")]));
     assert_eq!(s.call("PATCH", &uri, "text/plain", "{}").await.0, 415);
     assert_eq!(s.call("PATCH", &uri, STRATEGIC, "{").await.0, 400);
@@ -58,8 +64,14 @@ async fn apply_makes_owns_and_conflicts() {
 async fn ordinary_writes_are_tracked() {
     let s = Server::start().await;
     s.post(&format!("{DEPLOYMENTS}?fieldManager=maker"), &deployment("d")).await;
-    let (_, v) = s.merge(&format!("{DEPLOYMENTS}/d?fieldManager=scaler"), &json!({"spec": {"replicas": 3}})).await;
-    let managers: Vec<_> = v["metadata"]["managedFields"].as_array().expect("list").iter().map(|m| m["manager"].clone()).collect();
+    let (_, v) =
+        s.merge(&format!("{DEPLOYMENTS}/d?fieldManager=scaler"), &json!({"spec": {"replicas": 3}})).await;
+    let managers: Vec<_> = v["metadata"]["managedFields"]
+        .as_array()
+        .expect("list")
+        .iter()
+        .map(|m| m["manager"].clone())
+        .collect();
     assert!(managers.contains(&json!("maker")) && managers.contains(&json!("scaler")), "{managers:?}");
 }
 

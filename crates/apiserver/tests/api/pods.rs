@@ -10,17 +10,26 @@ async fn a_pod_is_bound_and_ends_gracefully() {
     let uri = format!("{PODS}/p");
     let (code, v) = s.post(PODS, &pod("p")).await;
     assert_eq!(code, 201, "{v}");
-    assert_eq!((v["status"]["phase"].as_str(), v["status"]["qosClass"].as_str()), (Some("Pending"), Some("BestEffort")));
+    assert_eq!(
+        (v["status"]["phase"].as_str(), v["status"]["qosClass"].as_str()),
+        (Some("Pending"), Some("BestEffort"))
+    );
     let b = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
     assert_eq!(s.post(&format!("{uri}/binding"), &b).await.0, 201);
     let (code, e) = s.post(&format!("{uri}/binding"), &b).await;
     assert_eq!((code, e["reason"].as_str()), (409, Some("Conflict")));
     let (_, v) = s.get(&uri).await;
-    assert_eq!((v["spec"]["nodeName"].as_str(), v["status"]["conditions"][0]["type"].as_str()), (Some("n1"), Some("PodScheduled")));
+    assert_eq!(
+        (v["spec"]["nodeName"].as_str(), v["status"]["conditions"][0]["type"].as_str()),
+        (Some("n1"), Some("PodScheduled"))
+    );
     let (_, v) = s.merge(&format!("{uri}/status"), &json!({"status": {"phase": "Running"}})).await;
     assert_eq!(v["status"]["phase"], "Running");
     let (_, v) = s.delete(&uri, &json!(null)).await;
-    assert_eq!((v["kind"].as_str(), v["metadata"]["deletionGracePeriodSeconds"].as_i64()), (Some("Pod"), Some(30)));
+    assert_eq!(
+        (v["kind"].as_str(), v["metadata"]["deletionGracePeriodSeconds"].as_i64()),
+        (Some("Pod"), Some(30))
+    );
     assert_eq!(s.delete(&uri, &json!({"gracePeriodSeconds": 0})).await.0, 200);
     assert_eq!(s.get(&uri).await.0, 404);
 }
@@ -55,9 +64,7 @@ async fn eviction_asks_the_budget() {
     let pdb = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
     let (code, v) = s.post(pdbs, &pdb).await;
     assert_eq!(code, 201, "{v}");
-    let status = |allowed: i32| {
-        json!({"status": {"observedGeneration": 1, "disruptionsAllowed": allowed, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}})
-    };
+    let status = |allowed: i32| json!({"status": {"observedGeneration": 1, "disruptionsAllowed": allowed, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}});
     s.merge(&format!("{pdbs}/b/status"), &status(0)).await;
     let evict = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
     let (code, e) = s.post(&format!("{PODS}/p/eviction"), &evict).await;
@@ -97,10 +104,13 @@ async fn streams_need_a_node() {
 async fn tokens_name_their_account() {
     let s = Server::start().await;
     let uri = "/api/v1/namespaces/default/serviceaccounts/default/token";
-    let (code, v) = s.post(uri, &json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}})).await;
+    let (code, v) = s
+        .post(uri, &json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}))
+        .await;
     assert_eq!(code, 201, "{v}");
     let token = v["status"]["token"].as_str().expect("token");
-    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}});
+    let review =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}});
     let (_, v) = s.post("/apis/authentication.k8s.io/v1/tokenreviews", &review).await;
     assert_eq!(v["status"]["user"]["username"], "system:serviceaccount:default:default");
 }

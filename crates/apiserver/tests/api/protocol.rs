@@ -105,7 +105,10 @@ fn code_of<T: std::fmt::Debug>(r: Result<T, api::Status>) -> u16 {
 async fn impersonation_needs_a_right() {
     let s = Server::start().await;
     let ask = |as_user: &str, who: client::LocalIdentity| {
-        let mut r = http::Request::get(PODS).header("impersonate-user", as_user).body(bytes::Bytes::new()).expect("request");
+        let mut r = http::Request::get(PODS)
+            .header("impersonate-user", as_user)
+            .body(bytes::Bytes::new())
+            .expect("request");
         r.extensions_mut().insert(who);
         let api = s.api.clone();
         async move { client::LocalServer::serve(&api, r).await.status().as_u16() }

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::setup::*;
 
 fn service(name: &str, spec: Value) -> Value {
-    let mut v = json!({"metadata": {"name": name}, "spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}});
+    let mut v =
+        json!({"metadata": {"name": name}, "spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}});
     for (k, x) in spec.as_object().expect("spec") {
         v["spec"][k] = x.clone();
     }
@@ -23,7 +24,10 @@ async fn addresses_are_given_and_given_back() {
     assert_eq!(code, 201, "{v}");
     let ip = v["spec"]["clusterIP"].as_str().expect("ip").to_owned();
     assert_eq!(v["spec"]["clusterIPs"], json!([ip]));
-    assert_eq!((v["spec"]["ipFamilies"].clone(), v["spec"]["ipFamilyPolicy"].as_str()), (json!(["IPv4"]), Some("SingleStack")));
+    assert_eq!(
+        (v["spec"]["ipFamilies"].clone(), v["spec"]["ipFamilyPolicy"].as_str()),
+        (json!(["IPv4"]), Some("SingleStack"))
+    );
     let (_, a) = s.get(&format!("{IPS}/{ip}")).await;
     assert_eq!(a["spec"]["parentRef"]["name"], "a");
     let (code, e) = s.post(SERVICES, &service("b", json!({"clusterIP": ip}))).await;
@@ -46,7 +50,10 @@ async fn the_kubernetes_service_stands_at_the_first_address() {
     let (_, v) = s.get("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes").await;
     assert_eq!(v["endpoints"][0]["addresses"], json!(["192.0.2.1"]));
     assert_eq!(s.get(&format!("{IPS}/10.96.0.1")).await.0, 200);
-    assert_eq!(s.get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes").await.1["spec"]["cidrs"], json!(["10.96.0.0/16"]));
+    assert_eq!(
+        s.get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes").await.1["spec"]["cidrs"],
+        json!(["10.96.0.0/16"])
+    );
 }
 
 #[tokio::test]
@@ -86,10 +93,20 @@ async fn types_change() {
     assert!(v["spec"]["ports"][0].get("nodePort").is_none(), "{v}");
     let (code, v) = s.merge(&uri, &json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30005}]}})).await;
     assert_eq!((code, v["spec"]["ports"][0]["nodePort"].as_i64()), (200, Some(30005)), "{v}");
-    let (code, e) = s.post(SERVICES, &service("b", json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30005}]}))).await;
+    let (code, e) = s
+        .post(
+            SERVICES,
+            &service("b", json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30005}]})),
+        )
+        .await;
     assert_eq!(code, 422);
     assert!(e["message"].as_str().is_some_and(|m| m.contains("provided port is already allocated")), "{e}");
-    assert_eq!(s.post(SERVICES, &service("b", json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]}))).await.0, 422);
+    assert_eq!(
+        s.post(SERVICES, &service("b", json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]})))
+            .await
+            .0,
+        422
+    );
     let (code, v) = s.merge(&uri, &json!({"spec": {"type": "ExternalName", "externalName": "x.example.com", "clusterIP": null, "clusterIPs": null}})).await;
     assert_eq!((code, v["spec"].get("clusterIP")), (200, None), "{v}");
     let (code, v) = s.post(SERVICES, &service("h", json!({"clusterIP": "None"}))).await;

@@ -173,10 +173,18 @@ impl Loop {
         let spec = &view.spec;
         let candidates = self.sets.list(Some(&key.0));
         let client = &self.ctx.client;
-        let selector = LabelSelector::from_value(&spec.selector).map_err(|e| Status::bad_request(e.to_string()))?;
-        let claimed = owners::claim_all(client, &DEPLOYMENTS, &d, &selector, &REPLICA_SETS, candidates).await?;
+        let selector =
+            LabelSelector::from_value(&spec.selector).map_err(|e| Status::bad_request(e.to_string()))?;
+        let claimed =
+            owners::claim_all(client, &DEPLOYMENTS, &d, &selector, &REPLICA_SETS, candidates).await?;
         let mut all = claimed.into_iter().map(Rs::of).collect::<Result<Vec<_>, _>>()?;
-        all.sort_by(|a, b| a.object.meta().creation_timestamp.cmp(&b.object.meta().creation_timestamp).then_with(|| a.object.name().cmp(b.object.name())));
+        all.sort_by(|a, b| {
+            a.object
+                .meta()
+                .creation_timestamp
+                .cmp(&b.object.meta().creation_timestamp)
+                .then_with(|| a.object.name().cmp(b.object.name()))
+        });
         let newest = all.iter().position(|rs| same_template(&rs.template, &spec.template));
         let mut sets = Sets { new: newest.map(|i| all.remove(i)), old: all };
         if d.meta().is_deleting() {
@@ -203,7 +211,8 @@ impl Loop {
         let created;
         match strategy {
             Strategy::Recreate => {
-                let downs: Vec<String> = sets.old.iter().filter(|r| r.replicas > 0).map(|r| r.object.name().into()).collect();
+                let downs: Vec<String> =
+                    sets.old.iter().filter(|r| r.replicas > 0).map(|r| r.object.name().into()).collect();
                 if !downs.is_empty() {
                     for name in downs {
                         self.scale(&d, &mut sets, &name, 0, &strategy, desired).await?;
@@ -214,7 +223,9 @@ impl Loop {
                     return self.write_status(&d, &view, &sets, false).await;
                 }
                 created = self.ensure_new(&d, &view, &mut sets, &strategy, desired).await?;
-                if let Some(name) = sets.new.as_ref().filter(|r| r.replicas != desired).map(|r| r.object.name().to_owned()) {
+                if let Some(name) =
+                    sets.new.as_ref().filter(|r| r.replicas != desired).map(|r| r.object.name().to_owned())
+                {
                     self.scale(&d, &mut sets, &name, desired, &strategy, desired).await?;
                 }
             }
@@ -232,13 +243,23 @@ impl Loop {
     }
 
     fn old_pods_remain(&self, sets: &Sets) -> bool {
-        sets.old.iter().any(|rs| self.pods.by_index("owner", rs.object.uid()).iter().any(|p| {
-            !p.view::<crate::pods::PodView>().is_ok_and(|v| matches!(v.status.phase.as_str(), "Failed" | "Succeeded"))
-        }))
+        sets.old.iter().any(|rs| {
+            self.pods.by_index("owner", rs.object.uid()).iter().any(|p| {
+                !p.view::<crate::pods::PodView>()
+                    .is_ok_and(|v| matches!(v.status.phase.as_str(), "Failed" | "Succeeded"))
+            })
+        })
     }
 
     /// Makes the ReplicaSet of the present template, or brings its annotations up to date; true when it was made.
-    async fn ensure_new(&self, d: &Object, view: &View, sets: &mut Sets, strategy: &Strategy, desired: i64) -> Result<bool, Error> {
+    async fn ensure_new(
+        &self,
+        d: &Object,
+        view: &View,
+        sets: &mut Sets,
+        strategy: &Strategy,
+        desired: i64,
+    ) -> Result<bool, Error> {
         if let Some(rs) = sets.new.take() {
             sets.new = Some(self.mark(d, view, rs, &sets.old, strategy, desired).await?);
             return Ok(false);
@@ -292,13 +313,25 @@ impl Loop {
     }
 
     /// Brings the revision and the annotations of the present ReplicaSet up to date.
-    async fn mark(&self, d: &Object, view: &View, rs: Rs, old: &[Rs], strategy: &Strategy, desired: i64) -> Result<Rs, Error> {
+    async fn mark(
+        &self,
+        d: &Object,
+        view: &View,
+        rs: Rs,
+        old: &[Rs],
+        strategy: &Strategy,
+        desired: i64,
+    ) -> Result<Rs, Error> {
         let newest_old = old.iter().map(Rs::revision).max().unwrap_or(0);
         let revision = if rs.revision() > newest_old { rs.revision() } else { newest_old + 1 };
         let mut want = inherited(&view.metadata);
         if revision != rs.revision() && rs.revision() > 0 {
             let history = rs.annotations.get(REVISION_HISTORY).and_then(Value::as_str).unwrap_or_default();
-            let joined = if history.is_empty() { rs.revision().to_string() } else { format!("{history},{}", rs.revision()) };
+            let joined = if history.is_empty() {
+                rs.revision().to_string()
+            } else {
+                format!("{history},{}", rs.revision())
+            };
             want.insert(REVISION_HISTORY.into(), json!(joined));
         }
         want.insert(REVISION.into(), json!(revision.to_string()));
@@ -327,7 +360,15 @@ impl Loop {
         Ok(())
     }
 
-    async fn scale(&self, d: &Object, sets: &mut Sets, name: &str, to: i64, strategy: &Strategy, desired: i64) -> Result<(), Error> {
+    async fn scale(
+        &self,
+        d: &Object,
+        sets: &mut Sets,
+        name: &str,
+        to: i64,
+        strategy: &Strategy,
+        desired: i64,
+    ) -> Result<(), Error> {
         let Some(rs) = sets.iter_mut().find(|r| r.object.name() == name) else { return Ok(()) };
         let max = (desired + strategy.surge()).to_string();
         let desired = desired.to_string();
@@ -350,17 +391,24 @@ impl Loop {
 
     /// Deletes the oldest ReplicaSets beyond the history limit, only such that are scaled down and settled.
     async fn clean_up(&self, spec: &Spec, sets: &Sets) -> Result<(), Error> {
-        let Some(limit) = spec.revision_history_limit.and_then(|l| usize::try_from(l).ok()) else { return Ok(()) };
+        let Some(limit) = spec.revision_history_limit.and_then(|l| usize::try_from(l).ok()) else {
+            return Ok(());
+        };
         let mut done: Vec<&Rs> = sets
             .old
             .iter()
-            .filter(|r| r.replicas == 0 && r.status_replicas == 0 && r.observed && !r.object.meta().is_deleting())
+            .filter(|r| {
+                r.replicas == 0 && r.status_replicas == 0 && r.observed && !r.object.meta().is_deleting()
+            })
             .collect();
         done.sort_by_key(|r| r.revision());
         let surplus = done.len().saturating_sub(limit);
         for rs in done.into_iter().take(surplus) {
             let options = DeleteOptions::uid(rs.object.uid());
-            self.ctx.client.delete_if_there(&REPLICA_SETS, rs.object.namespace(), rs.object.name(), &options).await?;
+            self.ctx
+                .client
+                .delete_if_there(&REPLICA_SETS, rs.object.namespace(), rs.object.name(), &options)
+                .await?;
         }
         Ok(())
     }
@@ -380,14 +428,23 @@ impl Loop {
         if new != view.status {
             self.ctx.client.patch_status(&DEPLOYMENTS, d.namespace(), d.name(), new.clone()).await?;
         }
-        Ok(status::next_check(&new, &want, sets, now).map_or(Next::Wait, |s| Next::After(Duration::from_secs(s))))
+        Ok(status::next_check(&new, &want, sets, now)
+            .map_or(Next::Wait, |s| Next::After(Duration::from_secs(s))))
     }
 }
 
 /// The deployment's annotations that its ReplicaSets carry too.
 fn inherited(m: &Annotated) -> serde_json::Map<String, Value> {
     let skip = |k: &str| {
-        matches!(k, REVISION | REVISION_HISTORY | DESIRED | MAX_REPLICAS | "kubectl.kubernetes.io/last-applied-configuration" | "deprecated.deployment.rollback.to")
+        matches!(
+            k,
+            REVISION
+                | REVISION_HISTORY
+                | DESIRED
+                | MAX_REPLICAS
+                | "kubectl.kubernetes.io/last-applied-configuration"
+                | "deprecated.deployment.rollback.to"
+        )
     };
     m.annotations.iter().flatten().filter(|(k, _)| !skip(k)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }

@@ -41,7 +41,8 @@ impl Strategy {
         let r = &v["rollingUpdate"];
         // The API has validated both; what can't be read counts as the default.
         let (surge, unavailable) =
-            int_or_string::resolve_fenceposts(&r["maxSurge"], &r["maxUnavailable"], desired).unwrap_or((1, 0));
+            int_or_string::resolve_fenceposts(&r["maxSurge"], &r["maxUnavailable"], desired)
+                .unwrap_or((1, 0));
         Strategy::Rolling { surge, unavailable: unavailable.min(desired) }
     }
     pub fn surge(&self) -> i64 {
@@ -190,7 +191,10 @@ mod tests {
                     }
                 }
                 assert!(sets.total() <= desired + surge, "too many for {desired} {surge} {unavailable}");
-                assert!(sets.available() >= desired - unavailable, "too few for {desired} {surge} {unavailable}");
+                assert!(
+                    sets.available() >= desired - unavailable,
+                    "too few for {desired} {surge} {unavailable}"
+                );
                 // One pod becomes available at a time.
                 if let Some(r) = sets.iter_mut().find(|r| r.available < r.replicas) {
                     r.available += 1;

@@ -76,7 +76,14 @@ pub fn status(old: &Value, name: &str, sets: &Sets, i: &Inputs, now: Timestamp) 
 
     let mut all = conditions(old);
     if available >= i.desired - i.max_unavailable {
-        set(&mut all, "Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.".into(), now);
+        set(
+            &mut all,
+            "Available",
+            "True",
+            "MinimumReplicasAvailable",
+            "Deployment has minimum availability.".into(),
+            now,
+        );
     } else {
         let text = "Deployment does not have minimum availability.".to_owned();
         set(&mut all, "Available", "False", "MinimumReplicasUnavailable", text, now);
@@ -106,7 +113,8 @@ fn progress(
         return;
     }
     let rs = sets.new.as_ref().map_or(name, |r| r.object.name());
-    let what = if sets.new.is_some() { format!("ReplicaSet \"{rs}\"") } else { format!("Deployment \"{name}\"") };
+    let what =
+        if sets.new.is_some() { format!("ReplicaSet \"{rs}\"") } else { format!("Deployment \"{name}\"") };
     if i.deadline.is_none() {
         all.retain(|c| c.r#type != "Progressing");
         return;
@@ -116,13 +124,23 @@ fn progress(
         || (replicas - updated) < (number("replicas") - number("updatedReplicas"))
         || available > number("availableReplicas");
     if i.created {
-        set(all, "Progressing", "True", "NewReplicaSetCreated", format!("Created new replica set \"{rs}\""), now);
+        set(
+            all,
+            "Progressing",
+            "True",
+            "NewReplicaSetCreated",
+            format!("Created new replica set \"{rs}\""),
+            now,
+        );
     } else if is_complete(sets, i.desired) {
         let message = format!("{what} has successfully progressed.");
         set(all, "Progressing", "True", "NewReplicaSetAvailable", message, now);
     } else if present.as_ref().is_some_and(|c| c.reason == "DeploymentPaused") {
         set(all, "Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed".into(), now);
-    } else if advanced || present.is_none() || present.as_ref().is_some_and(|c| c.reason == "NewReplicaSetAvailable") {
+    } else if advanced
+        || present.is_none()
+        || present.as_ref().is_some_and(|c| c.reason == "NewReplicaSetAvailable")
+    {
         // The update time is the sign of progress that the deadline counts from.
         all.retain(|c| c.r#type != "Progressing");
         let since = present.filter(|c| c.status == "True").and_then(|c| c.last_transition_time);
@@ -155,7 +173,8 @@ fn overdue(all: &[Condition], i: &Inputs, now: Timestamp) -> bool {
 /// When the deadline has to be looked at, in seconds.
 pub fn next_check(status: &Value, i: &Inputs, sets: &Sets, now: Timestamp) -> Option<u64> {
     let all = conditions(status);
-    if i.paused || is_complete(sets, i.desired) || all.iter().any(|c| c.reason == "ProgressDeadlineExceeded") {
+    if i.paused || is_complete(sets, i.desired) || all.iter().any(|c| c.reason == "ProgressDeadlineExceeded")
+    {
         return None;
     }
     let left = i.deadline? - idle(&all, now)?;

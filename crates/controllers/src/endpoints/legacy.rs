@@ -31,10 +31,19 @@ pub async fn run(ctx: Context) {
     if !skeleton::synced(&ctx.token, &[&services, &pods, &endpoints]).await {
         return;
     }
-    skeleton::work("endpoints", &ctx.token, &queue, 5, |key| reconcile(&ctx, &services, &pods, &endpoints, key)).await;
+    skeleton::work("endpoints", &ctx.token, &queue, 5, |key| {
+        reconcile(&ctx, &services, &pods, &endpoints, key)
+    })
+    .await;
 }
 
-async fn reconcile(ctx: &Context, services: &Informer, pods: &Informer, all: &Informer, key: Key) -> Result<Next, Error> {
+async fn reconcile(
+    ctx: &Context,
+    services: &Informer,
+    pods: &Informer,
+    all: &Informer,
+    key: Key,
+) -> Result<Next, Error> {
     let existing = all.get(&key.0, &key.1);
     let Some(service) = services.get(&key.0, &key.1).filter(|s| !s.meta().is_deleting()) else {
         let ours = existing.filter(|e| e.meta().labels.get(MANAGED).is_some_and(|m| m == MANAGER));
@@ -70,7 +79,8 @@ async fn reconcile(ctx: &Context, services: &Informer, pods: &Informer, all: &In
 }
 
 fn labels(service: &Object, s: &Service) -> Map<String, Value> {
-    let mut l: Map<String, Value> = service.meta().labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+    let mut l: Map<String, Value> =
+        service.meta().labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
     l.insert(MANAGED.into(), json!(MANAGER));
     if s.spec.cluster_ip == "None" {
         l.insert(HEADLESS.into(), json!(""));
@@ -84,7 +94,9 @@ fn labels(service: &Object, s: &Service) -> Map<String, Value> {
 fn subsets(s: &Service, pods: &[Pod]) -> Vec<Value> {
     let family = s.spec.ip_families.first().map_or("IPv4", String::as_str);
     let mut groups: BTreeMap<String, (Vec<Value>, Vec<Value>, Vec<Value>)> = BTreeMap::new();
-    let eligible = pods.iter().filter(|p| plan::included(p) && (!p.object.meta().is_deleting() || s.spec.publish_not_ready_addresses));
+    let eligible = pods.iter().filter(|p| {
+        plan::included(p) && (!p.object.meta().is_deleting() || s.spec.publish_not_ready_addresses)
+    });
     for pod in eligible.take(MAX) {
         let ports: Vec<Value> = s
             .spec
@@ -111,7 +123,11 @@ fn subsets(s: &Service, pods: &[Pod]) -> Vec<Value> {
             address["hostname"] = json!(pod.view.spec.hostname);
         }
         let group = groups.entry(json!(ports).to_string()).or_insert_with(|| (ports, Vec::new(), Vec::new()));
-        if pod.is_ready() || s.spec.publish_not_ready_addresses { group.1.push(address) } else { group.2.push(address) }
+        if pod.is_ready() || s.spec.publish_not_ready_addresses {
+            group.1.push(address)
+        } else {
+            group.2.push(address)
+        }
     }
     let subset = |(ports, ready, not): (Vec<Value>, Vec<Value>, Vec<Value>)| {
         let mut v = json!({});

@@ -174,7 +174,9 @@ async fn reconcile(
         wait_for(slices, &made).await;
     }
     for old in steps.delete {
-        ctx.client.delete_if_there(&ENDPOINT_SLICES, &key.0, old.name(), &DeleteOptions::uid(old.uid())).await?;
+        ctx.client
+            .delete_if_there(&ENDPOINT_SLICES, &key.0, old.name(), &DeleteOptions::uid(old.uid()))
+            .await?;
     }
     Ok(Next::Wait)
 }

@@ -141,7 +141,11 @@ pub fn slices(s: &Service, pods: &[Pod], zone: impl Fn(&str) -> Option<String>) 
         for (ports, mut endpoints) in groups.into_values() {
             endpoints.sort_by(|a, b| a["targetRef"]["name"].as_str().cmp(&b["targetRef"]["name"].as_str()));
             for chunk in endpoints.chunks(MAX) {
-                out.push(Slice { address_type: family.clone(), endpoints: chunk.to_vec(), ports: ports.clone() });
+                out.push(Slice {
+                    address_type: family.clone(),
+                    endpoints: chunk.to_vec(),
+                    ports: ports.clone(),
+                });
             }
         }
     }
@@ -221,11 +225,18 @@ mod tests {
     #[test]
     fn named_ports_conditions_and_placeholder() {
         let s = service(json!("web"));
-        let out = slices(&s, &[pod("a", "10.0.0.1", true, false), pod("b", "10.0.0.2", true, true)], |_| None);
+        let out =
+            slices(&s, &[pod("a", "10.0.0.1", true, false), pod("b", "10.0.0.2", true, true)], |_| None);
         assert_eq!(out.len(), 1);
         assert_eq!(out[0].ports[0]["port"], 8080);
-        assert_eq!(out[0].endpoints[0]["conditions"], json!({"ready": true, "serving": true, "terminating": false}));
-        assert_eq!(out[0].endpoints[1]["conditions"], json!({"ready": false, "serving": true, "terminating": true}));
+        assert_eq!(
+            out[0].endpoints[0]["conditions"],
+            json!({"ready": true, "serving": true, "terminating": false})
+        );
+        assert_eq!(
+            out[0].endpoints[1]["conditions"],
+            json!({"ready": false, "serving": true, "terminating": true})
+        );
         let none = slices(&s, &[], |_| None);
         assert_eq!((none.len(), none[0].endpoints.len()), (1, 0));
     }
@@ -233,7 +244,8 @@ mod tests {
     #[test]
     fn many_endpoints_are_cut_and_right_slices_left_alone() {
         let s = service(json!(80));
-        let pods: Vec<Pod> = (0..250).map(|i| pod(&format!("p{i:03}"), &format!("10.0.1.{i}"), true, false)).collect();
+        let pods: Vec<Pod> =
+            (0..250).map(|i| pod(&format!("p{i:03}"), &format!("10.0.1.{i}"), true, false)).collect();
         let out = slices(&s, &pods, |_| None);
         assert_eq!(out.iter().map(|s| s.endpoints.len()).collect::<Vec<_>>(), [100, 100, 50]);
         let existing: Vec<Object> = out

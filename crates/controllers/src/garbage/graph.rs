@@ -35,7 +35,9 @@ impl Graph {
                     }
                 }
                 // An owner that waits for its dependents may go on now.
-                if let Some(owner) = self.present.get(&r.uid).filter(|_| new.is_none_or(|n| n.uid() != o.uid())) {
+                if let Some(owner) =
+                    self.present.get(&r.uid).filter(|_| new.is_none_or(|n| n.uid() != o.uid()))
+                {
                     out.push(owner.clone());
                 }
             }
@@ -50,7 +52,9 @@ impl Graph {
                 self.dependents.entry(r.uid.clone()).or_default().insert(node(o));
             }
             let m = o.meta();
-            if !m.owner_references.is_empty() || (m.is_deleting() && m.finalizers.iter().any(|f| f == FOREGROUND || f == ORPHAN)) {
+            if !m.owner_references.is_empty()
+                || (m.is_deleting() && m.finalizers.iter().any(|f| f == FOREGROUND || f == ORPHAN))
+            {
                 out.push(node(o));
             }
             if m.is_deleting() {
@@ -93,7 +97,9 @@ pub fn judge(owners: &[(OwnerReference, Owner)], has_dependents: bool) -> Verdic
         return Verdict::Keep;
     }
     if owners.iter().any(|(_, o)| *o == Owner::Alive) {
-        return Verdict::Unlink(owners.iter().filter(|(_, o)| *o != Owner::Alive).map(|(r, _)| r.uid.clone()).collect());
+        return Verdict::Unlink(
+            owners.iter().filter(|(_, o)| *o != Owner::Alive).map(|(r, _)| r.uid.clone()).collect(),
+        );
     }
     if owners.iter().any(|(_, o)| *o == Owner::Waiting) && has_dependents {
         return Verdict::DeleteForeground;
@@ -109,7 +115,8 @@ mod tests {
     fn object(name: &str, owner: Option<&str>) -> Object {
         let mut v = json!({"metadata": {"name": name, "namespace": "d", "uid": name}});
         if let Some(o) = owner {
-            v["metadata"]["ownerReferences"] = json!([{"uid": o, "name": o, "kind": "K", "apiVersion": "v1"}]);
+            v["metadata"]["ownerReferences"] =
+                json!([{"uid": o, "name": o, "kind": "K", "apiVersion": "v1"}]);
         }
         Object::from_value(v, 1).expect("object")
     }
@@ -131,7 +138,10 @@ mod tests {
         let r = |uid: &str| OwnerReference { uid: uid.into(), ..OwnerReference::default() };
         assert_eq!(judge(&[], true), Verdict::Keep);
         assert_eq!(judge(&[(r("a"), Owner::Alive)], false), Verdict::Keep);
-        assert_eq!(judge(&[(r("a"), Owner::Alive), (r("b"), Owner::Gone)], false), Verdict::Unlink(vec!["b".into()]));
+        assert_eq!(
+            judge(&[(r("a"), Owner::Alive), (r("b"), Owner::Gone)], false),
+            Verdict::Unlink(vec!["b".into()])
+        );
         assert_eq!(judge(&[(r("a"), Owner::Gone)], true), Verdict::DeleteBackground);
         assert_eq!(judge(&[(r("a"), Owner::Waiting)], true), Verdict::DeleteForeground);
         assert_eq!(judge(&[(r("a"), Owner::Waiting)], false), Verdict::DeleteBackground);

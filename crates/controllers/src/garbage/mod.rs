@@ -140,7 +140,13 @@ impl Collector {
             return Ok(if waiting { Owner::Waiting } else { Owner::Alive });
         }
         let (group, _) = r.api_version.split_once('/').unwrap_or(("", ""));
-        let resource = self.kinds.read().iter().map(|(k, _)| k).find(|k| k.group == group && k.kind == r.kind.as_str()).cloned();
+        let resource = self
+            .kinds
+            .read()
+            .iter()
+            .map(|(k, _)| k)
+            .find(|k| k.group == group && k.kind == r.kind.as_str())
+            .cloned();
         // An unknown kind may be one that is not served just now: nothing is deleted for it.
         let Some(resource) = resource else { return Ok(Owner::Alive) };
         let ns = if resource.namespaced { namespace } else { "" };
@@ -160,25 +166,32 @@ impl Collector {
     }
 
     async fn unlink(&self, r: &Resource, o: &Object, uids: &[String]) -> Result<(), Status> {
-        let Some(fresh) = self.client.find(r, o.namespace(), o.name()).await?.filter(|f| f.uid() == o.uid()) else {
+        let Some(fresh) = self.client.find(r, o.namespace(), o.name()).await?.filter(|f| f.uid() == o.uid())
+        else {
             return Ok(());
         };
-        let left: Vec<&OwnerReference> = fresh.meta().owner_references.iter().filter(|x| !uids.contains(&x.uid)).collect();
+        let left: Vec<&OwnerReference> =
+            fresh.meta().owner_references.iter().filter(|x| !uids.contains(&x.uid)).collect();
         if left.len() == fresh.meta().owner_references.len() {
             return Ok(());
         }
-        let patch = Patch::Merge(json!({ "metadata": { "uid": o.uid(), "resourceVersion": fresh.revision().to_string(),
-            "ownerReferences": left } }));
+        let patch = Patch::Merge(
+            json!({ "metadata": { "uid": o.uid(), "resourceVersion": fresh.revision().to_string(),
+            "ownerReferences": left } }),
+        );
         self.client.patch(r, o.namespace(), o.name(), "", &patch).await.map(|_| ())
     }
 
     async fn remove_finalizer(&self, r: &Resource, o: &Object, name: &str) -> Result<(), Status> {
-        let Some(fresh) = self.client.find(r, o.namespace(), o.name()).await?.filter(|f| f.uid() == o.uid()) else {
+        let Some(fresh) = self.client.find(r, o.namespace(), o.name()).await?.filter(|f| f.uid() == o.uid())
+        else {
             return Ok(());
         };
         let left: Vec<&String> = fresh.meta().finalizers.iter().filter(|f| *f != name).collect();
-        let patch = Patch::Merge(json!({ "metadata": { "uid": o.uid(), "resourceVersion": fresh.revision().to_string(),
-            "finalizers": left } }));
+        let patch = Patch::Merge(
+            json!({ "metadata": { "uid": o.uid(), "resourceVersion": fresh.revision().to_string(),
+            "finalizers": left } }),
+        );
         match self.client.patch(r, o.namespace(), o.name(), "", &patch).await {
             Err(s) if s.is_not_found() => Ok(()),
             other => other.map(|_| ()),

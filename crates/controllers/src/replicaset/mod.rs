@@ -74,7 +74,10 @@ async fn run(ctx: Context, resource: Resource) {
                 }
                 Some(_) => {}
                 // An orphan: whoever selects it may adopt it.
-                None if c.old.is_none_or(|old| old.meta().labels != o.meta().labels || old.meta().controller().is_some()) => {
+                None if c.old.is_none_or(|old| {
+                    old.meta().labels != o.meta().labels || old.meta().controller().is_some()
+                }) =>
+                {
                     for set in all.list(Some(o.namespace())) {
                         if selector(&set).is_ok_and(|s| s.matches(&o.meta().labels)) {
                             q.add(key_of(&set));
@@ -100,7 +103,8 @@ fn selector(set: &Object) -> Result<LabelSelector, Error> {
 
 /// A ReplicationController's selector is a plain map of labels.
 fn parse_selector(v: &Value) -> Result<LabelSelector, Error> {
-    let structured = v.get("matchLabels").is_some_and(Value::is_object) || v.get("matchExpressions").is_some_and(Value::is_array);
+    let structured = v.get("matchLabels").is_some_and(Value::is_object)
+        || v.get("matchExpressions").is_some_and(Value::is_array);
     if !structured {
         return Ok(LabelSelector::from_map_value(v));
     }
@@ -128,7 +132,8 @@ impl Set {
         if ready_to_act && !set.meta().is_deleting() {
             failure = self.manage(&key, &set, &view, &active, want).await.err();
         }
-        let status = plan::status(&view.status, &set, &active, &view.spec.template, view.spec.min_ready_seconds, now);
+        let status =
+            plan::status(&view.status, &set, &active, &view.spec.template, view.spec.min_ready_seconds, now);
         let status = with_failure(status, failure.as_ref(), active.len(), want);
         if status != view.status {
             client.patch_status(&self.resource, &key.0, &key.1, status).await?;
@@ -139,7 +144,14 @@ impl Set {
         Ok(plan::next_available(&active, view.spec.min_ready_seconds, now))
     }
 
-    async fn manage(&self, key: &Key, set: &Object, view: &View, active: &[Pod], want: usize) -> Result<(), Status> {
+    async fn manage(
+        &self,
+        key: &Key,
+        set: &Object,
+        view: &View,
+        active: &[Pod],
+        want: usize,
+    ) -> Result<(), Status> {
         if active.len() < want {
             return self.create(key, set, view, (want - active.len()).min(BURST)).await;
         }
@@ -150,10 +162,18 @@ impl Set {
             let deletes = victims.into_iter().map(|pod| async move {
                 self.expected.deleting(key, &pod.object, now);
                 let o = &pod.object;
-                let result = self.ctx.client.delete_if_there(&PODS, &key.0, o.name(), &DeleteOptions::uid(o.uid())).await;
+                let result = self
+                    .ctx
+                    .client
+                    .delete_if_there(&PODS, &key.0, o.name(), &DeleteOptions::uid(o.uid()))
+                    .await;
                 let about = ObjectRef::of(&self.resource, set);
                 match &result {
-                    Ok(()) => self.ctx.events.normal(about, "SuccessfulDelete", format!("Deleted pod: {}", o.name())),
+                    Ok(()) => self.ctx.events.normal(
+                        about,
+                        "SuccessfulDelete",
+                        format!("Deleted pod: {}", o.name()),
+                    ),
                     Err(s) => {
                         self.expected.not_deleted(key, o);
                         self.ctx.events.warning(about, "FailedDelete", format!("Error deleting: {s}"));
@@ -222,4 +242,3 @@ fn with_failure(mut status: Value, failure: Option<&Status>, have: usize, want: 
     status["conditions"] = if conditions.is_empty() { Value::Null } else { json!(conditions) };
     status
 }
-

@@ -24,8 +24,10 @@ pub fn victims(active: &[Pod], count: usize, now: Timestamp) -> Vec<&Pod> {
             "Running" => 2,
             _ => 1,
         };
-        let cost: i64 =
-            p.annotation("controller.kubernetes.io/pod-deletion-cost").and_then(|c| c.parse().ok()).unwrap_or(0);
+        let cost: i64 = p
+            .annotation("controller.kubernetes.io/pod-deletion-cost")
+            .and_then(|c| c.parse().ok())
+            .unwrap_or(0);
         let neighbours = per_node.get(p.view.spec.node_name.as_str()).copied().unwrap_or(0);
         // By powers of two, so that small differences in age do not decide.
         let ready_for = p.ready_since().map_or(0, |t| now.duration_since(t).as_secs().max(0).ilog2_or_zero());
@@ -41,7 +43,10 @@ pub fn victims(active: &[Pod], count: usize, now: Timestamp) -> Vec<&Pod> {
     };
     let mut sorted: Vec<&Pod> = active.iter().collect();
     sorted.sort_by(|a, b| {
-        rank(a).cmp(&rank(b)).then_with(|| b.created().cmp(a.created())).then_with(|| a.object.uid().cmp(b.object.uid()))
+        rank(a)
+            .cmp(&rank(b))
+            .then_with(|| b.created().cmp(a.created()))
+            .then_with(|| a.object.uid().cmp(b.object.uid()))
     });
     sorted.truncate(count);
     sorted
@@ -58,7 +63,14 @@ impl Log for i64 {
 }
 
 /// The status as it should be; fields this loop does not know are kept.
-pub fn status(old: &Value, set: &Object, active: &[Pod], template: &Value, min_ready: i64, now: Timestamp) -> Value {
+pub fn status(
+    old: &Value,
+    set: &Object,
+    active: &[Pod],
+    template: &Value,
+    min_ready: i64,
+    now: Timestamp,
+) -> Value {
     let labels = template["metadata"]["labels"].as_object();
     let labeled = active.iter().filter(|p| {
         labels.is_none_or(|want| {

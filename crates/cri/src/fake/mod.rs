@@ -109,7 +109,11 @@ impl FakeRuntime {
     /// The newest container with that name.
     pub fn container_named(&self, name: &str) -> Option<FakeContainer> {
         let s = self.lock();
-        s.containers.values().filter(|c| c.config.metadata.name == name).max_by_key(|c| c.status.created_at).cloned()
+        s.containers
+            .values()
+            .filter(|c| c.config.metadata.name == name)
+            .max_by_key(|c| c.status.created_at)
+            .cloned()
     }
 
     /// Moves the runtime's clock.
@@ -137,7 +141,11 @@ impl FakeRuntime {
             for c in &ids {
                 s.finish(c, 137, "");
             }
-            ids.iter().map(String::as_str).chain([id]).filter_map(|i| s.event(i, ContainerEventType::Stopped)).collect()
+            ids.iter()
+                .map(String::as_str)
+                .chain([id])
+                .filter_map(|i| s.event(i, ContainerEventType::Stopped))
+                .collect()
         };
         events.into_iter().for_each(|e| self.send(Some(e)));
     }
@@ -177,7 +185,9 @@ impl State {
     }
 
     fn find_image(&self, name: &str) -> Option<&Image> {
-        self.images.values().find(|i| i.id == name || i.repo_tags.iter().chain(&i.repo_digests).any(|t| t == name))
+        self.images
+            .values()
+            .find(|i| i.id == name || i.repo_tags.iter().chain(&i.repo_digests).any(|t| t == name))
     }
 
     fn running_in(&self, sandbox: &str) -> Vec<String> {
@@ -264,7 +274,8 @@ mod tests {
         rt.fail_pull("x", e.clone());
         assert_eq!(rt.pull_image(&ImageSpec::new("x"), None, None).await, Err(e));
         let sb = rt.run_pod_sandbox(&PodSandboxConfig::default(), "").await.unwrap();
-        let missing = rt.create_container(&sb, &ContainerConfig::default(), &PodSandboxConfig::default()).await;
+        let missing =
+            rt.create_container(&sb, &ContainerConfig::default(), &PodSandboxConfig::default()).await;
         assert!(missing.unwrap_err().is_not_found());
     }
 }

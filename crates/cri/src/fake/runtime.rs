@@ -91,7 +91,10 @@ impl RuntimeService for FakeRuntime {
 
     async fn status(&self) -> Result<StatusResponse> {
         let ready = |t: &str| RuntimeCondition { r#type: t.into(), status: true, ..Default::default() };
-        Ok(StatusResponse { conditions: vec![ready("RuntimeReady"), ready("NetworkReady")], ..Default::default() })
+        Ok(StatusResponse {
+            conditions: vec![ready("RuntimeReady"), ready("NetworkReady")],
+            ..Default::default()
+        })
     }
 
     async fn update_runtime_config(&self, _pod_cidr: &str) -> Result<()> {
@@ -258,7 +261,9 @@ impl RuntimeService for FakeRuntime {
     async fn remove_container(&self, id: &str) -> Result<()> {
         let event = {
             let mut s = self.lock();
-            let Some(name) = s.containers.get(id).map(|c| c.config.metadata.name.clone()) else { return Ok(()) };
+            let Some(name) = s.containers.get(id).map(|c| c.config.metadata.name.clone()) else {
+                return Ok(());
+            };
             s.calls.push(format!("remove_container {name}"));
             let event = s.event(id, ContainerEventType::Deleted);
             s.containers.remove(id);
@@ -339,7 +344,10 @@ impl RuntimeService for FakeRuntime {
         Ok(self.container_stats_of(c, s.now))
     }
 
-    async fn list_container_stats(&self, filter: Option<&ContainerStatsFilter>) -> Result<Vec<ContainerStats>> {
+    async fn list_container_stats(
+        &self,
+        filter: Option<&ContainerStatsFilter>,
+    ) -> Result<Vec<ContainerStats>> {
         let s = self.lock();
         let wanted = |c: &&FakeContainer| {
             c.status.state == ContainerState::Running
@@ -368,7 +376,10 @@ impl RuntimeService for FakeRuntime {
         })
     }
 
-    async fn list_pod_sandbox_stats(&self, filter: Option<&PodSandboxStatsFilter>) -> Result<Vec<PodSandboxStats>> {
+    async fn list_pod_sandbox_stats(
+        &self,
+        filter: Option<&PodSandboxStatsFilter>,
+    ) -> Result<Vec<PodSandboxStats>> {
         let ids: Vec<String> = {
             let s = self.lock();
             let wanted = |x: &&FakeSandbox| {

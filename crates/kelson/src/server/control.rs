@@ -57,9 +57,13 @@ impl Control {
 pub async fn start(config: &Config, loops: &CancellationToken) -> anyhow::Result<Control> {
     let instance = &config.instance;
     let dir = &instance.data_dir;
-    std::fs::create_dir_all(dir).with_context(|| format!("failed to make the data directory {}", dir.display()))?;
+    std::fs::create_dir_all(dir)
+        .with_context(|| format!("failed to make the data directory {}", dir.display()))?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!("failed to listen on {}; is another server running there? Choose another port with --listen", config.listen)
+        format!(
+            "failed to listen on {}; is another server running there? Choose another port with --listen",
+            config.listen
+        )
     })?;
     let listen = listener.local_addr().context("failed to read the address of the listener")?;
 
@@ -77,12 +81,14 @@ pub async fn start(config: &Config, loops: &CancellationToken) -> anyhow::Result
     let pki_dir = dir.join("pki");
     let now = clock::now().as_second();
     let keys = tokio::task::spawn_blocking(move || pki::Pki::open(&pki_dir, &pki_options, now));
-    let store: Arc<dyn Store> = Arc::new(engine.await?.map_err(|e| anyhow!(e)).context("failed to open the store")?);
+    let store: Arc<dyn Store> =
+        Arc::new(engine.await?.map_err(|e| anyhow!(e)).context("failed to open the store")?);
     let pki = Arc::new(keys.await?.context("failed to prepare the cluster's keys")?);
 
     let local = if listen.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { listen.ip() };
     let url = format!("https://{}", std::net::SocketAddr::new(local, listen.port()));
-    pki.write_admin_kubeconfig(&instance.kubeconfig(), &url, now).context("failed to write the kubeconfig")?;
+    pki.write_admin_kubeconfig(&instance.kubeconfig(), &url, now)
+        .context("failed to write the kubeconfig")?;
 
     let stop = CancellationToken::new();
     let node = Arc::new(LocalNode::new(&config.node_name));
@@ -91,7 +97,8 @@ pub async fn start(config: &Config, loops: &CancellationToken) -> anyhow::Result
     let text = |all: &[netlink::Cidr]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
     let mut catalog = api::catalog::builtin().clone();
     if !config.runtime_config.is_empty() {
-        let wanted = api::catalog::RuntimeConfig::parse(&config.runtime_config).context("--runtime-config")?;
+        let wanted =
+            api::catalog::RuntimeConfig::parse(&config.runtime_config).context("--runtime-config")?;
         catalog = wanted.apply(&catalog);
     }
     let trust = pki.client_trust().context("failed to read the cluster's certificate authority")?;
@@ -138,7 +145,10 @@ pub async fn start(config: &Config, loops: &CancellationToken) -> anyhow::Result
         tasks: Mutex::new(tasks),
         failure: tokio::sync::Mutex::new(failure),
     };
-    objects::ensure(&control, config).await.map_err(|e| anyhow!(e)).context("failed to prepare the cluster's own objects")?;
+    objects::ensure(&control, config)
+        .await
+        .map_err(|e| anyhow!(e))
+        .context("failed to prepare the cluster's own objects")?;
     start_loops(&control, config, loops);
     Ok(control)
 }
@@ -146,7 +156,10 @@ pub async fn start(config: &Config, loops: &CancellationToken) -> anyhow::Result
 fn start_loops(control: &Control, config: &Config, token: &CancellationToken) {
     let mut tasks = control.tasks.lock();
     if config.enabled("controllers") {
-        let settings = controllers::Config { root_ca: control.pki.ca.cert_pem().to_owned(), ..controllers::Config::default() };
+        let settings = controllers::Config {
+            root_ca: control.pki.ca.cert_pem().to_owned(),
+            ..controllers::Config::default()
+        };
         let (server, token, disabled) = (control.server.clone(), token.clone(), config.disable.clone());
         tasks.spawn(async move {
             controllers::run(server, settings, |name| !disabled.iter().any(|d| d == name), token).await;

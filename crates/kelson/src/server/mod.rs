@@ -42,7 +42,9 @@ pub fn main(args: Box<ServerArgs>) -> anyhow::Result<()> {
 
 async fn run(config: Config, started: Instant) -> anyhow::Result<()> {
     if config.node && !nix::unistd::geteuid().is_root() {
-        anyhow::bail!("a node needs root to run containers; run with sudo, or with --no-node for a control plane alone");
+        anyhow::bail!(
+            "a node needs root to run containers; run with sudo, or with --no-node for a control plane alone"
+        );
     }
     info!(version = VERSION, data_dir = %config.instance.data_dir.display(), "starting");
     // Each layer stops after the one above it: the node, then the loops, then the API, then the store.

@@ -60,7 +60,10 @@ fn host_ports(request: &NetRequest) -> Vec<cni::HostPort> {
 #[async_trait]
 impl PodNetwork for Network {
     async fn setup(&self, request: &NetRequest) -> Result<Vec<IpAddr>, String> {
-        self.0.setup(&request.sandbox_id, &request.netns, host_ports(request)).await.map_err(|e| e.to_string())
+        self.0
+            .setup(&request.sandbox_id, &request.netns, host_ports(request))
+            .await
+            .map_err(|e| e.to_string())
     }
     async fn teardown(&self, request: &NetRequest) -> Result<(), String> {
         self.0.teardown(&request.sandbox_id).await.map_err(|e| e.to_string())
@@ -88,7 +91,12 @@ pub async fn start(config: &Config, control: &Control, token: &CancellationToken
             service_cidrs: config.service_cidrs.clone(),
             state_dir: instance.network_dir(),
         };
-        let cni = Arc::new(cni::Cni::open(settings).await.map_err(|e| anyhow!(e)).context("failed to prepare the pod network")?);
+        let cni = Arc::new(
+            cni::Cni::open(settings)
+                .await
+                .map_err(|e| anyhow!(e))
+                .context("failed to prepare the pod network")?,
+        );
         (Arc::new(Network(cni.clone())), cni.gateways().to_vec())
     } else {
         (Arc::new(runtime::LoopbackOnly), vec![config.advertise])
@@ -96,7 +104,10 @@ pub async fn start(config: &Config, control: &Control, token: &CancellationToken
     let (network, gateways) = network;
     let mut settings = runtime_config(instance, network);
     settings.insecure_registries.clone_from(&config.insecure_registries);
-    let runtime = EmbeddedRuntime::open(settings).await.map_err(|e| anyhow!(e)).context("failed to start the container runtime")?;
+    let runtime = EmbeddedRuntime::open(settings)
+        .await
+        .map_err(|e| anyhow!(e))
+        .context("failed to start the container runtime")?;
     admin::serve(instance.admin_socket(), runtime.clone(), token.clone(), &mut tasks)?;
 
     let identity = LocalIdentity::user(&format!("system:node:{}", config.node_name), &["system:nodes"]);
@@ -118,7 +129,10 @@ pub async fn start(config: &Config, control: &Control, token: &CancellationToken
     }
     if dns_on {
         let admin = objects::admin(control);
-        objects::dns_endpoints(&admin, &config.node_name, &gateways).await.map_err(|e| anyhow!(e)).context("failed to publish the DNS endpoints")?;
+        objects::dns_endpoints(&admin, &config.node_name, &gateways)
+            .await
+            .map_err(|e| anyhow!(e))
+            .context("failed to publish the DNS endpoints")?;
         let settings = dns::Config {
             domain: config.domain.clone(),
             listen: gateways.iter().map(|g| SocketAddr::new(*g, 53)).collect(),
@@ -135,7 +149,13 @@ pub async fn start(config: &Config, control: &Control, token: &CancellationToken
         });
     }
     let slices = shared.get(&ENDPOINT_SLICES);
-    let kubelet = Kubelet::new(kubelet_config(config)?, client.clone(), informers.clone(), Arc::new(runtime), Some(slices));
+    let kubelet = Kubelet::new(
+        kubelet_config(config)?,
+        client.clone(),
+        informers.clone(),
+        Arc::new(runtime),
+        Some(slices),
+    );
     start_kubelet(config, control, kubelet, token, &mut tasks).await?;
     Ok(Node {
         tasks: Mutex::new(tasks),
@@ -156,8 +176,9 @@ fn upstream_resolv_conf() -> std::path::PathBuf {
 
 fn kubelet_config(config: &Config) -> anyhow::Result<kubelet::Config> {
     let instance = &config.instance;
-    std::fs::create_dir_all(&config.static_pods)
-        .with_context(|| format!("failed to make the directory of static pods {}", config.static_pods.display()))?;
+    std::fs::create_dir_all(&config.static_pods).with_context(|| {
+        format!("failed to make the directory of static pods {}", config.static_pods.display())
+    })?;
     Ok(kubelet::Config {
         node_name: config.node_name.clone(),
         instance: instance.name.clone(),
@@ -214,11 +235,17 @@ fn kubelet_tls(config: &Config, control: &Control) -> anyhow::Result<Arc<rustls:
         roots.add(ca)?;
     }
     // Only who shows a certificate of this cluster gets in.
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), pki::trust::provider()).build()?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), pki::trust::provider()).build()?;
     Ok(Arc::new(pki::dir::server_config(&cert, verifier)?))
 }
 
-async fn listen(listener: TcpListener, tls: Arc<rustls::ServerConfig>, kubelet: Kubelet, token: CancellationToken) {
+async fn listen(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    kubelet: Kubelet,
+    token: CancellationToken,
+) {
     let acceptor = TlsAcceptor::from(tls);
     let slots = Arc::new(Semaphore::new(KUBELET_CONNECTIONS));
     loop {

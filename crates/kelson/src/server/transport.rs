@@ -34,8 +34,15 @@ impl NodeTransport for LocalNode {
     async fn connect(&self, node: &str) -> io::Result<Box<dyn AsyncReadWrite>> {
         let accept = self.accept.read().clone().filter(|_| node == self.name);
         let Some(accept) = accept else {
-            let why = if node == self.name { "its kubelet is not running" } else { "no way leads to it from this server" };
-            return Err(io::Error::new(io::ErrorKind::NotConnected, format!("node {node} can't be reached: {why}")));
+            let why = if node == self.name {
+                "its kubelet is not running"
+            } else {
+                "no way leads to it from this server"
+            };
+            return Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                format!("node {node} can't be reached: {why}"),
+            ));
         };
         let (ours, theirs) = tokio::io::duplex(BUFFER);
         accept(theirs);

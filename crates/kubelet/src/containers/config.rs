@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cri::{
-    ContainerConfig, ContainerMetadata, DnsConfig, ImageSpec, KeyValue, LinuxContainerConfig, LinuxPodSandboxConfig, Mount,
-    MountPropagation, PodSandboxConfig, PodSandboxMetadata, PortMapping, Protocol, StringMap,
+    ContainerConfig, ContainerMetadata, DnsConfig, ImageSpec, KeyValue, LinuxContainerConfig,
+    LinuxPodSandboxConfig, Mount, MountPropagation, PodSandboxConfig, PodSandboxMetadata, PortMapping,
+    Protocol, StringMap,
 };
 
 use crate::config::Config;
@@ -62,7 +63,12 @@ pub fn sandbox(cfg: &Config, pod: &Pod, attempt: u32, node_dns: &netfiles::Dns) 
     };
     let m = &pod.metadata;
     PodSandboxConfig {
-        metadata: PodSandboxMetadata { name: m.name.clone(), uid: m.uid.clone(), namespace: m.namespace.clone(), attempt },
+        metadata: PodSandboxMetadata {
+            name: m.name.clone(),
+            uid: m.uid.clone(),
+            namespace: m.namespace.clone(),
+            attempt,
+        },
         hostname,
         log_directory: cfg.pods_log_dir.join(log_dir_name(pod)).to_string_lossy().into_owned(),
         dns_config: Some(DnsConfig { servers: dns.servers, searches: dns.searches, options: dns.options }),
@@ -72,7 +78,13 @@ pub fn sandbox(cfg: &Config, pod: &Pod, attempt: u32, node_dns: &netfiles::Dns) 
         linux: LinuxPodSandboxConfig {
             cgroup_parent: resources::pod_cgroup(&cfg.cgroup_root, pod),
             security_context: security::sandbox(pod, &defaults(cfg, &seccomp_dir(cfg))),
-            sysctls: pod.spec.security_context.sysctls.iter().map(|s| (s.name.clone(), s.value.clone())).collect(),
+            sysctls: pod
+                .spec
+                .security_context
+                .sysctls
+                .iter()
+                .map(|s| (s.name.clone(), s.value.clone()))
+                .collect(),
             overhead: None,
             resources: None,
         },
@@ -127,7 +139,12 @@ pub fn container(cfg: &Config, pod: &Pod, c: &Container, p: Parts<'_>) -> Contai
     .collect();
     let mut linux = LinuxContainerConfig {
         resources: resources::container(pod, c, p.memory_capacity),
-        security_context: security::container(pod, c, p.target_id.as_deref(), &defaults(cfg, &seccomp_dir(cfg))),
+        security_context: security::container(
+            pod,
+            c,
+            p.target_id.as_deref(),
+            &defaults(cfg, &seccomp_dir(cfg)),
+        ),
     };
     if cfg.pod_pids_limit > 0 {
         linux.resources.pids_limit = cfg.pod_pids_limit;

@@ -46,7 +46,9 @@ pub fn service_vars(services: &[ServiceVars]) -> BTreeMap<String, String> {
     for s in services {
         let Some(first) = s.ports.first() else { continue };
         let prefix = env_name(&s.name);
-        let join = |ip: &str, port: i32| if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") };
+        let join = |ip: &str, port: i32| {
+            if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+        };
         out.insert(format!("{prefix}_SERVICE_HOST"), s.cluster_ip.clone());
         out.insert(format!("{prefix}_SERVICE_PORT"), first.2.to_string());
         for (name, _, port) in s.ports.iter().filter(|p| !p.0.is_empty()) {
@@ -86,16 +88,20 @@ pub fn build(
     for from in &c.env_from {
         if let Some(r) = &from.config_map_ref {
             match sources.config_maps.get(&r.name).and_then(Option::as_ref) {
-                Some(data) => env.extend(data.iter().map(|(k, v)| (format!("{}{k}", from.prefix), v.clone()))),
+                Some(data) => {
+                    env.extend(data.iter().map(|(k, v)| (format!("{}{k}", from.prefix), v.clone())))
+                }
                 None if r.optional == Some(true) => {}
                 None => return Err(format!("configmap \"{}\" not found", r.name)),
             }
         }
         if let Some(r) = &from.secret_ref {
             match sources.secrets.get(&r.name).and_then(Option::as_ref) {
-                Some(data) => env.extend(
-                    data.iter().map(|(k, v)| (format!("{}{k}", from.prefix), String::from_utf8_lossy(v).into_owned())),
-                ),
+                Some(data) => {
+                    env.extend(data.iter().map(|(k, v)| {
+                        (format!("{}{k}", from.prefix), String::from_utf8_lossy(v).into_owned())
+                    }))
+                }
                 None if r.optional == Some(true) => {}
                 None => return Err(format!("secret \"{}\" not found", r.name)),
             }

@@ -68,12 +68,20 @@ fn quote(s: &str) -> String {
 }
 
 /// A limit or request of a container; a limit that is not set is the node's.
-pub fn resource(pod: &Pod, own: &Container, r: &ResourceFieldRef, node: &NodeFacts) -> Result<String, String> {
+pub fn resource(
+    pod: &Pod,
+    own: &Container,
+    r: &ResourceFieldRef,
+    node: &NodeFacts,
+) -> Result<String, String> {
     let c = match r.container_name.as_str() {
         "" => own,
         name => &pod.container(name).ok_or_else(|| format!("container {name} not found"))?.1.clone(),
     };
-    let (list, res) = r.resource.split_once('.').ok_or_else(|| format!("unsupported container resource : {}", r.resource))?;
+    let (list, res) = r
+        .resource
+        .split_once('.')
+        .ok_or_else(|| format!("unsupported container resource : {}", r.resource))?;
     let value = match list {
         "limits" => c.resources.limits.get(res).or_else(|| node.allocatable.get(res)),
         "requests" => c.resources.requests.get(res),

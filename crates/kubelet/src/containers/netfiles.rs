@@ -46,7 +46,9 @@ pub fn parse_resolv_conf(text: &str) -> Dns {
         let mut words = line.split_whitespace();
         match words.next() {
             Some("nameserver") => d.servers.extend(words.next().map(str::to_owned)),
-            Some("search" | "domain") => d.searches = words.map(|w| w.trim_end_matches('.').to_owned()).collect(),
+            Some("search" | "domain") => {
+                d.searches = words.map(|w| w.trim_end_matches('.').to_owned()).collect()
+            }
             Some("options") => d.options = words.map(str::to_owned).collect(),
             _ => {}
         }
@@ -59,7 +61,9 @@ pub fn parse_resolv_conf(text: &str) -> Dns {
 pub fn dns(pod: &Pod, cluster_dns: &[String], domain: &str, node: &Dns) -> Dns {
     let mut d = match pod.spec.dns_policy() {
         "None" => Dns::default(),
-        "ClusterFirst" if !pod.spec.host_network && !cluster_dns.is_empty() => cluster(pod, cluster_dns, domain, node),
+        "ClusterFirst" if !pod.spec.host_network && !cluster_dns.is_empty() => {
+            cluster(pod, cluster_dns, domain, node)
+        }
         "ClusterFirstWithHostNet" if !cluster_dns.is_empty() => cluster(pod, cluster_dns, domain, node),
         _ => node.clone(),
     };
@@ -115,12 +119,17 @@ mod tests {
         let d = dns(&pod(json!({"hostNetwork": true})), &c, "cluster.local", &node);
         assert_eq!(d, node);
         let d = dns(
-            &pod(json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["9.9.9.9"], "options": [{"name": "ndots", "value": "2"}]}})),
+            &pod(
+                json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["9.9.9.9"], "options": [{"name": "ndots", "value": "2"}]}}),
+            ),
             &c,
             "cluster.local",
             &node,
         );
-        assert_eq!(d, Dns { servers: vec!["9.9.9.9".into()], searches: vec![], options: vec!["ndots:2".into()] });
+        assert_eq!(
+            d,
+            Dns { servers: vec!["9.9.9.9".into()], searches: vec![], options: vec!["ndots:2".into()] }
+        );
     }
 
     #[test]

@@ -88,10 +88,12 @@ fn sum(pod: &Pod, pick: &dyn Fn(&Resources) -> i64) -> i64 {
 /// What the whole pod asks for: thousandths of a CPU, or bytes.
 pub fn request(pod: &Pod, name: &str) -> i64 {
     match get(&pod.spec.resources.requests, name) {
-        0 => sum(pod, &|r| match get(&r.requests, name) {
-            0 => get(&r.limits, name),
-            v => v,
-        }) + get(&pod.spec.overhead, name),
+        0 => {
+            sum(pod, &|r| match get(&r.requests, name) {
+                0 => get(&r.limits, name),
+                v => v,
+            }) + get(&pod.spec.overhead, name)
+        }
         own => own,
     }
 }
@@ -106,8 +108,9 @@ pub fn pod_limits(pod: &Pod) -> PodLimits {
     let own = |q: &Quantities, n: &str| Some(get(q, n)).filter(|v| *v > 0);
     let cpu_limit = own(&pod.spec.resources.limits, "cpu")
         .unwrap_or_else(|| if all("cpu") { sum(pod, &|r| get(&r.limits, "cpu")) + over("cpu") } else { 0 });
-    let memory = own(&pod.spec.resources.limits, "memory")
-        .unwrap_or_else(|| if all("memory") { sum(pod, &|r| get(&r.limits, "memory")) + over("memory") } else { 0 });
+    let memory = own(&pod.spec.resources.limits, "memory").unwrap_or_else(|| {
+        if all("memory") { sum(pod, &|r| get(&r.limits, "memory")) + over("memory") } else { 0 }
+    });
     let cpu = request(pod, "cpu");
     PodLimits { shares: shares(cpu), quota: quota(cpu_limit), memory }
 }
@@ -148,7 +151,9 @@ pub fn layout(mountinfo: &str) -> Layout {
             Some("cgroup2") => v2 = v2.or_else(|| Some(point.to_owned())),
             Some("cgroup") => {
                 let options = r.nth(1).unwrap_or_default();
-                for ctl in ["cpu", "cpuacct", "memory", "pids", "cpuset", "devices", "freezer", "blkio", "hugetlb"] {
+                for ctl in
+                    ["cpu", "cpuacct", "memory", "pids", "cpuset", "devices", "freezer", "blkio", "hugetlb"]
+                {
                     if options.split(',').any(|o| o == ctl) {
                         v1.push((ctl.to_owned(), point.to_owned()));
                     }
@@ -168,7 +173,11 @@ pub fn layout(mountinfo: &str) -> Layout {
 pub enum Step {
     MakeDir(String),
     /// Best effort where `must` is false.
-    Write { path: String, value: String, must: bool },
+    Write {
+        path: String,
+        value: String,
+        must: bool,
+    },
 }
 
 /// Makes `cgroup` with its parents and sets what is given.
@@ -180,11 +189,19 @@ pub fn cgroup_steps(layout: &Layout, cgroup: &str, limits: PodLimits, pids: i64)
             let mut dir = mount.clone();
             let parts: Vec<&str> = cgroup.split('/').filter(|p| !p.is_empty()).collect();
             for part in &parts {
-                steps.push(write(format!("{dir}/cgroup.subtree_control"), "+cpu +memory +pids +cpuset".into(), false));
+                steps.push(write(
+                    format!("{dir}/cgroup.subtree_control"),
+                    "+cpu +memory +pids +cpuset".into(),
+                    false,
+                ));
                 dir = format!("{dir}/{part}");
                 steps.push(Step::MakeDir(dir.clone()));
             }
-            steps.push(write(format!("{dir}/cgroup.subtree_control"), "+cpu +memory +pids +cpuset".into(), false));
+            steps.push(write(
+                format!("{dir}/cgroup.subtree_control"),
+                "+cpu +memory +pids +cpuset".into(),
+                false,
+            ));
             steps.push(write(format!("{dir}/cpu.weight"), weight(limits.shares).to_string(), false));
             let max = if limits.quota > 0 { limits.quota.to_string() } else { "max".into() };
             steps.push(write(format!("{dir}/cpu.max"), format!("{max} {PERIOD}"), limits.quota > 0));
@@ -203,13 +220,21 @@ pub fn cgroup_steps(layout: &Layout, cgroup: &str, limits: PodLimits, pids: i64)
                         steps.push(write(format!("{dir}/cpu.shares"), limits.shares.to_string(), false));
                         if limits.quota > 0 {
                             steps.push(write(format!("{dir}/cpu.cfs_period_us"), PERIOD.to_string(), false));
-                            steps.push(write(format!("{dir}/cpu.cfs_quota_us"), limits.quota.to_string(), true));
+                            steps.push(write(
+                                format!("{dir}/cpu.cfs_quota_us"),
+                                limits.quota.to_string(),
+                                true,
+                            ));
                         }
                     }
                     "memory" => {
                         steps.push(Step::MakeDir(dir.clone()));
                         if limits.memory > 0 {
-                            steps.push(write(format!("{dir}/memory.limit_in_bytes"), limits.memory.to_string(), true));
+                            steps.push(write(
+                                format!("{dir}/memory.limit_in_bytes"),
+                                limits.memory.to_string(),
+                                true,
+                            ));
                         }
                     }
                     "pids" => {

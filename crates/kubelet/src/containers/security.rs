@@ -1,8 +1,8 @@
 //! Security contexts of pod and container merged into what CRI asks for. Pure.
 
 use cri::{
-    Capability, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, ProfileType,
-    SeLinuxOption, SecurityProfile, SupplementalGroupsPolicy,
+    Capability, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
+    ProfileType, SeLinuxOption, SecurityProfile, SupplementalGroupsPolicy,
 };
 
 use crate::pod::{Container, Pod, Profile, SeLinux};
@@ -44,7 +44,12 @@ fn profile(p: Option<&Profile>, privileged: bool, d: &Defaults<'_>) -> SecurityP
 }
 
 fn selinux(s: &SeLinux) -> SeLinuxOption {
-    SeLinuxOption { user: s.user.clone(), role: s.role.clone(), r#type: s.kind.clone(), level: s.level.clone() }
+    SeLinuxOption {
+        user: s.user.clone(),
+        role: s.role.clone(),
+        r#type: s.kind.clone(),
+        level: s.level.clone(),
+    }
 }
 
 pub fn namespaces(pod: &Pod, target_id: Option<&str>) -> NamespaceOption {
@@ -65,7 +70,8 @@ pub fn namespaces(pod: &Pod, target_id: Option<&str>) -> NamespaceOption {
 
 fn groups(pod: &Pod, extra: &[i64]) -> Vec<i64> {
     let sc = &pod.spec.security_context;
-    let mut g: Vec<i64> = sc.supplemental_groups.iter().copied().chain(sc.fs_group).chain(extra.iter().copied()).collect();
+    let mut g: Vec<i64> =
+        sc.supplemental_groups.iter().copied().chain(sc.fs_group).chain(extra.iter().copied()).collect();
     g.sort_unstable();
     g.dedup();
     g
@@ -95,7 +101,12 @@ pub fn sandbox(pod: &Pod, d: &Defaults<'_>) -> LinuxSandboxSecurityContext {
     }
 }
 
-pub fn container(pod: &Pod, c: &Container, target_id: Option<&str>, d: &Defaults<'_>) -> LinuxContainerSecurityContext {
+pub fn container(
+    pod: &Pod,
+    c: &Container,
+    target_id: Option<&str>,
+    d: &Defaults<'_>,
+) -> LinuxContainerSecurityContext {
     let (psc, sc) = (&pod.spec.security_context, &c.security_context);
     let privileged = sc.privileged == Some(true);
     let unmasked = privileged || sc.proc_mount.as_deref() == Some("Unmasked");
@@ -130,7 +141,10 @@ pub fn verify_non_root(pod: &Pod, c: &Container, image: Option<&cri::Image>) -> 
     if sc.run_as_non_root.or(psc.run_as_non_root) != Some(true) {
         return Ok(());
     }
-    let about = format!("(pod: \"{}_{}({})\", container: {})", pod.metadata.name, pod.metadata.namespace, pod.metadata.uid, c.name);
+    let about = format!(
+        "(pod: \"{}_{}({})\", container: {})",
+        pod.metadata.name, pod.metadata.namespace, pod.metadata.uid, c.name
+    );
     match sc.run_as_user.or(psc.run_as_user) {
         Some(0) => Err(format!("container's runAsUser breaks non-root policy {about}")),
         Some(_) => Ok(()),

@@ -60,8 +60,9 @@ impl PodStep for Cgroup {
             return Ok(());
         }
         let path = pod_cgroup(&cx.node.cfg.cgroup_root, &cx.pod);
-        apply(&cgroup_steps(&cx.node.layout, &path, pod_limits(&cx.pod), 0))
-            .map_err(|e| StepError::new("FailedCreatePodContainer", format!("unable to ensure pod container exists: {e}")))
+        apply(&cgroup_steps(&cx.node.layout, &path, pod_limits(&cx.pod), 0)).map_err(|e| {
+            StepError::new("FailedCreatePodContainer", format!("unable to ensure pod container exists: {e}"))
+        })
     }
 
     async fn tear_down(&self, cx: &PodCx) -> Result<(), StepError> {
@@ -70,8 +71,9 @@ impl PodStep for Cgroup {
         }
         let path = pod_cgroup(&cx.node.cfg.cgroup_root, &cx.pod);
         for dir in cgroup_dirs(&cx.node.layout, &path) {
-            remove(Path::new(&dir))
-                .map_err(|e| StepError::new("FailedRemoveCgroup", format!("failed to remove cgroup {dir}: {e}")))?;
+            remove(Path::new(&dir)).map_err(|e| {
+                StepError::new("FailedRemoveCgroup", format!("failed to remove cgroup {dir}: {e}"))
+            })?;
         }
         Ok(())
     }

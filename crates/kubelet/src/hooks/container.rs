@@ -104,7 +104,12 @@ pub async fn start(cx: &PodCx, s: &Start<'_>) -> Result<PodSandboxStatusResponse
             other => other.to_string(),
         };
         node.recorder.warning(about, "Failed", format!("Error: {message}"));
-        return Err(StartError { reason: "RunContainerError".into(), message, later: None, retry: Retry::Exit });
+        return Err(StartError {
+            reason: "RunContainerError".into(),
+            message,
+            later: None,
+            retry: Retry::Exit,
+        });
     }
     node.recorder.normal(about.clone(), "Started", "Container started");
     link_log(node, pod, c, s.attempt, &id);
@@ -120,12 +125,19 @@ pub async fn start(cx: &PodCx, s: &Start<'_>) -> Result<PodSandboxStatusResponse
         node.recorder.normal(about, "Killing", "FailedPostStartHook");
         let grace = pod.spec.termination_grace_period_seconds.unwrap_or(30);
         let _ = node.runtime.stop_container(&id, grace).await;
-        return Err(StartError { reason: "PostStartHookError".into(), message: e, later: None, retry: Retry::Exit });
+        return Err(StartError {
+            reason: "PostStartHookError".into(),
+            message: e,
+            later: None,
+            retry: Retry::Exit,
+        });
     }
-    node.runtime
-        .pod_sandbox_status(s.sandbox_id)
-        .await
-        .map_err(|e| StartError { reason: "RunContainerError".into(), message: e.to_string(), later: None, retry: Retry::Exit })
+    node.runtime.pod_sandbox_status(s.sandbox_id).await.map_err(|e| StartError {
+        reason: "RunContainerError".into(),
+        message: e.to_string(),
+        later: None,
+        retry: Retry::Exit,
+    })
 }
 
 /// `/var/log/containers/<pod>_<namespace>_<container>-<id>.log`, where log shippers look.
@@ -133,7 +145,8 @@ fn link_log(node: &Node, pod: &Pod, c: &Container, attempt: u32, id: &str) {
     let dir = &node.cfg.containers_log_dir;
     let m = &pod.metadata;
     let link = dir.join(format!("{}_{}_{}-{id}.log", m.name, m.namespace, c.name));
-    let to = node.cfg.pods_log_dir.join(config::log_dir_name(pod)).join(&c.name).join(format!("{attempt}.log"));
+    let to =
+        node.cfg.pods_log_dir.join(config::log_dir_name(pod)).join(&c.name).join(format!("{attempt}.log"));
     let _ = std::fs::create_dir_all(dir);
     if let Err(e) = std::os::unix::fs::symlink(&to, &link) {
         tracing::debug!(link = %link.display(), error = %e, "failed to link a container's log");
@@ -146,7 +159,8 @@ async fn environment(cx: &PodCx, c: &Container, ips: &[String]) -> Result<BTreeM
     let mut sources = Sources::default();
     for name in maps {
         let data = cx.node.refs.config_map(ns, &name, &cx.user).await?;
-        let data = data.map(|d| d.into_iter().map(|(k, v)| (k, String::from_utf8_lossy(&v).into_owned())).collect());
+        let data =
+            data.map(|d| d.into_iter().map(|(k, v)| (k, String::from_utf8_lossy(&v).into_owned())).collect());
         sources.config_maps.insert(name, data);
     }
     for name in secrets {

@@ -20,9 +20,16 @@ impl PodStep for Dirs {
     async fn set_up(&self, cx: &PodCx) -> Result<(), StepError> {
         let cfg = &cx.node.cfg;
         let pod = cfg.pod_dir(&cx.pod.metadata.uid);
-        for (dir, mode) in [(pod.join("volumes"), 0o750), (pod.join("containers"), 0o750), (cfg.pods_log_dir.join(log_dir_name(&cx.pod)), 0o755)] {
+        for (dir, mode) in [
+            (pod.join("volumes"), 0o750),
+            (pod.join("containers"), 0o750),
+            (cfg.pods_log_dir.join(log_dir_name(&cx.pod)), 0o755),
+        ] {
             let fail = |e: std::io::Error| {
-                StepError::new("FailedCreatePodDirectories", format!("failed to create {}: {e}", dir.display()))
+                StepError::new(
+                    "FailedCreatePodDirectories",
+                    format!("failed to create {}: {e}", dir.display()),
+                )
             };
             if !dir.is_dir() {
                 fs::create_dir_all(&dir).map_err(fail)?;

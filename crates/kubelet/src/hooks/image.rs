@@ -16,14 +16,21 @@ pub async fn ensure(cx: &PodCx, c: &Container) -> Result<(String, Option<Image>)
     let about = node.about_container(&cx.pod, &c.name);
     let spec = ImageSpec { user_specified_image: c.image.clone(), ..ImageSpec::new(&c.image) };
     if c.image.trim() != c.image || c.image.is_empty() {
-        let message = format!("Failed to apply default image tag \"{}\": couldn't parse image name \"{}\": invalid reference format", c.image, c.image);
+        let message = format!(
+            "Failed to apply default image tag \"{}\": couldn't parse image name \"{}\": invalid reference format",
+            c.image, c.image
+        );
         node.recorder.warning(about, "InspectFailed", message.clone());
         return Err(StartError::config("InvalidImageName", message));
     }
     let present = match node.runtime.image_status(&spec).await {
         Ok(i) => i,
-        Err(CriError::ImagePull { reason: PullReason::InvalidImageName, message }) | Err(CriError::InvalidArgument(message)) => {
-            let message = format!("Failed to apply default image tag \"{}\": couldn't parse image name \"{}\": {message}", c.image, c.image);
+        Err(CriError::ImagePull { reason: PullReason::InvalidImageName, message })
+        | Err(CriError::InvalidArgument(message)) => {
+            let message = format!(
+                "Failed to apply default image tag \"{}\": couldn't parse image name \"{}\": {message}",
+                c.image, c.image
+            );
             node.recorder.warning(about, "InspectFailed", message.clone());
             return Err(StartError::config("InvalidImageName", message));
         }
@@ -36,7 +43,10 @@ pub async fn ensure(cx: &PodCx, c: &Container) -> Result<(String, Option<Image>)
     let policy = c.pull_policy();
     match (present, policy) {
         (Some(i), "IfNotPresent" | "Never") => {
-            let text = format!("Container image \"{}\" already present on machine and can be accessed by the pod", c.image);
+            let text = format!(
+                "Container image \"{}\" already present on machine and can be accessed by the pod",
+                c.image
+            );
             node.recorder.normal(about, "Pulled", text);
             Ok((i.id.clone(), Some(i)))
         }
@@ -65,7 +75,10 @@ async fn pull(cx: &PodCx, c: &Container, spec: &ImageSpec) -> Result<(String, Op
                 let image = node.runtime.image_status(&ImageSpec::new(&id)).await.ok().flatten();
                 let size = image.as_ref().map_or(0, |i| i.size);
                 let took = format!("{:.3}s", begun.elapsed().as_secs_f64());
-                let text = format!("Successfully pulled image \"{}\" in {took} ({took} including waiting). Image size: {size} bytes.", c.image);
+                let text = format!(
+                    "Successfully pulled image \"{}\" in {took} ({took} including waiting). Image size: {size} bytes.",
+                    c.image
+                );
                 node.recorder.normal(about, "Pulled", text);
                 return Ok((id, image));
             }
@@ -79,7 +92,11 @@ async fn pull(cx: &PodCx, c: &Container, spec: &ImageSpec) -> Result<(String, Op
     let message = format!("Failed to pull image \"{}\": {text}", c.image);
     node.recorder.warning(about.clone(), "Failed", message.clone());
     node.recorder.warning(about, "Failed", format!("Error: {reason}"));
-    Err(StartError::image(reason, text, format!("Back-off pulling image \"{}\": {reason}: {message}", c.image)))
+    Err(StartError::image(
+        reason,
+        text,
+        format!("Back-off pulling image \"{}\": {reason}: {message}", c.image),
+    ))
 }
 
 /// The credentials of the pod's pull secrets that fit the image's registry.

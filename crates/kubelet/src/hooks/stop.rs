@@ -32,7 +32,11 @@ pub async fn stop(cx: &PodCx, k: &Kill<'_>) -> Result<(), String> {
         {
             let left = grace.saturating_sub(begun.elapsed()).max(Duration::from_secs(1));
             if let Err(e) = handler::run(node, pod, c, k.id, k.pod_ips, h, Some(left)).await {
-                node.recorder.warning(node.about_container(pod, k.name), "FailedPreStopHook", format!("PreStopHook failed: {e}"));
+                node.recorder.warning(
+                    node.about_container(pod, k.name),
+                    "FailedPreStopHook",
+                    format!("PreStopHook failed: {e}"),
+                );
             }
         }
     }
@@ -40,5 +44,8 @@ pub async fn stop(cx: &PodCx, k: &Kill<'_>) -> Result<(), String> {
     // Hooks that ate the grace period leave two seconds, as upstream.
     let least = if grace.is_zero() || k.again { Duration::ZERO } else { Duration::from_secs(2).min(grace) };
     let left = left.max(least).as_secs_f64().ceil() as i64;
-    node.runtime.stop_container(k.id, left).await.map_err(|e| format!("failed to stop container {}: {e}", k.name))
+    node.runtime
+        .stop_container(k.id, left)
+        .await
+        .map_err(|e| format!("failed to stop container {}: {e}", k.name))
 }

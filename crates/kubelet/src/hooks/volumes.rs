@@ -14,7 +14,9 @@ impl PodStep for PodVolumes {
     }
 
     async fn set_up(&self, cx: &PodCx) -> Result<(), StepError> {
-        let v = setup::set_up(&cx.node, &cx.pod, &cx.user, &[]).await.map_err(|e| StepError::new("FailedMount", e))?;
+        let v = setup::set_up(&cx.node, &cx.pod, &cx.user, &[])
+            .await
+            .map_err(|e| StepError::new("FailedMount", e))?;
         *cx.volumes.lock() = v;
         Ok(())
     }

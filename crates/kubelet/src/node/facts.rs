@@ -18,7 +18,8 @@ pub fn parse_meminfo(text: &str, key: &str) -> i64 {
 
 /// Thousandths of a CPU.
 pub fn cpu_milli() -> i64 {
-    let n = fs::read_to_string("/proc/cpuinfo").map_or(0, |t| t.lines().filter(|l| l.starts_with("processor")).count());
+    let n = fs::read_to_string("/proc/cpuinfo")
+        .map_or(0, |t| t.lines().filter(|l| l.starts_with("processor")).count());
     let n = if n > 0 { n } else { std::thread::available_parallelism().map_or(1, usize::from) };
     i64::try_from(n).unwrap_or(1) * 1000
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Status, resource::{LEASES, NODES}};
+use api::{
+    Status,
+    resource::{LEASES, NODES},
+};
 use client::{Patch, clock};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;

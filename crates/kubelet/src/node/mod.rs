@@ -46,7 +46,11 @@ pub async fn run(node: Arc<Node>, token: CancellationToken) {
                 match write(&node, &new).await {
                     Ok(()) => {
                         if ready && !was_ready {
-                            node.recorder.normal(node.about_node(), "NodeReady", format!("Node {} status is now: NodeReady", node.cfg.node_name));
+                            node.recorder.normal(
+                                node.about_node(),
+                                "NodeReady",
+                                format!("Node {} status is now: NodeReady", node.cfg.node_name),
+                            );
                         }
                         sent = Some(new);
                         sent_at = now.as_second();
@@ -63,7 +67,12 @@ pub async fn run(node: Arc<Node>, token: CancellationToken) {
                 tokio::time::sleep(LOOK).await;
             } else {
                 quick += 1;
-                tokio::time::sleep(if quick < 200 { Duration::from_millis(50) } else { Duration::from_secs(1) }).await;
+                tokio::time::sleep(if quick < 200 {
+                    Duration::from_millis(50)
+                } else {
+                    Duration::from_secs(1)
+                })
+                .await;
             }
         }
     };

@@ -33,10 +33,15 @@ fn not_ready(runtime: &Result<StatusResponse, CriError>) -> String {
         Err(e) => return format!("container runtime status check may not have completed yet: {e}"),
     };
     let mut problems = Vec::new();
-    for (kind, words) in [("RuntimeReady", "container runtime is down"), ("NetworkReady", "container runtime network not ready")] {
+    for (kind, words) in [
+        ("RuntimeReady", "container runtime is down"),
+        ("NetworkReady", "container runtime network not ready"),
+    ] {
         match r.conditions.iter().find(|c| c.r#type == kind) {
             Some(c) if c.status => {}
-            Some(c) => problems.push(format!("{words}: {kind}=false reason:{} message:{}", c.reason, c.message)),
+            Some(c) => {
+                problems.push(format!("{words}: {kind}=false reason:{} message:{}", c.reason, c.message))
+            }
             None => problems.push(format!("{words}: {kind} is not reported")),
         }
     }
@@ -50,7 +55,9 @@ pub async fn compute(node: &Node, runtime: &Result<StatusResponse, CriError>, ol
     let condition = |kind: &str, yes: bool, reason: &str, message: &str| {
         let status = if yes { "True" } else { "False" };
         let since = old
-            .and_then(|o| o["conditions"].as_array()?.iter().find(|c| c["type"] == kind && c["status"] == status))
+            .and_then(|o| {
+                o["conditions"].as_array()?.iter().find(|c| c["type"] == kind && c["status"] == status)
+            })
             .map_or_else(|| json!(now), |c| c["lastTransitionTime"].clone());
         json!({"type": kind, "status": status, "reason": reason, "message": message,
             "lastHeartbeatTime": now, "lastTransitionTime": since})
@@ -61,7 +68,11 @@ pub async fn compute(node: &Node, runtime: &Result<StatusResponse, CriError>, ol
             "MemoryPressure",
             memory,
             if memory { "KubeletHasInsufficientMemory" } else { "KubeletHasSufficientMemory" },
-            if memory { "kubelet has insufficient memory available" } else { "kubelet has sufficient memory available" },
+            if memory {
+                "kubelet has insufficient memory available"
+            } else {
+                "kubelet has sufficient memory available"
+            },
         ),
         condition(
             "DiskPressure",
@@ -126,7 +137,11 @@ async fn images(node: &Node) -> Value {
         let names: Vec<&String> = i.repo_digests.iter().chain(&i.repo_tags).take(5).collect();
         json!({"names": names, "sizeBytes": i.size})
     };
-    list.iter().filter(|i| !i.repo_tags.is_empty() || !i.repo_digests.is_empty()).take(MAX_IMAGES).map(of).collect()
+    list.iter()
+        .filter(|i| !i.repo_tags.is_empty() || !i.repo_digests.is_empty())
+        .take(MAX_IMAGES)
+        .map(of)
+        .collect()
 }
 
 pub fn is_ready(status: &Value) -> bool {
@@ -151,9 +166,15 @@ mod tests {
     #[test]
     fn readiness_follows_the_runtime() {
         let c = |t: &str, status| RuntimeCondition { r#type: t.into(), status, ..Default::default() };
-        let ok = StatusResponse { conditions: vec![c("RuntimeReady", true), c("NetworkReady", true)], ..Default::default() };
+        let ok = StatusResponse {
+            conditions: vec![c("RuntimeReady", true), c("NetworkReady", true)],
+            ..Default::default()
+        };
         assert_eq!(not_ready(&Ok(ok)), "");
-        let bad = StatusResponse { conditions: vec![c("RuntimeReady", true), c("NetworkReady", false)], ..Default::default() };
+        let bad = StatusResponse {
+            conditions: vec![c("RuntimeReady", true), c("NetworkReady", false)],
+            ..Default::default()
+        };
         assert!(not_ready(&Ok(bad)).contains("NetworkReady=false"));
         assert!(!not_ready(&Err(CriError::Unavailable("x".into()))).is_empty());
     }

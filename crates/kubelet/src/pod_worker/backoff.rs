@@ -34,7 +34,6 @@ impl Backoffs {
         };
         self.0.insert(key.to_owned(), Entry { delay, updated: now });
     }
-
 }
 
 #[cfg(test)]

@@ -12,7 +12,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cri::{ContainerEventResponse, ContainerState, ContainerStatus, PodSandboxFilter, PodSandboxStatus, PodSandboxStatusResponse};
+use cri::{
+    ContainerEventResponse, ContainerState, ContainerStatus, PodSandboxFilter, PodSandboxStatus,
+    PodSandboxStatusResponse,
+};
 use parking_lot::RwLock;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
@@ -44,7 +47,11 @@ pub enum Msg {
     /// The API lost what it was told (a mirror was made anew).
     Resend,
     /// The kubelet fails the pod.
-    Fail { reason: String, message: String, grace_seconds: i64 },
+    Fail {
+        reason: String,
+        message: String,
+        grace_seconds: i64,
+    },
 }
 
 /// What others may read of a pod without asking its worker.
@@ -66,9 +73,18 @@ const QUEUE: usize = 256;
 
 /// Starts the worker of a pod; `ended` is sent the uid when it has nothing more to do.
 /// `refused`: why the node does not take the pod, which then fails without anything having run.
-pub fn spawn(node: Arc<Node>, pod: Arc<Pod>, refused: Option<(String, String)>, ended: mpsc::Sender<String>) -> Handle {
+pub fn spawn(
+    node: Arc<Node>,
+    pod: Arc<Pod>,
+    refused: Option<(String, String)>,
+    ended: mpsc::Sender<String>,
+) -> Handle {
     let (tx, rx) = mpsc::channel(QUEUE);
-    let snapshot = Arc::new(RwLock::new(Snapshot { pod: pod.clone(), status: pod.status.clone(), ..Snapshot::default() }));
+    let snapshot = Arc::new(RwLock::new(Snapshot {
+        pod: pod.clone(),
+        status: pod.status.clone(),
+        ..Snapshot::default()
+    }));
     let mut worker = Worker::new(node, pod.clone(), tx.clone(), snapshot.clone());
     if refused.is_some() {
         worker.begin_stop(0, refused, false);
@@ -204,7 +220,9 @@ impl Worker {
         match m {
             Msg::Pod(p) => {
                 let old = std::mem::replace(&mut self.pod, p);
-                if old.metadata.labels != self.pod.metadata.labels || old.metadata.annotations != self.pod.metadata.annotations {
+                if old.metadata.labels != self.pod.metadata.labels
+                    || old.metadata.annotations != self.pod.metadata.annotations
+                {
                     self.stale = true;
                 }
                 if old.spec != self.pod.spec {
@@ -223,14 +241,20 @@ impl Worker {
             Msg::Relist => self.relist().await,
             Msg::Probe(v) => self.verdict(&v),
             Msg::Resend => self.report.forget(),
-            Msg::Fail { reason, message, grace_seconds } => self.begin_stop(grace_seconds, Some((reason, message)), false),
+            Msg::Fail { reason, message, grace_seconds } => {
+                self.begin_stop(grace_seconds, Some((reason, message)), false)
+            }
         }
     }
 
     /// What a restart of the daemon finds: started and ready containers stay so without waiting for a probe.
     fn adopt(&mut self) {
         for (_, c) in self.pod.all() {
-            let (Some(st), Some(old)) = (plan::newest(&self.containers, &c.name), self.pod.status.of(&c.name)) else { continue };
+            let (Some(st), Some(old)) =
+                (plan::newest(&self.containers, &c.name), self.pod.status.of(&c.name))
+            else {
+                continue;
+            };
             if st.state == ContainerState::Running && old.container_id.ends_with(&st.id) {
                 let h = Health { started: old.started == Some(true), ready: old.ready, failed: None };
                 self.health.insert(st.id.clone(), h);
@@ -329,7 +353,8 @@ impl Worker {
     fn verdict(&mut self, v: &Verdict) {
         let Some(st) = self.containers.iter().find(|c| c.id == v.id) else { return };
         let Some((_, c)) = self.pod.container(&st.metadata.name) else { return };
-        let default = Health { started: c.startup_probe.is_none(), ready: c.readiness_probe.is_none(), failed: None };
+        let default =
+            Health { started: c.startup_probe.is_none(), ready: c.readiness_probe.is_none(), failed: None };
         let h = self.health.entry(v.id.clone()).or_insert(default);
         let failed = |word: &str, p: Option<&crate::pod::Probe>| Failed {
             message: format!("Container {} failed {word} probe, will be restarted", c.name),
@@ -452,11 +477,16 @@ impl Worker {
                 earliest(&mut wake, at);
             }
         }
-        let due: Vec<String> = self.waiting_later.iter().filter(|(_, (at, _))| *at <= now).map(|(n, _)| n.clone()).collect();
+        let due: Vec<String> =
+            self.waiting_later.iter().filter(|(_, (at, _))| *at <= now).map(|(n, _)| n.clone()).collect();
         for name in due {
             if let Some((_, w)) = self.waiting_later.remove(&name) {
                 let about = self.node.about_container(&self.pod, &name);
-                self.node.recorder.normal(about.clone(), "BackOff", w.message.split(": ").next().unwrap_or_default());
+                self.node.recorder.normal(
+                    about.clone(),
+                    "BackOff",
+                    w.message.split(": ").next().unwrap_or_default(),
+                );
                 self.node.recorder.warning(about, "Failed", format!("Error: {}", w.reason));
                 self.waiting.insert(name, w);
             }

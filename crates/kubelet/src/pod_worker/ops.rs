@@ -87,13 +87,18 @@ impl Worker {
             Action::RemoveContainer { id } => {
                 self.remove_container(id);
             }
-            Action::Start { kind, name, attempt, backoff_key } => self.start(kind, name, attempt, &backoff_key),
+            Action::Start { kind, name, attempt, backoff_key } => {
+                self.start(kind, name, attempt, &backoff_key)
+            }
             Action::Kill { id, name, grace, message } => self.kill(id, name, grace, message),
             Action::Waiting { name, reason, message } => {
                 let w = Waiting { reason: reason.into(), message };
                 if self.waiting.get(&name).is_none_or(|old| old.reason != w.reason) {
                     let about = self.node.about_container(&self.pod, &name);
-                    let text = format!("Back-off restarting failed container {name} in pod {}_{}({})", self.pod.metadata.name, self.pod.metadata.namespace, self.pod.metadata.uid);
+                    let text = format!(
+                        "Back-off restarting failed container {name} in pod {}_{}({})",
+                        self.pod.metadata.name, self.pod.metadata.namespace, self.pod.metadata.uid
+                    );
                     self.node.recorder.warning(about, "BackOff", text);
                 }
                 self.waiting_later.remove(&name);
@@ -114,7 +119,10 @@ impl Worker {
         let c = self.containers.swap_remove(at);
         self.messages.remove(&id);
         let node = self.node.clone();
-        let link = format!("{}_{}_{}-{id}.log", self.pod.metadata.name, self.pod.metadata.namespace, c.metadata.name);
+        let link = format!(
+            "{}_{}_{}-{id}.log",
+            self.pod.metadata.name, self.pod.metadata.namespace, c.metadata.name
+        );
         self.ops.spawn(async move {
             if let Err(e) = node.runtime.remove_container(&id).await {
                 tracing::warn!(container = %id, error = %e, "failed to remove an old container");
@@ -133,7 +141,12 @@ impl Worker {
     fn start(&mut self, kind: Kind, name: String, attempt: u32, backoff_key: &str) {
         let Some((_, c)) = self.pod.container(&name) else { return };
         let c = c.clone();
-        let Some(sb) = self.sandboxes.iter().filter(|s| s.state == PodSandboxState::Ready).max_by_key(|s| s.metadata.attempt) else {
+        let Some(sb) = self
+            .sandboxes
+            .iter()
+            .filter(|s| s.state == PodSandboxState::Ready)
+            .max_by_key(|s| s.metadata.attempt)
+        else {
             return;
         };
         let (sandbox_id, sandbox_attempt) = (sb.id.clone(), sb.metadata.attempt);
@@ -143,7 +156,9 @@ impl Worker {
         }
         self.busy.start = Some(name.clone());
         let target_id = (kind == Kind::Ephemeral && !c.target_container_name.is_empty()).then(|| {
-            crate::pod_worker::plan::newest(&self.containers, &c.target_container_name).map(|t| t.id.clone()).unwrap_or_default()
+            crate::pod_worker::plan::newest(&self.containers, &c.target_container_name)
+                .map(|t| t.id.clone())
+                .unwrap_or_default()
         });
         let (cx, pod_ips, volumes) = (self.cx(), self.pod_ips(), self.volumes.paths.clone());
         let cancel = self.start_cancel.clone();
@@ -213,7 +228,12 @@ impl Worker {
         let links: Vec<String> = self
             .containers
             .iter()
-            .map(|c| format!("{}_{}_{}-{}.log", self.pod.metadata.name, self.pod.metadata.namespace, c.metadata.name, c.id))
+            .map(|c| {
+                format!(
+                    "{}_{}_{}-{}.log",
+                    self.pod.metadata.name, self.pod.metadata.namespace, c.metadata.name, c.id
+                )
+            })
             .collect();
         let pod = self.pod.clone();
         self.ops.spawn(async move {
@@ -237,7 +257,10 @@ impl Worker {
             if before.is_none_or(|r| *r == c.resources) {
                 continue;
             }
-            let Some(st) = crate::pod_worker::plan::newest(&self.containers, &c.name).filter(|s| !over(s)) else { continue };
+            let Some(st) = crate::pod_worker::plan::newest(&self.containers, &c.name).filter(|s| !over(s))
+            else {
+                continue;
+            };
             let (node, id) = (self.node.clone(), st.id.clone());
             let new = resources::container(&self.pod, c, node.memory_capacity);
             let cx = self.cx();

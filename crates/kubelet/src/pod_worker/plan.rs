@@ -81,21 +81,48 @@ pub struct View<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     Prepare,
-    CreateSandbox { attempt: u32 },
-    StopSandbox { id: String },
-    RemoveSandbox { id: String },
-    RemoveContainer { id: String },
-    Start { kind: Kind, name: String, attempt: u32, backoff_key: String },
-    Kill { id: String, name: String, grace: i64, message: String },
+    CreateSandbox {
+        attempt: u32,
+    },
+    StopSandbox {
+        id: String,
+    },
+    RemoveSandbox {
+        id: String,
+    },
+    RemoveContainer {
+        id: String,
+    },
+    Start {
+        kind: Kind,
+        name: String,
+        attempt: u32,
+        backoff_key: String,
+    },
+    Kill {
+        id: String,
+        name: String,
+        grace: i64,
+        message: String,
+    },
     /// Why a container that should run does not.
-    Waiting { name: String, reason: &'static str, message: String },
+    Waiting {
+        name: String,
+        reason: &'static str,
+        message: String,
+    },
     /// Every container ended and none is to run again.
     Complete,
     /// The kubelet fails the pod.
-    Fail { reason: &'static str, message: &'static str },
+    Fail {
+        reason: &'static str,
+        message: &'static str,
+    },
     TearDown,
     Finish,
-    Wake { at: i64 },
+    Wake {
+        at: i64,
+    },
 }
 
 fn ms(nanos: i64) -> i64 {
@@ -171,7 +198,8 @@ pub fn completed(v: &View<'_>) -> bool {
     let init_failed = v.pod.spec.init_containers.iter().any(|c| {
         let kind = c.init_kind();
         kind == Kind::Init
-            && v.newest(&c.name).is_some_and(|s| over(s) && s.exit_code != 0 && !restarts(v.pod, kind, c, s.exit_code))
+            && v.newest(&c.name)
+                .is_some_and(|s| over(s) && s.exit_code != 0 && !restarts(v.pod, kind, c, s.exit_code))
     });
     init_failed
         || v.pod.spec.containers.iter().all(|c| {
@@ -270,7 +298,9 @@ fn want_sandbox(v: &View<'_>, out: &mut Vec<Action>) {
         return;
     }
     let mut ids = BTreeSet::new();
-    ids.extend(v.containers.iter().filter(|c| c.state == ContainerState::Running).map(|c| c.pod_sandbox_id.clone()));
+    ids.extend(
+        v.containers.iter().filter(|c| c.state == ContainerState::Running).map(|c| c.pod_sandbox_id.clone()),
+    );
     if !ids.is_empty() {
         if !v.rests(&Step::StopSandbox, out) {
             out.extend(ids.into_iter().take(1).map(|id| Action::StopSandbox { id }));
@@ -330,7 +360,9 @@ fn remove_old(v: &View<'_>, out: &mut Vec<Action>) {
     for list in by_name.values_mut() {
         list.sort_by_key(|c| (c.metadata.attempt, c.created_at));
         let n = list.len().saturating_sub(2);
-        out.extend(list.iter().take(n).filter(|c| over(c)).map(|c| Action::RemoveContainer { id: c.id.clone() }));
+        out.extend(
+            list.iter().take(n).filter(|c| over(c)).map(|c| Action::RemoveContainer { id: c.id.clone() }),
+        );
     }
 }
 
@@ -338,7 +370,13 @@ pub fn backoff_key(c: &Container) -> String {
     format!("{}:{}", c.name, c.hash())
 }
 
-fn try_start(v: &View<'_>, kind: Kind, c: &Container, previous: Option<&ContainerStatus>, out: &mut Vec<Action>) -> bool {
+fn try_start(
+    v: &View<'_>,
+    kind: Kind,
+    c: &Container,
+    previous: Option<&ContainerStatus>,
+    out: &mut Vec<Action>,
+) -> bool {
     if v.rests(&Step::Start(c.name.clone()), out) {
         return false;
     }
@@ -362,7 +400,12 @@ fn try_start(v: &View<'_>, kind: Kind, c: &Container, previous: Option<&Containe
             return false;
         }
     }
-    out.push(Action::Start { kind, name: c.name.clone(), attempt: v.next_attempt(&c.name), backoff_key: key });
+    out.push(Action::Start {
+        kind,
+        name: c.name.clone(),
+        attempt: v.next_attempt(&c.name),
+        backoff_key: key,
+    });
     true
 }
 
@@ -400,7 +443,8 @@ fn plan_stop(v: &View<'_>, stop: &Stop) -> Vec<Action> {
         apps.iter().for_each(|(_, st)| kill(st, left(0)));
         return out;
     }
-    let order = |st: &ContainerStatus| v.pod.spec.init_containers.iter().position(|c| c.name == st.metadata.name);
+    let order =
+        |st: &ContainerStatus| v.pod.spec.init_containers.iter().position(|c| c.name == st.metadata.name);
     if let Some((_, st)) = running.iter().max_by_key(|(_, st)| order(st)) {
         if !v.busy.kills.contains_key(&st.id) || stop.grace_seconds == 0 {
             kill(st, if stop.grace_seconds == 0 { 0 } else { left(2) });

@@ -20,8 +20,11 @@ struct Case {
 
 impl Case {
     fn new(spec: Value) -> Self {
-        let pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec}));
-        let mut sb = PodSandboxStatus { id: "sb0".into(), state: PodSandboxState::Ready, ..Default::default() };
+        let pod = serde_json::from_value(
+            json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec}),
+        );
+        let mut sb =
+            PodSandboxStatus { id: "sb0".into(), state: PodSandboxState::Ready, ..Default::default() };
         sb.created_at = 1;
         Self {
             pod: pod.expect("pod"),
@@ -37,7 +40,8 @@ impl Case {
         }
     }
     fn with(mut self, name: &str, attempt: u32, state: ContainerState, code: i32) -> Self {
-        let mut c = ContainerStatus { id: format!("{name}{attempt}"), state, exit_code: code, ..Default::default() };
+        let mut c =
+            ContainerStatus { id: format!("{name}{attempt}"), state, exit_code: code, ..Default::default() };
         c.metadata.name = name.into();
         c.metadata.attempt = attempt;
         c.pod_sandbox_id = "sb0".into();
@@ -151,7 +155,8 @@ fn restart_policies() {
         ("OnFailure", 0, "complete"),
         ("Never", 1, "complete"),
     ] {
-        let c = Case::new(json!({"restartPolicy": policy, "containers": [{"name": "a"}]})).with("a", 0, Exited, code);
+        let c = Case::new(json!({"restartPolicy": policy, "containers": [{"name": "a"}]}))
+            .with("a", 0, Exited, code);
         assert_eq!(c.words(), [want], "{policy} {code}");
     }
 }
@@ -162,7 +167,9 @@ fn a_crash_loop_waits_and_says_so() {
     let key = backoff_key(&c.pod.spec.containers[0]);
     c.backoffs.next(&key, NOW - 2000, NOW - 2000);
     assert_eq!(c.words(), ["waiting a CrashLoopBackOff", "wake 9000"]);
-    let Some(Action::Waiting { message, .. }) = c.plan().into_iter().next() else { panic!("waiting expected") };
+    let Some(Action::Waiting { message, .. }) = c.plan().into_iter().next() else {
+        panic!("waiting expected")
+    };
     assert_eq!(message, "back-off 10s restarting failed container=a pod=p_n(u)");
 }
 
@@ -192,7 +199,8 @@ fn counts_come_from_the_api_when_the_runtime_forgot() {
 #[test]
 fn failed_liveness_kills() {
     let mut c = Case::new(json!({"containers": [{"name": "a"}]})).with("a", 0, Running, 0);
-    let failed = Failed { message: "Container a failed liveness probe, will be restarted".into(), grace: Some(5) };
+    let failed =
+        Failed { message: "Container a failed liveness probe, will be restarted".into(), grace: Some(5) };
     c.health.insert("a0".into(), Health { started: true, ready: true, failed: Some(failed) });
     assert_eq!(c.words(), ["kill a 5"]);
     c.busy.kills.insert("a0".into(), NOW);
@@ -233,7 +241,8 @@ fn stopping_goes_apps_sidecars_sandbox_tear_down_finish() {
 
 #[test]
 fn deadline() {
-    let mut c = Case::new(json!({"activeDeadlineSeconds": 5, "containers": [{"name": "a"}]})).with("a", 0, Running, 0);
+    let mut c = Case::new(json!({"activeDeadlineSeconds": 5, "containers": [{"name": "a"}]}))
+        .with("a", 0, Running, 0);
     let at = |s: i64| jiff::Timestamp::from_millisecond(NOW + s * 1000).map(|t| t.to_string()).ok();
     c.pod.status.start_time = at(-2);
     assert_eq!(c.words(), ["wake 3000"]);

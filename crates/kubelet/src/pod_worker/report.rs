@@ -26,7 +26,8 @@ pub struct Report {
 
 impl Report {
     pub fn new(pod: &Pod) -> Self {
-        let sent = (!pod.status.conditions.is_empty() && pod.status.start_time.is_some()).then(|| ours(pod.status.clone()));
+        let sent = (!pod.status.conditions.is_empty() && pod.status.start_time.is_some())
+            .then(|| ours(pod.status.clone()));
         Self { sent, wanted: None, since: 0, sending: false, retry_at: 0, failures: 0 }
     }
     /// The next report is written whole.
@@ -42,7 +43,9 @@ impl Report {
 /// Only the conditions a kubelet writes.
 fn ours(mut s: PodStatus) -> PodStatus {
     let kinds = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
-    s.conditions.retain(|c| kinds.contains(&c.kind.as_str()) || c.kind == "DisruptionTarget" && c.reason == "TerminationByKubelet");
+    s.conditions.retain(|c| {
+        kinds.contains(&c.kind.as_str()) || c.kind == "DisruptionTarget" && c.reason == "TerminationByKubelet"
+    });
     s.conditions.sort_by_key(|c| kinds.iter().position(|k| *k == c.kind));
     s
 }
@@ -98,7 +101,9 @@ impl Worker {
     pub(crate) fn report_status(&mut self) -> Option<i64> {
         let running = self.containers.iter().any(|c| c.state == ContainerState::Running);
         let terminal = self.stop.as_ref().is_some_and(|_| {
-            !running && self.busy.start.is_none() && !self.sandboxes.iter().any(|s| s.state == PodSandboxState::Ready)
+            !running
+                && self.busy.start.is_none()
+                && !self.sandboxes.iter().any(|s| s.state == PodSandboxState::Ready)
         }) || self.stop.as_ref().is_some_and(|s| s.completed && !running);
         let now = clock::now();
         let text = clock::rfc3339(now);
@@ -127,7 +132,8 @@ impl Worker {
             shot.status.clone_from(&self.status);
             shot.containers.clone_from(&self.containers);
             let ready = self.sandboxes.iter().filter(|s| s.state == PodSandboxState::Ready);
-            shot.sandbox_id = ready.max_by_key(|s| s.metadata.attempt).map(|s| s.id.clone()).unwrap_or_default();
+            shot.sandbox_id =
+                ready.max_by_key(|s| s.metadata.attempt).map(|s| s.id.clone()).unwrap_or_default();
         }
         let now = now.as_millisecond();
         if self.gone || self.report.sent.as_ref() == Some(&new) {
@@ -142,7 +148,11 @@ impl Worker {
         if self.report.sending {
             return None;
         }
-        let at = if urgent { self.report.retry_at } else { (self.report.since + DEBOUNCE).max(self.report.retry_at) };
+        let at = if urgent {
+            self.report.retry_at
+        } else {
+            (self.report.since + DEBOUNCE).max(self.report.retry_at)
+        };
         if at > now {
             return Some(at);
         }
@@ -157,7 +167,10 @@ impl Worker {
         let body = patch(&pod, self.report.sent.as_ref(), &new);
         self.ops.spawn(async move {
             let m = &pod.metadata;
-            let result = client.patch(&PODS, &m.namespace, &m.name, "status", &Patch::Strategic(body)).await.map(|_| ());
+            let result = client
+                .patch(&PODS, &m.namespace, &m.name, "status", &Patch::Strategic(body))
+                .await
+                .map(|_| ());
             Done::Reported { status: Box::new(new), result }
         });
     }
@@ -199,12 +212,19 @@ mod tests {
     fn patches_name_what_went() {
         let pod = Pod::default();
         let ip = |s: &str| Ip { ip: s.into() };
-        let old = PodStatus { pod_ip: "1".into(), pod_ips: vec![ip("1")], reason: "x".into(), ..Default::default() };
+        let old = PodStatus {
+            pod_ip: "1".into(),
+            pod_ips: vec![ip("1")],
+            reason: "x".into(),
+            ..Default::default()
+        };
         let new = PodStatus { pod_ip: "2".into(), pod_ips: vec![ip("2")], ..Default::default() };
         let p = patch(&pod, Some(&old), &new);
         assert_eq!(p["status"]["podIPs"], json!([{"ip": "2"}, {"$patch": "delete", "ip": "1"}]));
         assert_eq!(p["status"]["reason"], Value::Null);
-        assert!(p["status"].as_object().is_some_and(|s| s.contains_key("reason") && !s.contains_key("message")));
+        assert!(
+            p["status"].as_object().is_some_and(|s| s.contains_key("reason") && !s.contains_key("message"))
+        );
     }
 
     #[test]

@@ -7,7 +7,8 @@ use cri::{ContainerState, ContainerStatus as CriStatus};
 use crate::pod::{Container, Kind, Pod, RestartPolicy};
 use crate::pod_worker::plan::{Health, Stop, over};
 use crate::podstatus::{
-    Condition, ContainerStatus, Ip, MountStatus, PodStatus, ResourcesStatus, Running, State, Terminated, Waiting,
+    Condition, ContainerStatus, Ip, MountStatus, PodStatus, ResourcesStatus, Running, State, Terminated,
+    Waiting,
 };
 
 pub struct Input<'a> {
@@ -48,7 +49,12 @@ fn terminated(st: &CriStatus, i: &Input<'_>) -> Terminated {
         exit_code: st.exit_code,
         signal: 0,
         reason,
-        message: i.messages.get(&st.id).cloned().filter(|m| !m.is_empty()).unwrap_or_else(|| st.message.clone()),
+        message: i
+            .messages
+            .get(&st.id)
+            .cloned()
+            .filter(|m| !m.is_empty())
+            .unwrap_or_else(|| st.message.clone()),
         started_at: time(st.started_at).or_else(|| Some("1970-01-01T00:00:00Z".into())),
         finished_at: time(st.finished_at).or_else(|| time(st.created_at)),
         container_id: format!("{}://{}", i.runtime, st.id),
@@ -63,7 +69,8 @@ fn container(i: &Input<'_>, kind: Kind, c: &Container, init_done: bool) -> Conta
     let previous = all.pop().filter(|p| over(p));
     let old = i.old.of(&c.name);
     let waiting = i.waiting.get(&c.name);
-    let mut out = ContainerStatus { name: c.name.clone(), image: c.image.clone(), ..ContainerStatus::default() };
+    let mut out =
+        ContainerStatus { name: c.name.clone(), image: c.image.clone(), ..ContainerStatus::default() };
     match newest {
         Some(st) => {
             out.restart_count = i64::from(st.metadata.attempt);
@@ -144,12 +151,15 @@ fn container(i: &Input<'_>, kind: Kind, c: &Container, init_done: bool) -> Conta
                             o.last_state.clone()
                         };
                     }
-                    let reason = if init_done || kind != Kind::App && kind != Kind::Sidecar && kind != Kind::Init {
-                        "ContainerCreating"
-                    } else {
-                        "PodInitializing"
-                    };
-                    out.state.waiting = Some(waiting.cloned().unwrap_or(Waiting { reason: reason.into(), message: String::new() }));
+                    let reason =
+                        if init_done || kind != Kind::App && kind != Kind::Sidecar && kind != Kind::Init {
+                            "ContainerCreating"
+                        } else {
+                            "PodInitializing"
+                        };
+                    out.state.waiting = Some(
+                        waiting.cloned().unwrap_or(Waiting { reason: reason.into(), message: String::new() }),
+                    );
                 }
             }
         }
@@ -158,8 +168,10 @@ fn container(i: &Input<'_>, kind: Kind, c: &Container, init_done: bool) -> Conta
         out.allocated_resources = c.resources.requests.clone();
     }
     if !c.resources.limits.is_empty() || !c.resources.requests.is_empty() {
-        out.resources =
-            Some(ResourcesStatus { limits: c.resources.limits.clone(), requests: c.resources.requests.clone() });
+        out.resources = Some(ResourcesStatus {
+            limits: c.resources.limits.clone(),
+            requests: c.resources.requests.clone(),
+        });
     } else {
         out.resources = Some(ResourcesStatus::default());
     }
@@ -170,7 +182,9 @@ fn container(i: &Input<'_>, kind: Kind, c: &Container, init_done: bool) -> Conta
             name: m.name.clone(),
             mount_path: m.mount_path.clone(),
             read_only: m.read_only,
-            recursive_read_only: m.read_only.then(|| m.recursive_read_only.clone().unwrap_or_else(|| "Disabled".into())),
+            recursive_read_only: m
+                .read_only
+                .then(|| m.recursive_read_only.clone().unwrap_or_else(|| "Disabled".into())),
         })
         .collect();
     out
@@ -179,7 +193,9 @@ fn container(i: &Input<'_>, kind: Kind, c: &Container, init_done: bool) -> Conta
 /// Whether every init container has done its part, with the names of those that have not.
 fn incomplete(pod: &Pod, st: &[ContainerStatus]) -> Vec<String> {
     let done = |c: &Container, s: &ContainerStatus| match c.init_kind() {
-        Kind::Sidecar => s.started == Some(true) || s.last_state.terminated.is_some() || s.state.terminated.is_some(),
+        Kind::Sidecar => {
+            s.started == Some(true) || s.last_state.terminated.is_some() || s.state.terminated.is_some()
+        }
         _ => s.state.terminated.as_ref().is_some_and(|t| t.exit_code == 0),
     };
     let pairs = pod.spec.init_containers.iter().zip(st);
@@ -192,7 +208,8 @@ fn phase(pod: &Pod, init: &[ContainerStatus], apps: &[ContainerStatus], terminal
     let mut pending_init = false;
     for (c, s) in pod.spec.init_containers.iter().zip(init) {
         if c.init_kind() == Kind::Sidecar {
-            let ok = s.started == Some(true) || s.state.terminated.is_some() || s.last_state.terminated.is_some();
+            let ok =
+                s.started == Some(true) || s.state.terminated.is_some() || s.last_state.terminated.is_some();
             pending_init |= !ok;
             continue;
         }
@@ -239,10 +256,12 @@ pub fn compute(i: &Input<'_>) -> PodStatus {
     let pod = i.pod;
     let mut out = PodStatus { observed_generation: pod.metadata.generation, ..PodStatus::default() };
     out.qos_class = pod.qos().as_str().into();
-    out.init_container_statuses = pod.spec.init_containers.iter().map(|c| container(i, c.init_kind(), c, false)).collect();
+    out.init_container_statuses =
+        pod.spec.init_containers.iter().map(|c| container(i, c.init_kind(), c, false)).collect();
     let todo = incomplete(pod, &out.init_container_statuses);
     let init_done = todo.is_empty();
-    out.container_statuses = pod.spec.containers.iter().map(|c| container(i, Kind::App, c, init_done)).collect();
+    out.container_statuses =
+        pod.spec.containers.iter().map(|c| container(i, Kind::App, c, init_done)).collect();
     let eph = pod.spec.ephemeral_containers.iter();
     out.ephemeral_container_statuses = eph.map(|c| container(i, Kind::Ephemeral, c, true)).collect();
     out.phase = phase(pod, &out.init_container_statuses, &out.container_statuses, i.terminal).into();
@@ -258,7 +277,10 @@ pub fn compute(i: &Input<'_>) -> PodStatus {
     }
     // Nobody may take a pod for ended while something of it still runs (a sidecar, a slow stop).
     let alive = i.containers.iter().any(|c| c.state == ContainerState::Running);
-    if alive && matches!(out.phase.as_str(), "Failed" | "Succeeded") && !matches!(i.old.phase.as_str(), "Failed" | "Succeeded") {
+    if alive
+        && matches!(out.phase.as_str(), "Failed" | "Succeeded")
+        && !matches!(i.old.phase.as_str(), "Failed" | "Succeeded")
+    {
         out.phase = "Running".into();
     }
     out.start_time = i.old.start_time.clone().or_else(|| Some(i.now.to_owned()));
@@ -296,7 +318,11 @@ fn conditions(i: &Input<'_>, out: &mut PodStatus, todo: &[String]) {
     let initialized = match phase.as_str() {
         "Succeeded" => (true, "PodCompleted", String::new()),
         _ if todo.is_empty() => (true, "", String::new()),
-        _ => (false, "ContainersNotInitialized", format!("containers with incomplete status: [{}]", join(&names))),
+        _ => (
+            false,
+            "ContainersNotInitialized",
+            format!("containers with incomplete status: [{}]", join(&names)),
+        ),
     };
     let gates: Vec<&str> = pod
         .spec
@@ -326,7 +352,9 @@ fn conditions(i: &Input<'_>, out: &mut PodStatus, todo: &[String]) {
             observed_generation: pod.metadata.generation,
             status: status.into(),
             last_probe_time: None,
-            last_transition_time: old.and_then(|c| c.last_transition_time.clone()).or_else(|| Some(i.now.to_owned())),
+            last_transition_time: old
+                .and_then(|c| c.last_transition_time.clone())
+                .or_else(|| Some(i.now.to_owned())),
             reason: reason.into(),
             message,
         });

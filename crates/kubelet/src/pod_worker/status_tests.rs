@@ -15,7 +15,9 @@ struct Case {
 
 impl Case {
     fn new(spec: Value) -> Self {
-        let pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec}));
+        let pod = serde_json::from_value(
+            json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec}),
+        );
         Self {
             pod: pod.expect("pod"),
             old: PodStatus::default(),
@@ -27,7 +29,8 @@ impl Case {
         }
     }
     fn with(mut self, name: &str, attempt: u32, state: ContainerState, code: i32) -> Self {
-        let mut c = CriStatus { id: format!("{name}{attempt}"), state, exit_code: code, ..Default::default() };
+        let mut c =
+            CriStatus { id: format!("{name}{attempt}"), state, exit_code: code, ..Default::default() };
         c.metadata.name = name.into();
         c.metadata.attempt = attempt;
         c.started_at = 1_700_000_000_000_000_000;
@@ -75,7 +78,10 @@ fn phases() {
     let init = json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]});
     let s = Case::new(init).with("i", 0, Up, 0).status();
     assert_eq!(s.phase, "Pending");
-    assert_eq!(s.container_statuses[0].state.waiting.as_ref().map(|w| w.reason.as_str()), Some("PodInitializing"));
+    assert_eq!(
+        s.container_statuses[0].state.waiting.as_ref().map(|w| w.reason.as_str()),
+        Some("PodInitializing")
+    );
     let c = s.condition("Initialized").expect("condition");
     assert_eq!((c.status.as_str(), c.message.as_str()), ("False", "containers with incomplete status: [i]"));
 }
@@ -90,7 +96,11 @@ fn readiness_follows_probes_and_gates() {
     c.health.insert("a0".into(), Health { started: true, ready: true, failed: None });
     let s = c.status();
     assert!(s.is_true("ContainersReady") && !s.is_true("Ready"));
-    c.pod.status.conditions.push(Condition { kind: "x/y".into(), status: "True".into(), ..Default::default() });
+    c.pod.status.conditions.push(Condition {
+        kind: "x/y".into(),
+        status: "True".into(),
+        ..Default::default()
+    });
     assert!(c.status().is_true("Ready"));
 }
 

@@ -95,11 +95,22 @@ async fn crashes_count_and_back_off() {
     let r = start(simple()).await;
     r.running().await;
     let first = r.rig.runtime.container_named("a").expect("container").status.id;
-    std::fs::write(r.rig.runtime.container_named("a").map(|c| c.config.annotations[crate::containers::config::MESSAGE_FILE].clone()).expect("file"), "bye").expect("message");
+    std::fs::write(
+        r.rig
+            .runtime
+            .container_named("a")
+            .map(|c| c.config.annotations[crate::containers::config::MESSAGE_FILE].clone())
+            .expect("file"),
+        "bye",
+    )
+    .expect("message");
     r.rig.runtime.exit_container(&first, 3, "");
     let s = r.status("restarted", |s| s["containerStatuses"][0]["restartCount"] == 1 && ready(s)).await;
     let last = &s["containerStatuses"][0]["lastState"]["terminated"];
-    assert_eq!((&last["exitCode"], &last["reason"], &last["message"]), (&json!(3), &json!("Error"), &json!("bye")));
+    assert_eq!(
+        (&last["exitCode"], &last["reason"], &last["message"]),
+        (&json!(3), &json!("Error"), &json!("bye"))
+    );
     let second = r.rig.runtime.container_named("a").expect("container").status.id;
     // The fake's clock is far behind ours; the back-off counts from the container's end.
     r.rig.runtime.exit_container(&second, 3, "OOMKilled");
@@ -147,7 +158,10 @@ async fn a_job_with_a_sidecar_ends_after_it() {
     let id = r.rig.runtime.container_named("a").expect("container").status.id;
     r.rig.runtime.exit_container(&id, 0, "");
     let s = r.status("the end", |s| s["phase"] == "Succeeded").await;
-    assert!(s["initContainerStatuses"][0]["state"]["terminated"].is_object(), "the sidecar ended before the pod did");
+    assert!(
+        s["initContainerStatuses"][0]["state"]["terminated"].is_object(),
+        "the sidecar ended before the pod did"
+    );
     assert_eq!(r.count("stop_container s"), 1);
 }
 
@@ -157,7 +171,13 @@ async fn a_refused_pod_fails_without_running() {
     let (tx, _ended) = mpsc::channel(1);
     let why = ("OutOfcpu".to_owned(), "Node didn't have enough resource".to_owned());
     let _handle = spawn(rig.node.clone(), pod(simple()), Some(why), tx);
-    rig.api.until("the failure", |a| a.patches(STATUS).last().is_some_and(|p| p["status"]["phase"] == "Failed" && p["status"]["reason"] == "OutOfcpu")).await;
+    rig.api
+        .until("the failure", |a| {
+            a.patches(STATUS)
+                .last()
+                .is_some_and(|p| p["status"]["phase"] == "Failed" && p["status"]["reason"] == "OutOfcpu")
+        })
+        .await;
     assert!(rig.runtime.sandboxes().is_empty());
 }
 
@@ -166,27 +186,46 @@ async fn an_image_that_is_not_there() {
     let rig = rig();
     let why = CriError::pull(PullReason::ErrImagePull, "manifest unknown");
     rig.runtime.fail_pull("nope:1", why);
-    let r = start_on(rig, pod(json!({"containers": [{"name": "a", "image": "nope:1"}, {"name": "b"}]}))).await;
+    let r =
+        start_on(rig, pod(json!({"containers": [{"name": "a", "image": "nope:1"}, {"name": "b"}]}))).await;
     let of = |s: &Value, i: usize| s["containerStatuses"][i]["state"].clone();
-    let s = r.status("an error", |s| of(s, 0)["waiting"]["reason"] == "ErrImagePull" && of(s, 1)["running"].is_object()).await;
+    let s = r
+        .status("an error", |s| {
+            of(s, 0)["waiting"]["reason"] == "ErrImagePull" && of(s, 1)["running"].is_object()
+        })
+        .await;
     assert_eq!(s["phase"], "Pending");
     let s = r.status("back-off", |s| of(s, 0)["waiting"]["reason"] == "ImagePullBackOff").await;
-    assert!(of(&s, 0)["waiting"]["message"].as_str().is_some_and(|m| m.starts_with("Back-off pulling image \"nope:1\"")));
+    assert!(
+        of(&s, 0)["waiting"]["message"]
+            .as_str()
+            .is_some_and(|m| m.starts_with("Back-off pulling image \"nope:1\""))
+    );
 }
 
 #[tokio::test]
 async fn a_missing_config_map_is_named() {
     let env = json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}}]);
     let r = start(json!({"containers": [{"name": "a", "env": env}]})).await;
-    let s = r.status("the reason", |s| s["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError").await;
+    let s = r
+        .status("the reason", |s| {
+            s["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+        })
+        .await;
     assert_eq!(s["containerStatuses"][0]["state"]["waiting"]["message"], "configmap \"cm\" not found");
 }
 
 #[tokio::test]
 async fn volumes_and_env_reach_the_container() {
     let rig = rig();
-    rig.api.put("/api/v1/namespaces/ns/configmaps/cm", json!({"metadata": {"name": "cm", "namespace": "ns"}, "data": {"k": "v"}}));
-    rig.api.put("/api/v1/namespaces/ns/secrets/s", json!({"metadata": {"name": "s", "namespace": "ns"}, "data": {"pw": "eA=="}}));
+    rig.api.put(
+        "/api/v1/namespaces/ns/configmaps/cm",
+        json!({"metadata": {"name": "cm", "namespace": "ns"}, "data": {"k": "v"}}),
+    );
+    rig.api.put(
+        "/api/v1/namespaces/ns/secrets/s",
+        json!({"metadata": {"name": "s", "namespace": "ns"}, "data": {"pw": "eA=="}}),
+    );
     let r = start_on(
         rig,
         pod(json!({
@@ -202,7 +241,9 @@ async fn volumes_and_env_reach_the_container() {
     r.running().await;
     let c = r.rig.runtime.container_named("a").expect("container").config;
     assert_eq!(c.command, ["echo", "x"]);
-    let host = |at: &str| c.mounts.iter().find(|m| m.container_path == at).map(|m| m.host_path.clone()).expect("mount");
+    let host = |at: &str| {
+        c.mounts.iter().find(|m| m.container_path == at).map(|m| m.host_path.clone()).expect("mount")
+    };
     let read = |p: String| std::fs::read_to_string(p).expect("file");
     assert_eq!(read(host("/c") + "/k"), "v");
     assert_eq!(read(host("/t") + "/token"), "tok");

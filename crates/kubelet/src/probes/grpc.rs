@@ -10,7 +10,11 @@ use tokio::net::TcpStream;
 
 /// `Ok` when the service says SERVING.
 pub async fn check(host: &str, port: u16, service: &str, timeout: Duration) -> Result<(), String> {
-    let late = || format!("timeout: failed to connect service \"{host}:{port}\" within {timeout:?}: context deadline exceeded");
+    let late = || {
+        format!(
+            "timeout: failed to connect service \"{host}:{port}\" within {timeout:?}: context deadline exceeded"
+        )
+    };
     tokio::time::timeout(timeout, call(host, port, service)).await.map_err(|_| late())?
 }
 
@@ -18,9 +22,10 @@ async fn call(host: &str, port: u16, service: &str) -> Result<(), String> {
     let tcp = TcpStream::connect((host, port)).await.map_err(|e| {
         format!("failed to connect service \"{host}:{port}\": {}", crate::probes::http::reason(&e))
     })?;
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tcp))
-        .await
-        .map_err(|e| e.to_string())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tcp))
+            .await
+            .map_err(|e| e.to_string())?;
     let driver = tokio::spawn(connection);
     let request = Request::post(format!("http://{host}:{port}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")
@@ -39,7 +44,10 @@ async fn call(host: &str, port: u16, service: &str) -> Result<(), String> {
         }
         match decode(&all.to_bytes()) {
             1 => Ok(()),
-            n => Err(format!("service unhealthy (responded with {:?})", ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"].get(n))),
+            n => Err(format!(
+                "service unhealthy (responded with {:?})",
+                ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"].get(n)
+            )),
         }
     }
     .await;

@@ -60,7 +60,9 @@ impl Default for HttpClient {
         let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider.clone()))
             .with_safe_default_protocol_versions()
             .map(|b| {
-                b.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))).with_no_client_auth()
+                b.dangerous()
+                    .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+                    .with_no_client_auth()
             });
         Self { tls: config.ok().map(|c| TlsConnector::from(Arc::new(c))) }
     }
@@ -68,7 +70,13 @@ impl Default for HttpClient {
 
 impl HttpClient {
     /// The answer with at most 10 KiB of its body.
-    pub async fn get(&self, tls: bool, host: &str, port: u16, request: Request<Empty<Bytes>>) -> Result<Response<Bytes>, String> {
+    pub async fn get(
+        &self,
+        tls: bool,
+        host: &str,
+        port: u16,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<Response<Bytes>, String> {
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let tcp = TcpStream::connect((bare.as_str(), port))
             .await
@@ -95,15 +103,18 @@ async fn send<T>(io: T, request: Request<Empty<Bytes>>) -> Result<Response<Bytes
 where
     T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(|e| e.to_string())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(io).await.map_err(|e| e.to_string())?;
     let driver = tokio::spawn(connection);
-    let answer = sender.send_request(request).await.map_err(|e| {
-        if e.is_incomplete_message() { "EOF".to_owned() } else { e.to_string() }
-    });
+    let answer = sender
+        .send_request(request)
+        .await
+        .map_err(|e| if e.is_incomplete_message() { "EOF".to_owned() } else { e.to_string() });
     let out = match answer {
         Ok(r) => {
             let (parts, body) = r.into_parts();
-            let bytes = Limited::new(body, MAX_BODY).collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+            let bytes =
+                Limited::new(body, MAX_BODY).collect().await.map(|b| b.to_bytes()).unwrap_or_default();
             Ok(Response::from_parts(parts, bytes))
         }
         Err(e) => Err(e),

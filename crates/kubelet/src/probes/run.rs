@@ -13,19 +13,32 @@ use crate::probes::{grpc, http as client};
 
 /// The address a probe goes to when it names none.
 pub fn host(node: &Node, pod: &Pod, pod_ips: &[String]) -> String {
-    let first = if pod.spec.host_network { node.host_ips().into_iter().next() } else { pod_ips.first().cloned() };
+    let first =
+        if pod.spec.host_network { node.host_ips().into_iter().next() } else { pod_ips.first().cloned() };
     first.unwrap_or_else(|| "127.0.0.1".into())
 }
 
 /// What the probe says: `Ok` is healthy, `Err` holds the output.
-pub async fn probe(node: &Node, pod: &Pod, c: &Container, id: &str, ips: &[String], p: &Probe) -> Result<(), String> {
+pub async fn probe(
+    node: &Node,
+    pod: &Pod,
+    c: &Container,
+    id: &str,
+    ips: &[String],
+    p: &Probe,
+) -> Result<(), String> {
     let timeout = p.timeout();
     if let Some(e) = &p.exec {
         let seconds = i64::try_from(timeout.as_secs()).unwrap_or(1);
-        let env: std::collections::BTreeMap<&str, &str> =
-            c.env.iter().filter(|e| e.value_from.is_none()).map(|e| (e.name.as_str(), e.value.as_str())).collect();
+        let env: std::collections::BTreeMap<&str, &str> = c
+            .env
+            .iter()
+            .filter(|e| e.value_from.is_none())
+            .map(|e| (e.name.as_str(), e.value.as_str()))
+            .collect();
         let look = |n: &str| env.get(n).map(|v| (*v).to_owned());
-        let cmd: Vec<String> = e.command.iter().map(|a| crate::containers::expand::expand(a, &look)).collect();
+        let cmd: Vec<String> =
+            e.command.iter().map(|a| crate::containers::expand::expand(a, &look)).collect();
         return match node.runtime.exec_sync(id, &cmd, seconds).await {
             Ok(r) if r.exit_code == 0 => Ok(()),
             Ok(r) => {
@@ -34,7 +47,11 @@ pub async fn probe(node: &Node, pod: &Pod, c: &Container, id: &str, ips: &[Strin
                 text.truncate(10 << 10);
                 Err(String::from_utf8_lossy(&text).into_owned())
             }
-            Err(cri::CriError::DeadlineExceeded(_)) => Err(format!("command timed out: \"{}\" timed out after {}s", cmd.join(" "), timeout.as_secs())),
+            Err(cri::CriError::DeadlineExceeded(_)) => Err(format!(
+                "command timed out: \"{}\" timed out after {}s",
+                cmd.join(" "),
+                timeout.as_secs()
+            )),
             Err(e) => Err(e.to_string()),
         };
     }
@@ -73,7 +90,8 @@ pub async fn http(
 ) -> Result<Bytes, String> {
     let tls = g.scheme.eq_ignore_ascii_case("https");
     let host = if g.host.is_empty() { ip } else { &g.host };
-    let shown = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
+    let shown =
+        if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
     let path = if g.path.starts_with('/') { g.path.clone() } else { format!("/{}", g.path) };
     let url = format!("{}://{shown}:{port}{path}", if tls { "https" } else { "http" });
     let mut b = Request::get(&path);
@@ -93,7 +111,9 @@ pub async fn http(
     }
     let request = b.body(Empty::new()).map_err(|e| format!("Get \"{url}\": {e}"))?;
     match tokio::time::timeout(timeout, http.get(tls, host, port, request)).await {
-        Err(_) => Err(format!("Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)")),
+        Err(_) => Err(format!(
+            "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+        )),
         Ok(Err(e)) => Err(format!("Get \"{url}\": {e}")),
         Ok(Ok(r)) if (200..400).contains(&r.status().as_u16()) => Ok(r.into_body()),
         Ok(Ok(r)) => Err(format!("HTTP probe failed with statuscode: {}", r.status().as_u16())),

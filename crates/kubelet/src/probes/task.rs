@@ -114,7 +114,8 @@ mod tests {
     #[test]
     fn thresholds() {
         let mut c = Counter::default();
-        let said: Vec<bool> = [false, false, false, true, false, true, true].into_iter().map(|ok| c.add(ok, 2, 3)).collect();
+        let said: Vec<bool> =
+            [false, false, false, true, false, true, true].into_iter().map(|ok| c.add(ok, 2, 3)).collect();
         assert_eq!(said, [false, false, true, false, false, false, true]);
     }
 }

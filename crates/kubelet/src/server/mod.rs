@@ -61,7 +61,8 @@ where
         let cx = cx.clone();
         async move { Ok::<_, Infallible>(answer(&cx, r).await) }
     });
-    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     if let Err(e) = connection.with_upgrades().await {
         tracing::debug!(error = %e, "a connection to the kubelet ended");
     }
@@ -125,16 +126,26 @@ async fn route(cx: &Cx, r: Request<Incoming>) -> Result<Response<Body>, Refused>
     let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
     let get = r.method() == Method::GET;
     match parts.as_slice() {
-        ["healthz" | "livez" | "readyz", ..] if get => Ok(full(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
+        ["healthz" | "livez" | "readyz", ..] if get => {
+            Ok(full(StatusCode::OK, "text/plain; charset=utf-8", "ok"))
+        }
         ["pods" | "runningpods"] if get => Ok(json_body(&pods(cx))),
         ["configz"] if get => Ok(json_body(&configz(cx))),
         ["stats", "summary"] if get => Ok(json_body(&stats::summary(cx).await)),
-        ["metrics"] if get => Ok(full(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", stats::metrics(cx))),
-        ["metrics", "resource"] if get => {
-            Ok(full(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", stats::resource_metrics(cx).await))
+        ["metrics"] if get => {
+            Ok(full(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", stats::metrics(cx)))
         }
-        ["metrics", "cadvisor" | "probes"] if get => Ok(full(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", "")),
-        ["containerLogs", ns, name, container] if get => logs::serve(cx, &pod(cx, ns, name)?, container, &query),
+        ["metrics", "resource"] if get => Ok(full(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            stats::resource_metrics(cx).await,
+        )),
+        ["metrics", "cadvisor" | "probes"] if get => {
+            Ok(full(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", ""))
+        }
+        ["containerLogs", ns, name, container] if get => {
+            logs::serve(cx, &pod(cx, ns, name)?, container, &query)
+        }
         ["exec", ns, name, container] | ["exec", ns, name, _, container] => {
             remote::exec(cx, r, &pod(cx, ns, name)?, container, &query)
         }
@@ -144,7 +155,9 @@ async fn route(cx: &Cx, r: Request<Incoming>) -> Result<Response<Body>, Refused>
         ["run", ns, name, container] | ["run", ns, name, _, container] if r.method() == Method::POST => {
             remote::run(cx, &pod(cx, ns, name)?, container, &query).await
         }
-        ["portForward", ns, name] | ["portForward", ns, name, _] => port_forward::serve(cx, r, &pod(cx, ns, name)?, &query),
+        ["portForward", ns, name] | ["portForward", ns, name, _] => {
+            port_forward::serve(cx, r, &pod(cx, ns, name)?, &query)
+        }
         _ => Err(Refused::not_found("404 page not found")),
     }
 }

@@ -26,10 +26,19 @@ const MAX_STREAMS: usize = 512;
 
 pub fn serve(cx: &Cx, r: Request<Incoming>, shot: &Snapshot, q: &Query) -> Result<Response<Body>, Refused> {
     if shot.sandbox_id.is_empty() {
-        return Err(Refused::bad(format!("unable to forward port because pod \"{}\" is not running", shot.pod.metadata.name)));
+        return Err(Refused::bad(format!(
+            "unable to forward port because pod \"{}\" is not running",
+            shot.pod.metadata.name
+        )));
     }
     let (runtime, sandbox) = (cx.node.runtime.clone(), shot.sandbox_id.clone());
-    let ports: Vec<u16> = q.all("ports").iter().chain(&q.all("port")).flat_map(|p| p.split(',')).filter_map(|p| p.parse().ok()).collect();
+    let ports: Vec<u16> = q
+        .all("ports")
+        .iter()
+        .chain(&q.all("port"))
+        .flat_map(|p| p.split(','))
+        .filter_map(|p| p.parse().ok())
+        .collect();
     ws::upgrade(r, &PROTOCOLS, move |socket, protocol| async move {
         if protocol == TUNNEL {
             tunnel(socket, runtime, sandbox).await;
@@ -133,7 +142,11 @@ async fn tunnel(socket: Socket, runtime: Arc<dyn Cri>, sandbox: String) {
                     if tx.send(binary(replies.syn_reply(id))).await.is_err() {
                         return;
                     }
-                    let request = if request.is_empty() { (if kind == "error" { id } else { id.saturating_sub(2) }).to_string() } else { request };
+                    let request = if request.is_empty() {
+                        (if kind == "error" { id } else { id.saturating_sub(2) }).to_string()
+                    } else {
+                        request
+                    };
                     if kind == "error" {
                         errors.insert(request, id);
                         continue;
@@ -143,14 +156,17 @@ async fn tunnel(socket: Socket, runtime: Arc<dyn Cri>, sandbox: String) {
                     streams.insert(id, to);
                     let (runtime, sandbox, out) = (runtime.clone(), sandbox.clone(), tx.clone());
                     tokio::spawn(async move {
-                        let wrap = move |d: &[u8], fin: bool| Message::Binary(Writer::data(id, d, fin).into());
+                        let wrap =
+                            move |d: &[u8], fin: bool| Message::Binary(Writer::data(id, d, fin).into());
                         let result = connect(runtime, sandbox, port, rx, out.clone(), wrap).await;
                         let text = result.err().unwrap_or_default();
                         if !text.is_empty() {
                             let _ = out.send(Message::Binary(Writer::data(id, &[], true).into())).await;
                         }
                         if let Some(e) = error_id {
-                            let _ = out.send(Message::Binary(Writer::data(e, text.as_bytes(), true).into())).await;
+                            let _ = out
+                                .send(Message::Binary(Writer::data(e, text.as_bytes(), true).into()))
+                                .await;
                         }
                     });
                 }

@@ -30,7 +30,13 @@ struct Resize {
     height: u16,
 }
 
-pub fn exec(cx: &Cx, r: Request<Incoming>, shot: &Snapshot, container: &str, q: &Query) -> Result<Response<Body>, Refused> {
+pub fn exec(
+    cx: &Cx,
+    r: Request<Incoming>,
+    shot: &Snapshot,
+    container: &str,
+    q: &Query,
+) -> Result<Response<Body>, Refused> {
     let tty = q.flag("tty");
     let req = ExecRequest {
         container_id: running(shot, container)?,
@@ -50,7 +56,13 @@ pub fn exec(cx: &Cx, r: Request<Incoming>, shot: &Snapshot, container: &str, q: 
     })
 }
 
-pub fn attach(cx: &Cx, r: Request<Incoming>, shot: &Snapshot, container: &str, q: &Query) -> Result<Response<Body>, Refused> {
+pub fn attach(
+    cx: &Cx,
+    r: Request<Incoming>,
+    shot: &Snapshot,
+    container: &str,
+    q: &Query,
+) -> Result<Response<Body>, Refused> {
     let tty = shot.pod.container(container).is_some_and(|(_, c)| c.tty);
     let req = AttachRequest {
         container_id: running(shot, container)?,
@@ -139,7 +151,13 @@ async fn session(socket: Socket, stream: Result<ExecStream, CriError>, is_exec: 
         }
     };
     // Tells the client that the streams are open.
-    let first = if s.stdout.is_some() { STDOUT } else if s.stderr.is_some() { STDERR } else { ERROR };
+    let first = if s.stdout.is_some() {
+        STDOUT
+    } else if s.stderr.is_some() {
+        STDERR
+    } else {
+        ERROR
+    };
     let _ = tx.send(frame(first, &[])).await;
     let outputs = [(s.stdout, STDOUT), (s.stderr, STDERR)];
     let pumps: Vec<_> =

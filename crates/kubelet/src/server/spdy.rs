@@ -145,7 +145,9 @@ impl Reader {
         self.begun = true;
         let d = dictionary();
         let (head, rest) = block.split_at_checked(6).ok_or("a header block is too short")?;
-        if head.get(1).is_none_or(|f| f & 0x20 == 0) || be32(head.get(2..).unwrap_or_default()) != Some(adler32(&d)) {
+        if head.get(1).is_none_or(|f| f & 0x20 == 0)
+            || be32(head.get(2..).unwrap_or_default()) != Some(adler32(&d))
+        {
             return Err("a header block with another dictionary than SPDY/3's".into());
         }
         let mut prime = Vec::new();
@@ -163,7 +165,8 @@ impl Reader {
         let mut buf = [0u8; 4096];
         loop {
             let (i, o) = (self.inflate.total_in(), self.inflate.total_out());
-            let status = self.inflate.decompress(input, &mut buf, FlushDecompress::Sync).map_err(|e| e.to_string())?;
+            let status =
+                self.inflate.decompress(input, &mut buf, FlushDecompress::Sync).map_err(|e| e.to_string())?;
             let used = (self.inflate.total_in() - i) as usize;
             let made = (self.inflate.total_out() - o) as usize;
             input = input.get(used..).unwrap_or_default();
@@ -265,7 +268,11 @@ pub mod tests {
         assert_eq!(
             got,
             [
-                Frame::SynStream { id: 1, headers: vec![h("streamtype", "error"), h("port", "80")], fin: false },
+                Frame::SynStream {
+                    id: 1,
+                    headers: vec![h("streamtype", "error"), h("port", "80")],
+                    fin: false
+                },
                 Frame::SynStream { id: 3, headers: vec![h("streamtype", "data")], fin: false },
                 Frame::Data { id: 3, data: b"hello".to_vec(), fin: true },
                 Frame::Ping { id: 7 },

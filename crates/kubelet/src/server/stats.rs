@@ -68,7 +68,8 @@ fn cpu_nanos() -> u64 {
 pub fn metrics(cx: &Cx) -> String {
     let shots = cx.workers.all();
     let running = shots.iter().filter(|s| s.status.phase == "Running").count();
-    let containers = shots.iter().flat_map(|s| &s.containers).filter(|c| c.state == ContainerState::Running).count();
+    let containers =
+        shots.iter().flat_map(|s| &s.containers).filter(|c| c.state == ContainerState::Running).count();
     let mut out = String::new();
     for (name, help, value) in [
         ("kubelet_running_pods", "Number of pods that have a running pod sandbox", running),
@@ -77,9 +78,16 @@ pub fn metrics(cx: &Cx) -> String {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
     }
     let name = "kubelet_running_containers";
-    let _ = writeln!(out, "# HELP {name} Number of containers currently running\n# TYPE {name} gauge\n{name}{{container_state=\"running\"}} {containers}");
+    let _ = writeln!(
+        out,
+        "# HELP {name} Number of containers currently running\n# TYPE {name} gauge\n{name}{{container_state=\"running\"}} {containers}"
+    );
     let name = "kubelet_node_name";
-    let _ = writeln!(out, "# HELP {name} The node's name. The count is always 1.\n# TYPE {name} gauge\n{name}{{node=\"{}\"}} 1", cx.node.cfg.node_name);
+    let _ = writeln!(
+        out,
+        "# HELP {name} The node's name. The count is always 1.\n# TYPE {name} gauge\n{name}{{node=\"{}\"}} 1",
+        cx.node.cfg.node_name
+    );
     out
 }
 
@@ -88,7 +96,10 @@ pub async fn resource_metrics(cx: &Cx) -> String {
     let mut out = String::from("# TYPE container_cpu_usage_seconds_total counter\n");
     let label = |c: &ContainerStats, s: &cri::PodSandboxStats| {
         let m = &s.attributes.metadata;
-        format!("{{container=\"{}\",namespace=\"{}\",pod=\"{}\"}}", c.attributes.metadata.name, m.namespace, m.name)
+        format!(
+            "{{container=\"{}\",namespace=\"{}\",pod=\"{}\"}}",
+            c.attributes.metadata.name, m.namespace, m.name
+        )
     };
     for (s, c) in stats.iter().flat_map(|s| s.containers.iter().map(move |c| (s, c))) {
         let seconds = c.cpu.usage_core_nano_seconds.unwrap_or(0) as f64 / 1e9;
@@ -96,8 +107,17 @@ pub async fn resource_metrics(cx: &Cx) -> String {
     }
     out.push_str("# TYPE container_memory_working_set_bytes gauge\n");
     for (s, c) in stats.iter().flat_map(|s| s.containers.iter().map(move |c| (s, c))) {
-        let _ = writeln!(out, "container_memory_working_set_bytes{} {}", label(c, s), c.memory.working_set_bytes.unwrap_or(0));
+        let _ = writeln!(
+            out,
+            "container_memory_working_set_bytes{} {}",
+            label(c, s),
+            c.memory.working_set_bytes.unwrap_or(0)
+        );
     }
-    let _ = writeln!(out, "# TYPE node_cpu_usage_seconds_total counter\nnode_cpu_usage_seconds_total {}", cpu_nanos() as f64 / 1e9);
+    let _ = writeln!(
+        out,
+        "# TYPE node_cpu_usage_seconds_total counter\nnode_cpu_usage_seconds_total {}",
+        cpu_nanos() as f64 / 1e9
+    );
     out
 }

@@ -49,9 +49,13 @@ impl Server {
         ours
     }
     async fn get(&self, path: &str) -> (u16, String) {
-        let (mut sender, conn) = hyper::client::conn::http1::handshake(TokioIo::new(self.connect())).await.expect("handshake");
+        let (mut sender, conn) =
+            hyper::client::conn::http1::handshake(TokioIo::new(self.connect())).await.expect("handshake");
         tokio::spawn(conn);
-        let r = sender.send_request(Request::get(path).body(Empty::<Bytes>::new()).expect("request")).await.expect("answer");
+        let r = sender
+            .send_request(Request::get(path).body(Empty::<Bytes>::new()).expect("request"))
+            .await
+            .expect("answer");
         let code = r.status().as_u16();
         let body = r.into_body().collect().await.expect("body").to_bytes();
         (code, String::from_utf8_lossy(&body).into_owned())
@@ -137,7 +141,8 @@ async fn ports_are_forwarded_by_spdy_in_a_tunnel() {
     use crate::server::spdy::tests::syn;
     let s = server().await;
     let mut socket = s.socket("/portForward/ns/p", "SPDY/3.1+portforward.k8s.io").await;
-    let stream = |id, first, kind| syn(id, first, &[("streamtype", kind), ("port", "80"), ("requestid", "0")]);
+    let stream =
+        |id, first, kind| syn(id, first, &[("streamtype", kind), ("port", "80"), ("requestid", "0")]);
     let mut out = stream(1, true, "error");
     out.extend(stream(3, false, "data"));
     out.extend(Writer::data(3, b"ping", false));

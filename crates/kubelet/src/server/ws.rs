@@ -21,7 +21,11 @@ pub fn goodbye() -> Message {
 pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Agrees to one of `known` (in the order of the client's wishes) and hands the socket to `f` in a task of its own.
-pub fn upgrade<F, Fut>(mut r: Request<Incoming>, known: &[&'static str], f: F) -> Result<Response<Body>, Refused>
+pub fn upgrade<F, Fut>(
+    mut r: Request<Incoming>,
+    known: &[&'static str],
+    f: F,
+) -> Result<Response<Body>, Refused>
 where
     F: FnOnce(Socket, &'static str) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
@@ -54,13 +58,15 @@ where
         match upgrade.await {
             Ok(io) => {
                 let config = WebSocketConfig::default().max_message_size(Some(32 << 20));
-                let socket = WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, Some(config)).await;
+                let socket =
+                    WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, Some(config)).await;
                 f(socket, chosen).await;
             }
             Err(e) => tracing::debug!(error = %e, "an upgrade of a connection failed"),
         }
     });
-    let mut out = Response::new(Full::default().map_err(|e: std::convert::Infallible| match e {}).boxed_unsync());
+    let mut out =
+        Response::new(Full::default().map_err(|e: std::convert::Infallible| match e {}).boxed_unsync());
     *out.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let h = out.headers_mut();
     h.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));

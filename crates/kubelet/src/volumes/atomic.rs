@@ -101,7 +101,9 @@ fn same(old: &Path, payload: &Payload) -> io::Result<bool> {
                 todo.push(e.path());
                 continue;
             }
-            let Ok(rel) = e.path().strip_prefix(old).map(|p| p.to_string_lossy().into_owned()) else { return Ok(false) };
+            let Ok(rel) = e.path().strip_prefix(old).map(|p| p.to_string_lossy().into_owned()) else {
+                return Ok(false);
+            };
             match payload.get(&rel) {
                 Some(f) if fs::read(e.path())? == f.data => {}
                 _ => return Ok(false),
@@ -127,7 +129,8 @@ fn links(dir: &Path, payload: &Payload) -> io::Result<()> {
     }
     for e in fs::read_dir(dir)?.flatten() {
         let n = e.file_name().to_string_lossy().into_owned();
-        if !n.starts_with("..") && !wanted.contains(n.as_str()) && e.file_type().is_ok_and(|t| t.is_symlink()) {
+        if !n.starts_with("..") && !wanted.contains(n.as_str()) && e.file_type().is_ok_and(|t| t.is_symlink())
+        {
             fs::remove_file(e.path())?;
         }
     }
@@ -160,7 +163,9 @@ mod tests {
 
     #[test]
     fn paths_stay_inside() {
-        for (p, ok) in [("a", true), ("a/b", true), ("..x", false), ("a/../b", false), ("/a", false), ("", false)] {
+        for (p, ok) in
+            [("a", true), ("a/b", true), ("..x", false), ("a/../b", false), ("/a", false), ("", false)]
+        {
             assert_eq!(valid_path(p), ok, "{p}");
         }
     }

@@ -23,12 +23,19 @@ pub fn check(h: &HostPath) -> Result<(), String> {
             let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o644));
             Ok(())
         }
-        "Directory" | "DirectoryOrCreate" if !meta.as_ref().is_ok_and(fs::Metadata::is_dir) => not("a directory"),
+        "Directory" | "DirectoryOrCreate" if !meta.as_ref().is_ok_and(fs::Metadata::is_dir) => {
+            not("a directory")
+        }
         "File" | "FileOrCreate" if !meta.as_ref().is_ok_and(fs::Metadata::is_file) => not("a file"),
         "Socket" if !meta.as_ref().is_ok_and(|m| m.file_type().is_socket()) => not("a socket file"),
-        "CharDevice" if !meta.as_ref().is_ok_and(|m| m.file_type().is_char_device()) => not("a character device"),
-        "BlockDevice" if !meta.as_ref().is_ok_and(|m| m.file_type().is_block_device()) => not("a block device"),
-        "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice" | "BlockDevice" => Ok(()),
+        "CharDevice" if !meta.as_ref().is_ok_and(|m| m.file_type().is_char_device()) => {
+            not("a character device")
+        }
+        "BlockDevice" if !meta.as_ref().is_ok_and(|m| m.file_type().is_block_device()) => {
+            not("a block device")
+        }
+        "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice"
+        | "BlockDevice" => Ok(()),
         other => Err(format!("unknown hostPath type {other:?}")),
     }
 }

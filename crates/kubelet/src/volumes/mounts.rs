@@ -30,7 +30,9 @@ pub fn build(
     let dir = node.cfg.pod_dir(&pod.metadata.uid);
     let mut list = Vec::new();
     for (i, m) in c.volume_mounts.iter().enumerate() {
-        let volume = volumes.get(&m.name).ok_or_else(|| format!("volume \"{}\" of container {} is not there", m.name, c.name))?;
+        let volume = volumes
+            .get(&m.name)
+            .ok_or_else(|| format!("volume \"{}\" of container {} is not there", m.name, c.name))?;
         let sub = match m.sub_path_expr.as_str() {
             "" => m.sub_path.clone(),
             e => expand(e, &|n| env.get(n).cloned()),
@@ -38,7 +40,8 @@ pub fn build(
         let host = if sub.is_empty() {
             let is_host_path = pod.spec.volumes.iter().any(|v| v.name == m.name && v.host_path.is_some());
             if is_host_path && !volume.exists() {
-                fs::create_dir_all(volume).map_err(|e| format!("failed to create {}: {e}", volume.display()))?;
+                fs::create_dir_all(volume)
+                    .map_err(|e| format!("failed to create {}: {e}", volume.display()))?;
             }
             volume.clone()
         } else {
@@ -86,7 +89,11 @@ fn absolute(p: &str) -> String {
 /// Secrets, config maps and the like can't be written to, whatever the mount says.
 fn source_is_read_only(pod: &Pod, name: &str) -> bool {
     pod.spec.volumes.iter().any(|v| {
-        v.name == name && (v.secret.is_some() || v.config_map.is_some() || v.projected.is_some() || v.downward_api.is_some())
+        v.name == name
+            && (v.secret.is_some()
+                || v.config_map.is_some()
+                || v.projected.is_some()
+                || v.downward_api.is_some())
     })
 }
 

@@ -11,7 +11,13 @@ pub fn give_to_group(path: &Path, gid: u32, read_only: bool) -> io::Result<()> {
     while let Some(p) = todo.pop() {
         let meta = fs::symlink_metadata(&p)?;
         if meta.file_type().is_symlink() {
-            nix::unistd::fchownat(nix::fcntl::AT_FDCWD, &p, None, Some(gid.into()), nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            nix::unistd::fchownat(
+                nix::fcntl::AT_FDCWD,
+                &p,
+                None,
+                Some(gid.into()),
+                nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
+            )?;
             continue;
         }
         nix::unistd::chown(&p, None, Some(gid.into()))?;

@@ -20,7 +20,11 @@ pub fn keyed(
     optional: bool,
     what: &str,
 ) -> Result<Payload, String> {
-    let file = |d: &[u8], m: Option<i32>| File { data: d.to_vec(), mode: mode(m.unwrap_or(default_mode)), owner: None };
+    let file = |d: &[u8], m: Option<i32>| File {
+        data: d.to_vec(),
+        mode: mode(m.unwrap_or(default_mode)),
+        owner: None,
+    };
     if items.is_empty() {
         return Ok(data.iter().map(|(k, v)| (k.clone(), file(v, None))).collect());
     }
@@ -37,18 +41,28 @@ pub fn keyed(
     Ok(out)
 }
 
-pub fn downward(pod: &Pod, items: &[DownwardFile], default_mode: i32, ips: &[String], node: &NodeFacts) -> Result<Payload, String> {
+pub fn downward(
+    pod: &Pod,
+    items: &[DownwardFile],
+    default_mode: i32,
+    ips: &[String],
+    node: &NodeFacts,
+) -> Result<Payload, String> {
     let mut out = Payload::new();
     for i in items {
         let value = if let Some(f) = &i.field_ref {
-            fields::field(pod, &f.field_path, ips, node).ok_or_else(|| format!("unsupported fieldPath: {}", f.field_path))?
+            fields::field(pod, &f.field_path, ips, node)
+                .ok_or_else(|| format!("unsupported fieldPath: {}", f.field_path))?
         } else if let Some(r) = &i.resource_field_ref {
             fields::resource(pod, &Container::default(), r, node)?
         } else {
             continue;
         };
         let m = mode(i.mode.unwrap_or(default_mode));
-        out.insert(i.path.trim_end_matches('/').to_owned(), File { data: value.into_bytes(), mode: m, owner: None });
+        out.insert(
+            i.path.trim_end_matches('/').to_owned(),
+            File { data: value.into_bytes(), mode: m, owner: None },
+        );
     }
     Ok(out)
 }
@@ -59,7 +73,8 @@ mod tests {
 
     #[test]
     fn items_and_modes() {
-        let data: BTreeMap<String, Vec<u8>> = [("a".to_owned(), b"1".to_vec()), ("b".to_owned(), b"2".to_vec())].into();
+        let data: BTreeMap<String, Vec<u8>> =
+            [("a".to_owned(), b"1".to_vec()), ("b".to_owned(), b"2".to_vec())].into();
         assert_eq!(keyed(&data, &[], 0o644, false, "configmap").expect("all").len(), 2);
         let item = |key: &str| KeyToPath { key: key.into(), path: "x/y".into(), mode: Some(0o400) };
         let one = keyed(&data, &[item("b")], 0o644, false, "configmap").expect("one");

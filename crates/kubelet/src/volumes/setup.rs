@@ -29,7 +29,8 @@ fn group(pod: &Pod) -> Option<u32> {
 
 /// The user all containers share, who then owns token files.
 fn single_user(pod: &Pod) -> Option<u32> {
-    let mut users = pod.all().map(|(_, c)| c.security_context.run_as_user.or(pod.spec.security_context.run_as_user));
+    let mut users =
+        pod.all().map(|(_, c)| c.security_context.run_as_user.or(pod.spec.security_context.run_as_user));
     let first = users.next()??;
     users.all(|u| u == Some(first)).then(|| u32::try_from(first).ok())?
 }
@@ -152,7 +153,11 @@ async fn projected(
             let (token, at) = node.tokens.get(pod, t).await?;
             *refresh = Some(refresh.map_or(at, |r: i64| r.min(at)));
             let owner = single_user(pod);
-            let mode = if owner.is_some() || group(pod).is_some() { 0o600 } else { u32::try_from(mode).unwrap_or(0o644) };
+            let mode = if owner.is_some() || group(pod).is_some() {
+                0o600
+            } else {
+                u32::try_from(mode).unwrap_or(0o644)
+            };
             all.insert(t.path.clone(), File { data: token.into_bytes(), mode, owner });
         }
     }

@@ -22,7 +22,8 @@ pub fn bind(mounter: &dyn Mounter, volume: &Path, sub: &str, target: &Path) -> R
     if rel.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
         return Err(format!("subPath {sub:?} must be relative and without '..'"));
     }
-    let root = fs::File::open(volume).map_err(|e| format!("failed to open volume {}: {e}", volume.display()))?;
+    let root =
+        fs::File::open(volume).map_err(|e| format!("failed to open volume {}: {e}", volume.display()))?;
     let fail = |e: Errno| format!("failed to prepare subPath {sub:?} of volume {}: {e}", volume.display());
     let fd = match open_beneath(&root, rel) {
         Err(Errno::ENOENT) => {

@@ -71,7 +71,8 @@ fn the_kernel_accepts_the_tables_and_the_changes() {
         let _ = write!(script, "nft -f - <<'END'\n{text}END\n");
         last = Some(table);
     }
-    let out = std::process::Command::new("unshare").args(["-n", "sh", "-c", &script]).output().expect("unshare");
+    let out =
+        std::process::Command::new("unshare").args(["-n", "sh", "-c", &script]).output().expect("unshare");
     let text = String::from_utf8_lossy(&out.stderr);
     if text.contains("Operation not permitted") {
         eprintln!("skipped: making a network namespace needs root");

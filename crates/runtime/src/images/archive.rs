@@ -59,7 +59,9 @@ impl Source {
             std::fs::remove_file(spool).map_err(io_err(format!("unlink {}", spool.display())))?;
             let copied = match magic.first() {
                 Some(0x1f) => io::copy(&mut flate2::read::MultiGzDecoder::new(&mut file), &mut plain),
-                Some(0x28) => zstd::stream::read::Decoder::new(&mut file).and_then(|mut d| io::copy(&mut d, &mut plain)),
+                Some(0x28) => {
+                    zstd::stream::read::Decoder::new(&mut file).and_then(|mut d| io::copy(&mut d, &mut plain))
+                }
                 _ => io::copy(&mut file, &mut plain),
             };
             copied.map_err(io_err(format!("unpack {}", path.display())))?;
@@ -68,7 +70,8 @@ impl Source {
         let file = Arc::new(file);
         let (mut members, mut links) = (BTreeMap::new(), BTreeMap::new());
         let len = file.metadata().map_err(io_err("stat the archive"))?.len();
-        let not_tar = |e: io::Error| ImageError::Invalid(format!("{} is no image archive: {e}", path.display()));
+        let not_tar =
+            |e: io::Error| ImageError::Invalid(format!("{} is no image archive: {e}", path.display()));
         let reader = std::io::BufReader::new(Slice { file: file.clone(), at: 0, left: len });
         let mut archive = tar::Archive::new(reader);
         for entry in archive.entries().map_err(not_tar)? {
@@ -119,11 +122,14 @@ impl Source {
 
     fn blob(&self, d: &Descriptor) -> Result<Vec<u8>> {
         let bytes = self.document(&blob_name(&d.digest)?)?;
-        let bytes = bytes.ok_or_else(|| ImageError::Invalid(format!("the archive lacks blob {}", d.digest)))?;
+        let bytes =
+            bytes.ok_or_else(|| ImageError::Invalid(format!("the archive lacks blob {}", d.digest)))?;
         let got = digest_of(&bytes);
         match got == d.digest {
             true => Ok(bytes),
-            false => Err(ImageError::Digest { what: "a blob of the archive".into(), want: d.digest.clone(), got }),
+            false => {
+                Err(ImageError::Digest { what: "a blob of the archive".into(), want: d.digest.clone(), got })
+            }
         }
     }
 }
@@ -148,7 +154,8 @@ fn resolve(base: &str, target: &str) -> String {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| ImageError::Invalid(format!("{what} is no valid JSON of its kind: {e}")))
+    serde_json::from_slice(bytes)
+        .map_err(|e| ImageError::Invalid(format!("{what} is no valid JSON of its kind: {e}")))
 }
 
 /// Imports every image of the archive. `name` overrides what the archive says (it must then hold one image).
@@ -182,7 +189,9 @@ fn import_oci(
     };
     if given.is_some() && entries.len() > 1 {
         let many = entries.len();
-        return Err(ImageError::Invalid(format!("the archive holds {many} images; a single name doesn't fit them")));
+        return Err(ImageError::Invalid(format!(
+            "the archive holds {many} images; a single name doesn't fit them"
+        )));
     }
     let mut out = Vec::new();
     for d in &entries {
@@ -204,7 +213,12 @@ fn import_oci(
     }
 }
 
-fn import_manifest(store: &ImageStore, src: &Source, top: &Descriptor, name: &Reference) -> Result<ImageRecord> {
+fn import_manifest(
+    store: &ImageStore,
+    src: &Source,
+    top: &Descriptor,
+    name: &Reference,
+) -> Result<ImageRecord> {
     let mut manifests = BTreeSet::new();
     let mut desc = top.clone();
     let mut depth = 0;
@@ -227,7 +241,9 @@ fn import_manifest(store: &ImageStore, src: &Source, top: &Descriptor, name: &Re
     let config: ConfigFile = parse("the image config", &config_bytes)?;
     let diff_ids = config.rootfs.diff_ids.clone();
     if diff_ids.len() != manifest.layers.len() {
-        return Err(ImageError::Invalid(format!("{name}: manifest and config name different numbers of layers")));
+        return Err(ImageError::Invalid(format!(
+            "{name}: manifest and config name different numbers of layers"
+        )));
     }
     let _held = store.hold(&diff_ids);
     for (layer, diff_id) in manifest.layers.iter().zip(&diff_ids) {
@@ -260,7 +276,9 @@ fn import_docker(
     given: Option<Reference>,
 ) -> Result<Vec<ImageRecord>> {
     if given.is_some() && entries.len() > 1 {
-        return Err(ImageError::Invalid("the archive holds several images; a single name doesn't fit them".into()));
+        return Err(ImageError::Invalid(
+            "the archive holds several images; a single name doesn't fit them".into(),
+        ));
     }
     let mut out = Vec::new();
     for e in entries {
@@ -277,7 +295,9 @@ fn import_docker(
         let config: ConfigFile = parse("the image config", &bytes)?;
         let diff_ids = config.rootfs.diff_ids.clone();
         if diff_ids.len() != e.layers.len() {
-            return Err(ImageError::Invalid("manifest.json and config name different numbers of layers".into()));
+            return Err(ImageError::Invalid(
+                "manifest.json and config name different numbers of layers".into(),
+            ));
         }
         let _held = store.hold(&diff_ids);
         let mut size = bytes.len() as u64;

@@ -154,5 +154,7 @@ pub fn choose(manifests: &[Descriptor]) -> Option<&Descriptor> {
 }
 
 pub fn is_index(media_type: &str, m: &Manifest) -> bool {
-    media_type.ends_with("manifest.list.v2+json") || media_type.ends_with("image.index.v1+json") || m.manifests.is_some()
+    media_type.ends_with("manifest.list.v2+json")
+        || media_type.ends_with("image.index.v1+json")
+        || m.manifests.is_some()
 }

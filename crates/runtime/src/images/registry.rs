@@ -99,9 +99,9 @@ impl Session<'_> {
             }
             let next = choose(m.manifests.as_deref().unwrap_or_default()).filter(|_| manifests.len() < 4);
             let arch = host_architecture();
-            selector = next
-                .map(|d| d.digest.clone())
-                .ok_or_else(|| ImageError::Refused(format!("no match for platform linux/{arch} in its manifest")))?;
+            selector = next.map(|d| d.digest.clone()).ok_or_else(|| {
+                ImageError::Refused(format!("no match for platform linux/{arch} in its manifest"))
+            })?;
         };
         let config_bytes = self.document(&manifest.config).await?;
         store.put_blob(&manifest.config.digest, &config_bytes)?;
@@ -119,7 +119,8 @@ impl Session<'_> {
             p.total.store(missing.values().map(|l| l.size).sum(), Ordering::Relaxed);
             p.done.clone()
         });
-        let fetches = missing.into_iter().map(|(diff_id, l)| self.layer(store.clone(), diff_id, l, done.clone()));
+        let fetches =
+            missing.into_iter().map(|(diff_id, l)| self.layer(store.clone(), diff_id, l, done.clone()));
         let mut running = futures::stream::iter(fetches).buffer_unordered(PARALLEL);
         while let Some(r) = running.next().await {
             r?;
@@ -143,20 +144,26 @@ impl Session<'_> {
     async fn manifest(&self, selector: &str) -> Result<(Vec<u8>, String, String)> {
         let url = format!("{}/manifests/{selector}", self.base);
         let resp = self.get(&url, Some(ACCEPT)).await?;
-        let header = |n: &str| resp.headers().get(n).and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
+        let header =
+            |n: &str| resp.headers().get(n).and_then(|v| v.to_str().ok()).unwrap_or_default().to_string();
         let (kind, claimed) = (header("content-type"), header("docker-content-digest"));
         let bytes = collect(resp, MAX_DOCUMENT).await?;
         let digest = digest_of(&bytes);
         let want = if super::reference::is_digest(selector) { selector } else { &claimed };
         match want.is_empty() || *want == digest {
             true => Ok((bytes, digest, kind)),
-            false => Err(ImageError::Digest { what: "the manifest".into(), want: want.to_string(), got: digest }),
+            false => {
+                Err(ImageError::Digest { what: "the manifest".into(), want: want.to_string(), got: digest })
+            }
         }
     }
 
     async fn document(&self, d: &Descriptor) -> Result<Vec<u8>> {
         if !super::reference::is_digest(&d.digest) || d.size > MAX_DOCUMENT {
-            return Err(ImageError::Invalid(format!("the manifest names a config of {} bytes, {:?}", d.size, d.digest)));
+            return Err(ImageError::Invalid(format!(
+                "the manifest names a config of {} bytes, {:?}",
+                d.size, d.digest
+            )));
         }
         let resp = self.get(&format!("{}/blobs/{}", self.base, d.digest), None).await?;
         collect(resp, MAX_DOCUMENT).await
@@ -255,7 +262,9 @@ impl Session<'_> {
                     let header = self.authenticate(&challenges).await?;
                     *self.token.lock() = Some(header);
                 }
-                StatusCode::NOT_FOUND => return Err(ImageError::Refused(format!("{}: not found", self.name))),
+                StatusCode::NOT_FOUND => {
+                    return Err(ImageError::Refused(format!("{}: not found", self.name)));
+                }
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                     return Err(ImageError::Refused(
                         "pull access denied, repository does not exist or may require authorization".into(),
@@ -287,7 +296,9 @@ impl Session<'_> {
 
     async fn authenticate(&self, challenges: &[String]) -> Result<String> {
         let denied = || {
-            ImageError::Refused("pull access denied, repository does not exist or may require authorization".into())
+            ImageError::Refused(
+                "pull access denied, repository does not exist or may require authorization".into(),
+            )
         };
         if let Some(a) = self.auth.filter(|a| !a.registry_token.is_empty()) {
             return Ok(format!("Bearer {}", a.registry_token));
@@ -297,10 +308,13 @@ impl Session<'_> {
             let basic = challenges.iter().any(|c| challenge(c, "basic").is_some());
             return basic.then(|| self.basic()).flatten().ok_or_else(denied);
         };
-        let realm = params.get("realm").cloned().ok_or_else(|| unavailable("the registry names no token server"))?;
+        let realm =
+            params.get("realm").cloned().ok_or_else(|| unavailable("the registry names no token server"))?;
         // Credentials don't go in the clear where the registry itself doesn't.
         if self.base.starts_with("https:") && !realm.starts_with("https:") {
-            return Err(ImageError::Refused(format!("the registry sends credentials to an unprotected place, {realm}")));
+            return Err(ImageError::Refused(format!(
+                "the registry sends credentials to an unprotected place, {realm}"
+            )));
         }
         let scope = params.get("scope").cloned();
         let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.name.repository));
@@ -355,7 +369,8 @@ fn encode(s: &str) -> String {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| ImageError::Invalid(format!("{what} is no valid JSON of its kind: {e}")))
+    serde_json::from_slice(bytes)
+        .map_err(|e| ImageError::Invalid(format!("{what} is no valid JSON of its kind: {e}")))
 }
 
 async fn collect(resp: Response<Incoming>, limit: u64) -> Result<Vec<u8>> {
@@ -370,7 +385,9 @@ async fn collect(resp: Response<Incoming>, limit: u64) -> Result<Vec<u8>> {
             out.extend_from_slice(&d);
         }
         if out.len() as u64 > limit {
-            return Err(ImageError::Invalid(format!("the registry sent a document of more than {limit} bytes")));
+            return Err(ImageError::Invalid(format!(
+                "the registry sent a document of more than {limit} bytes"
+            )));
         }
     }
     Ok(out)
@@ -397,7 +414,9 @@ async fn follow(url: &str, accept: Option<&str>, token: Option<&str>) -> Result<
         };
         let next: Uri = next.parse().map_err(|_| unavailable(format!("the registry redirects to {to:?}")))?;
         if uri.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
-            return Err(ImageError::Refused(format!("the registry redirects to an unprotected place, {next}")));
+            return Err(ImageError::Refused(format!(
+                "the registry redirects to an unprotected place, {next}"
+            )));
         }
         uri = next;
     }
@@ -423,7 +442,8 @@ async fn send(uri: &Uri, accept: Option<&str>, token: Option<&str>) -> Result<Re
         req = req.header(http::header::ACCEPT, a);
     }
     if let Some(t) = token {
-        let mut v = HeaderValue::from_str(t).map_err(|_| ImageError::Refused("the credentials hold odd bytes".into()))?;
+        let mut v = HeaderValue::from_str(t)
+            .map_err(|_| ImageError::Refused("the credentials hold odd bytes".into()))?;
         v.set_sensitive(true);
         req = req.header(AUTHORIZATION, v);
     }
@@ -447,8 +467,9 @@ async fn exchange<S>(io: TokioIo<S>, req: Request<Full<Bytes>>) -> Result<Respon
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 {
-    let (mut sender, conn) =
-        hyper::client::conn::http1::handshake(io).await.map_err(|e| unavailable(format!("speak HTTP: {e}")))?;
+    let (mut sender, conn) = hyper::client::conn::http1::handshake(io)
+        .await
+        .map_err(|e| unavailable(format!("speak HTTP: {e}")))?;
     tokio::spawn(async move {
         let _ = conn.await;
     });
@@ -463,9 +484,11 @@ fn tls_config() -> Result<Arc<rustls::ClientConfig>> {
     let made = CONFIG.get_or_init(|| {
         use rustls::pki_types::pem::PemObject;
         let own = std::env::var("SSL_CERT_FILE").ok();
-        let files = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+        let files =
+            ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
         let bundle = own.iter().map(String::as_str).chain(files).find_map(|f| std::fs::read(f).ok());
-        let bundle = bundle.ok_or("no certificates of authorities on this machine; install ca-certificates")?;
+        let bundle =
+            bundle.ok_or("no certificates of authorities on this machine; install ca-certificates")?;
         let mut roots = rustls::RootCertStore::empty();
         for cert in rustls::pki_types::CertificateDer::pem_slice_iter(&bundle).flatten() {
             let _ = roots.add(cert);

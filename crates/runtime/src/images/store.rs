@@ -234,7 +234,13 @@ impl ImageStore {
         result
     }
 
-    fn fill_layer(&self, tmp: &Path, diff_id: &str, reader: impl Read, blob: Option<(&str, u64)>) -> Result<()> {
+    fn fill_layer(
+        &self,
+        tmp: &Path,
+        diff_id: &str,
+        reader: impl Read,
+        blob: Option<(&str, u64)>,
+    ) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(tmp, fs::Permissions::from_mode(0o755)).map_err(io_err("set a mode"))?;
         let mut outer = BufReader::with_capacity(64 * 1024, Hashing::new(reader));

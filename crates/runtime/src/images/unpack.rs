@@ -103,11 +103,13 @@ impl Unpacker {
                         // A file or a dangling link in the way of a directory: the later entry wins.
                         Err(Errno::EEXIST) => {
                             remove_at(&fd, name).map_err(said("replace a file by a directory"))?;
-                            mkdirat(&fd, name, Mode::from_bits_truncate(0o755)).map_err(said("make a directory"))?;
+                            mkdirat(&fd, name, Mode::from_bits_truncate(0o755))
+                                .map_err(said("make a directory"))?;
                         }
                         Err(e) => return Err(said("make a parent directory")(e)),
                     }
-                    fd = openat2(&self.root, &so_far, in_root(dir_flags)).map_err(said("open a directory"))?;
+                    fd =
+                        openat2(&self.root, &so_far, in_root(dir_flags)).map_err(said("open a directory"))?;
                 }
                 Err(e) => return Err(said("open a parent directory")(e)),
             }
@@ -128,9 +130,15 @@ impl Unpacker {
         let Some(path) = clean(path)? else {
             // The layer's root: its attributes are the target's own.
             if kind == T::Directory {
-                let fd = openat(&self.root, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-                    .map_err(said("open the root"))?;
-                fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(said("set the owner"))?;
+                let fd = openat(
+                    &self.root,
+                    ".",
+                    OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+                    Mode::empty(),
+                )
+                .map_err(said("open the root"))?;
+                fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                    .map_err(said("set the owner"))?;
                 fchmod(&fd, Mode::from_bits_truncate(mode)).map_err(said("set the mode"))?;
             }
             return Ok(());
@@ -156,7 +164,8 @@ impl Unpacker {
                         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
                         if openat(&dir, name, flags, Mode::empty()).is_err() {
                             remove_at(&dir, name).map_err(said("replace a file by a directory"))?;
-                            mkdirat(&dir, name, Mode::from_bits_truncate(0o700)).map_err(said("make the directory"))?;
+                            mkdirat(&dir, name, Mode::from_bits_truncate(0o700))
+                                .map_err(said("make the directory"))?;
                             self.parent = None;
                         }
                     }
@@ -164,16 +173,20 @@ impl Unpacker {
                 }
                 let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
                 let fd = openat(&dir, name, flags, Mode::empty()).map_err(said("open the directory"))?;
-                fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(said("set the owner"))?;
+                fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                    .map_err(said("set the owner"))?;
                 fchmod(&fd, Mode::from_bits_truncate(mode)).map_err(said("set the mode"))?;
                 self.dirs.push((path.clone(), mtime));
             }
             T::Regular | T::Continuous | T::GNUSparse => {
-                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-                let fd = openat(&dir, name, flags, Mode::from_bits_truncate(0o600)).map_err(said("make the file"))?;
+                let flags =
+                    OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                let fd = openat(&dir, name, flags, Mode::from_bits_truncate(0o600))
+                    .map_err(said("make the file"))?;
                 let mut f = std::fs::File::from(fd);
                 self.size += io::copy(entry, &mut f).map_err(|e| format!("write the file: {e}"))?;
-                fchown(&f, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(said("set the owner"))?;
+                fchown(&f, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                    .map_err(said("set the owner"))?;
                 // After the owner: changing that clears the set-id bits.
                 fchmod(&f, Mode::from_bits_truncate(mode)).map_err(said("set the mode"))?;
             }
@@ -185,7 +198,8 @@ impl Unpacker {
             }
             T::Link => {
                 let target = entry.link_name_bytes().ok_or("a hard link without a target")?;
-                let target = clean(Path::new(OsStr::from_bytes(&target)))?.ok_or("a hard link to the root")?;
+                let target =
+                    clean(Path::new(OsStr::from_bytes(&target)))?.ok_or("a hard link to the root")?;
                 let fd = openat2(&self.root, &target, in_root(OFlag::O_PATH | OFlag::O_NOFOLLOW))
                     .map_err(|e| format!("link to {}: {}", target.display(), e.desc()))?;
                 linkat(&fd, "", &dir, name, LinkatFlags::from_bits_retain(libc::AT_EMPTY_PATH))
@@ -202,7 +216,8 @@ impl Unpacker {
                     T::Block => (SFlag::S_IFBLK, nix::sys::stat::makedev(major, minor)),
                     _ => (SFlag::S_IFIFO, 0),
                 };
-                mknodat(&dir, name, flag, Mode::from_bits_truncate(mode), dev).map_err(said("make the node"))?;
+                mknodat(&dir, name, flag, Mode::from_bits_truncate(mode), dev)
+                    .map_err(said("make the node"))?;
                 fchownat(&dir, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), at)
                     .map_err(said("set the owner"))?;
                 nix::sys::stat::fchmodat(
@@ -223,7 +238,12 @@ impl Unpacker {
         Ok(())
     }
 
-    fn attributes<R: Read>(&self, e: &mut tar::Entry<'_, R>, dir: &OwnedFd, name: &Path) -> Result<(), String> {
+    fn attributes<R: Read>(
+        &self,
+        e: &mut tar::Entry<'_, R>,
+        dir: &OwnedFd,
+        name: &Path,
+    ) -> Result<(), String> {
         let Ok(Some(ext)) = e.pax_extensions() else { return Ok(()) };
         for x in ext.flatten() {
             let Some(key) = x.key_bytes().strip_prefix(b"SCHILY.xattr.") else { continue };
@@ -321,7 +341,8 @@ pub fn read_in_root(root: &Path, path: &str, limit: u64) -> io::Result<Option<St
 pub fn is_dir_in_root(root: &Path, path: &str) -> io::Result<bool> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let dir = nix::fcntl::open(root, flags, Mode::empty())?;
-    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let how =
+        OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
     match openat2(&dir, if path.is_empty() { "." } else { path }, how) {
         Ok(_) => Ok(true),
         Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => Ok(false),
@@ -339,7 +360,8 @@ pub fn make_dir_in_root(root: &Path, path: &Path, uid: u32, gid: u32) -> Result<
     }
     let u = Unpacker { root, size: 0, dirs: Vec::new(), parent: None };
     u.make_dirs(&path)?;
-    let fd = openat2(&u.root, &path, in_root(OFlag::O_RDONLY | OFlag::O_DIRECTORY)).map_err(said("open it"))?;
+    let fd =
+        openat2(&u.root, &path, in_root(OFlag::O_RDONLY | OFlag::O_DIRECTORY)).map_err(said("open it"))?;
     fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(said("set the owner"))
 }
 

@@ -23,7 +23,13 @@ pub fn hosts(hostname: &str, ips: &[String]) -> String {
 }
 
 /// Writes them into the sandbox's directory. `host_network`: the host's own hosts file and names apply.
-pub fn write(dir: &Path, config: &PodSandboxConfig, hostname: &str, ips: &[String], host: bool) -> io::Result<()> {
+pub fn write(
+    dir: &Path,
+    config: &PodSandboxConfig,
+    hostname: &str,
+    ips: &[String],
+    host: bool,
+) -> io::Result<()> {
     let copy = |from: &str| std::fs::read_to_string(from).unwrap_or_default();
     let resolv = match &config.dns_config {
         Some(d) if !(d.servers.is_empty() && d.searches.is_empty() && d.options.is_empty()) => resolv_conf(d),

@@ -103,7 +103,8 @@ impl Channel {
             let read = || {
                 let mut buf = [0; 8192];
                 let mut input = self.input.lock();
-                let n = sys::recv_with_fds(self.sock.as_fd(), &mut buf, &mut input.1).map_err(io::Error::from)?;
+                let n =
+                    sys::recv_with_fds(self.sock.as_fd(), &mut buf, &mut input.1).map_err(io::Error::from)?;
                 input.0.extend_from_slice(buf.get(..n).unwrap_or_default());
                 Ok(n)
             };

@@ -136,7 +136,10 @@ impl RuntimeService for EmbeddedRuntime {
         blocking(move || Ok(inner.container_stats_of(&c))).await
     }
 
-    async fn list_container_stats(&self, filter: Option<&ContainerStatsFilter>) -> Result<Vec<ContainerStats>> {
+    async fn list_container_stats(
+        &self,
+        filter: Option<&ContainerStatsFilter>,
+    ) -> Result<Vec<ContainerStats>> {
         let (inner, f) = (self.inner.clone(), filter.cloned().unwrap_or_default());
         blocking(move || {
             let all: Vec<_> = inner.containers.lock().values().cloned().collect();
@@ -156,13 +159,17 @@ impl RuntimeService for EmbeddedRuntime {
         blocking(move || Ok(inner.sandbox_stats_of(&s))).await
     }
 
-    async fn list_pod_sandbox_stats(&self, filter: Option<&PodSandboxStatsFilter>) -> Result<Vec<PodSandboxStats>> {
+    async fn list_pod_sandbox_stats(
+        &self,
+        filter: Option<&PodSandboxStatsFilter>,
+    ) -> Result<Vec<PodSandboxStats>> {
         let (inner, f) = (self.inner.clone(), filter.cloned().unwrap_or_default());
         blocking(move || {
             let all: Vec<_> = inner.sandboxes.lock().values().cloned().collect();
             let wanted = |s: &&Arc<Sandbox>| {
                 let r = s.rec.lock();
-                r.id.starts_with(&f.id) && f.label_selector.iter().all(|(k, v)| r.config.labels.get(k) == Some(v))
+                r.id.starts_with(&f.id)
+                    && f.label_selector.iter().all(|(k, v)| r.config.labels.get(k) == Some(v))
             };
             Ok(all.iter().filter(wanted).map(|s| inner.sandbox_stats_of(s)).collect())
         })
@@ -207,7 +214,11 @@ fn weight(shares: i64) -> i64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 
-fn limit_files(g: &Hierarchies, cgroup: &str, r: &LinuxContainerResources) -> Vec<(std::path::PathBuf, String)> {
+fn limit_files(
+    g: &Hierarchies,
+    cgroup: &str,
+    r: &LinuxContainerResources,
+) -> Vec<(std::path::PathBuf, String)> {
     let mut out = Vec::new();
     let mut put = |controller: &str, file: &str, value: String| {
         if let Some(d) = g.dir(controller, cgroup) {
@@ -263,10 +274,17 @@ mod tests {
     fn limits_by_version() {
         let r = LinuxContainerResources { cpu_shares: 1024, memory_limit_in_bytes: 5, ..Default::default() };
         let v2 = Hierarchies { v1: Vec::new(), v2: Some("/c".into()) };
-        let want = [("/c/x/cpu.weight".into(), "39".to_string()), ("/c/x/memory.max".into(), "5".to_string())];
+        let want =
+            [("/c/x/cpu.weight".into(), "39".to_string()), ("/c/x/memory.max".into(), "5".to_string())];
         assert_eq!(limit_files(&v2, "/x", &r), want);
-        let v1 = Hierarchies { v1: vec![(vec!["memory".into()], "/m".into()), (vec!["cpu".into()], "/u".into())], v2: None };
-        let want = [("/u/x/cpu.shares".into(), "1024".to_string()), ("/m/x/memory.limit_in_bytes".into(), "5".into())];
+        let v1 = Hierarchies {
+            v1: vec![(vec!["memory".into()], "/m".into()), (vec!["cpu".into()], "/u".into())],
+            v2: None,
+        };
+        let want = [
+            ("/u/x/cpu.shares".into(), "1024".to_string()),
+            ("/m/x/memory.limit_in_bytes".into(), "5".into()),
+        ];
         assert_eq!(limit_files(&v1, "/x", &r), want);
     }
 }

@@ -124,7 +124,11 @@ pub(super) fn devices(config: &ContainerConfig) -> Result<Vec<DeviceNode>> {
             let rd = std::fs::read_dir(&d.host_path).map_err(CriError::internal)?;
             for e in rd.flatten() {
                 let name = e.file_name().to_string_lossy().into_owned();
-                out.extend(device(&format!("{}/{name}", d.host_path), &format!("{}/{name}", d.container_path), access)?);
+                out.extend(device(
+                    &format!("{}/{name}", d.host_path),
+                    &format!("{}/{name}", d.container_path),
+                    access,
+                )?);
             }
             continue;
         }
@@ -142,7 +146,8 @@ fn host_devices(dir: &Path, out: &mut Vec<DeviceNode>, depth: u32) {
     let Ok(rd) = std::fs::read_dir(dir) else { return };
     for e in rd.flatten() {
         let (name, path) = (e.file_name(), e.path());
-        let own = ["pts", "shm", "fd", "mqueue", ".lxc", ".udev", "console", "ptmx", "null", "zero", "full", "tty"];
+        let own =
+            ["pts", "shm", "fd", "mqueue", ".lxc", ".udev", "console", "ptmx", "null", "zero", "full", "tty"];
         let own = own.iter().chain(&["random", "urandom"]);
         if depth == 0 && own.into_iter().any(|n| name == *n) {
             continue;
@@ -163,7 +168,11 @@ fn host_devices(dir: &Path, out: &mut Vec<DeviceNode>, depth: u32) {
 }
 
 impl Inner {
-    pub async fn create_container(self: &Arc<Self>, sandbox: &str, config: &ContainerConfig) -> Result<String> {
+    pub async fn create_container(
+        self: &Arc<Self>,
+        sandbox: &str,
+        config: &ContainerConfig,
+    ) -> Result<String> {
         let sb = self.sandbox(sandbox)?;
         let shim = self.shim_of(sandbox)?;
         let image = self.images.find(&config.image.image);
@@ -198,10 +207,14 @@ impl Inner {
             NamespaceMode::Target => {
                 let target = self.container(&ns.target_id)?;
                 match target.live.lock().clone() {
-                    Live { state: ContainerState::Running, pid, .. } => PidNamespace::Path(format!("/proc/{pid}/ns/pid")),
+                    Live { state: ContainerState::Running, pid, .. } => {
+                        PidNamespace::Path(format!("/proc/{pid}/ns/pid"))
+                    }
                     _ => {
                         let t = &ns.target_id;
-                        return Err(CriError::FailedPrecondition(format!("target container {t} is not running")));
+                        return Err(CriError::FailedPrecondition(format!(
+                            "target container {t} is not running"
+                        )));
                     }
                 }
             }
@@ -231,7 +244,8 @@ impl Inner {
         let read = |p: &str| read_in_root(&root, p, 4 << 20).map_err(io("read the image's accounts"));
         let passwd = read("etc/passwd")?.unwrap_or_default();
         let group = read("etc/group")?.unwrap_or_default();
-        let user: User = users::resolve(&config.linux.security_context, &image.run.user, &passwd, &group).map_err(invalid)?;
+        let user: User = users::resolve(&config.linux.security_context, &image.run.user, &passwd, &group)
+            .map_err(invalid)?;
         let cwd = if config.working_dir.is_empty() { &image.run.working_dir } else { &config.working_dir };
         if !cwd.is_empty() {
             make_dir_in_root(&root, Path::new(cwd), user.uid, user.gid)
@@ -247,7 +261,8 @@ impl Inner {
                 let layers: Vec<_> = volume.diff_ids.iter().map(|d| self.images.layer_dir(d)).collect();
                 snapshots::mount_layers(&point, &layers).map_err(io("mount an image volume"))?;
                 let sub = m.image_sub_path.trim_matches('/');
-                let inside = crate::images::unpack::is_dir_in_root(&point, sub).map_err(io("look into the image volume"))?;
+                let inside = crate::images::unpack::is_dir_in_root(&point, sub)
+                    .map_err(io("look into the image volume"))?;
                 if !inside {
                     let e = format!("image {:?} has no directory {sub:?}", spec.image);
                     return Err(CriError::InvalidArgument(e));
@@ -257,11 +272,15 @@ impl Inner {
                 diff_ids.extend(volume.diff_ids);
             }
             if m.host_path.is_empty() {
-                return Err(CriError::InvalidArgument(format!("the mount on {:?} has no source", m.container_path)));
+                return Err(CriError::InvalidArgument(format!(
+                    "the mount on {:?} has no source",
+                    m.container_path
+                )));
             }
             if !Path::new(&m.host_path).exists() {
-                std::fs::create_dir_all(&m.host_path)
-                    .map_err(|e| CriError::InvalidArgument(format!("make {:?} to mount it: {e}", m.host_path)))?;
+                std::fs::create_dir_all(&m.host_path).map_err(|e| {
+                    CriError::InvalidArgument(format!("make {:?} to mount it: {e}", m.host_path))
+                })?;
             }
         }
         let config = &config;
@@ -318,7 +337,8 @@ impl Inner {
             oom_score_adj: i32::try_from(config.linux.resources.oom_score_adj).ok(),
         };
         let bytes = serde_json::to_vec(&rec).map_err(CriError::internal)?;
-        write_atomic(&dir.join("container.json"), &bytes, false).map_err(io("write the container's record"))?;
+        write_atomic(&dir.join("container.json"), &bytes, false)
+            .map_err(io("write the container's record"))?;
         Ok(Container {
             dir: dir.to_path_buf(),
             live: Mutex::new(Live {
@@ -488,7 +508,9 @@ mod tests {
 
     #[test]
     fn signals() {
-        for (name, n) in [("SIGTERM", 15), ("term", 15), ("9", 9), ("SIGUSR1", 10), ("SIGRTMIN+3", 37), ("SIGQUIT", 3)] {
+        for (name, n) in
+            [("SIGTERM", 15), ("term", 15), ("9", 9), ("SIGUSR1", 10), ("SIGRTMIN+3", 37), ("SIGQUIT", 3)]
+        {
             assert_eq!(signal_number(name), Some(n), "{name}");
         }
         assert_eq!(signal_number("SIGNOPE"), None);

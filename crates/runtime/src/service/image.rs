@@ -27,7 +27,10 @@ impl ImageService for EmbeddedRuntime {
 
     async fn remove_image(&self, image: &ImageSpec) -> Result<()> {
         let (inner, name) = (self.inner.clone(), image.image.clone());
-        blocking(move || inner.images.remove(&name, &inner.layers_in_use()).map(drop).map_err(CriError::internal)).await
+        blocking(move || {
+            inner.images.remove(&name, &inner.layers_in_use()).map(drop).map_err(CriError::internal)
+        })
+        .await
     }
 
     async fn image_fs_info(&self) -> Result<ImageFsInfoResponse> {

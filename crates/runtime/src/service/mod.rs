@@ -125,7 +125,8 @@ impl Inner {
 
     pub fn shim_of(&self, sandbox: &str) -> Result<Arc<Shim>> {
         let s = self.sandbox(sandbox)?;
-        s.live_shim().ok_or_else(|| CriError::FailedPrecondition(format!("pod sandbox {sandbox} is not running")))
+        s.live_shim()
+            .ok_or_else(|| CriError::FailedPrecondition(format!("pod sandbox {sandbox} is not running")))
     }
 
     pub fn layers_in_use(&self) -> HashSet<String> {
@@ -177,8 +178,11 @@ impl Inner {
     /// A shim ended. After a stop that's as wanted; otherwise its containers have lost their keeper, and are ended
     /// rather than left running unseen.
     pub fn shim_gone(&self, sandbox: &str) {
-        let running: Vec<_> =
-            self.containers_of(sandbox).into_iter().filter(|c| c.state() == ContainerState::Running).collect();
+        let running: Vec<_> = self
+            .containers_of(sandbox)
+            .into_iter()
+            .filter(|c| c.state() == ContainerState::Running)
+            .collect();
         if running.is_empty() {
             return;
         }

@@ -34,11 +34,14 @@ pub(crate) fn remove_dir(dir: &Path) -> io::Result<()> {
 impl EmbeddedRuntime {
     /// Takes the root for itself (a second runtime on it is refused), sweeps leftovers, finds the shims again.
     pub async fn open(cfg: RuntimeConfig) -> Result<Self> {
-        for d in [cfg.root.join("sandboxes"), cfg.root.join("containers"), cfg.netns_dir.clone(), cfg.run.clone()] {
+        for d in
+            [cfg.root.join("sandboxes"), cfg.root.join("containers"), cfg.netns_dir.clone(), cfg.run.clone()]
+        {
             std::fs::create_dir_all(&d).map_err(internal(format!("make {}", d.display())))?;
         }
         let lock_path = cfg.root.join("lock");
-        let lock = std::fs::File::create(&lock_path).map_err(internal(format!("open {}", lock_path.display())))?;
+        let lock =
+            std::fs::File::create(&lock_path).map_err(internal(format!("open {}", lock_path.display())))?;
         // One that is just ending may hold it for a moment more.
         let mut locked = lock.try_lock().is_ok();
         for _ in 0..100 {
@@ -208,7 +211,10 @@ impl Inner {
                 }
                 Err(e) => {
                     tracing::error!(sandbox = %id, error = %e, "a pod's shim runs but doesn't answer; ending it");
-                    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(state.pid), nix::sys::signal::SIGKILL);
+                    let _ = nix::sys::signal::kill(
+                        nix::unistd::Pid::from_raw(state.pid),
+                        nix::sys::signal::SIGKILL,
+                    );
                 }
             }
         }
@@ -216,8 +222,11 @@ impl Inner {
             let Ok(c) = self.container(&rec.id) else {
                 if connected && rec.phase == Phase::Running {
                     // Its record was lost: nobody can ask for it any more.
-                    let req =
-                        shim::protocol::Request::Signal { id: rec.id.clone(), signal: libc::SIGKILL, all: true };
+                    let req = shim::protocol::Request::Signal {
+                        id: rec.id.clone(),
+                        signal: libc::SIGKILL,
+                        all: true,
+                    };
                     if let Some(s) = sb.live_shim() {
                         let _ = s.call(req).await;
                     }
@@ -235,7 +244,10 @@ impl Inner {
                 // The machine, or the shim, went down under it.
                 Phase::Running | Phase::Starting => {
                     for pid in self.groups.pids(&c.rec.cgroup) {
-                        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+                        let _ = nix::sys::signal::kill(
+                            nix::unistd::Pid::from_raw(pid),
+                            nix::sys::signal::SIGKILL,
+                        );
                     }
                     let mut live = c.live.lock();
                     live.state = ContainerState::Exited;

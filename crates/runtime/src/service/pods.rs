@@ -79,7 +79,9 @@ fn own_hostname() -> String {
 impl Inner {
     pub async fn run_sandbox(self: &Arc<Self>, config: &PodSandboxConfig, handler: &str) -> Result<String> {
         if !matches!(handler, "" | "kelson") {
-            return Err(CriError::InvalidArgument(format!("no runtime for handler {handler:?} is configured")));
+            return Err(CriError::InvalidArgument(format!(
+                "no runtime for handler {handler:?} is configured"
+            )));
         }
         let id = new_id();
         let ns = &config.linux.security_context.namespace_options;
@@ -165,7 +167,10 @@ impl Inner {
         let (shim, ips) = tokio::join!(shim, network);
         let shim = shim.map_err(from_shim)?;
         let ips = ips.map_err(|e| {
-            CriError::Internal(format!("failed to set up the network of pod {}: {e}", rec.config.metadata.name))
+            CriError::Internal(format!(
+                "failed to set up the network of pod {}: {e}",
+                rec.config.metadata.name
+            ))
         })?;
         rec.ips = ips.iter().map(|ip| ip.to_string()).collect();
         rec.complete = true;
@@ -208,8 +213,14 @@ impl Inner {
             let limit = std::time::Duration::from_secs(30);
             match tokio::time::timeout(limit, shim.call(Request::Shutdown)).await {
                 Ok(Ok(_)) => {}
-                Ok(Err(e)) => tracing::warn!(sandbox = id, error = %e, "the pod's shim ended before its answer"),
-                Err(_) => return Err(CriError::DeadlineExceeded(format!("containers of pod sandbox {id} don't end"))),
+                Ok(Err(e)) => {
+                    tracing::warn!(sandbox = id, error = %e, "the pod's shim ended before its answer")
+                }
+                Err(_) => {
+                    return Err(CriError::DeadlineExceeded(format!(
+                        "containers of pod sandbox {id} don't end"
+                    )));
+                }
             }
             for c in self.containers_of(id).iter().filter(|c| c.state() == ContainerState::Running) {
                 c.wait_exit().await;
@@ -218,11 +229,14 @@ impl Inner {
         let rec = sb.rec.lock().clone();
         if !rec.netns.as_os_str().is_empty() {
             let torn = self.cfg.network.teardown(&net_request(&rec)).await;
-            torn.map_err(|e| CriError::Internal(format!("failed to take down the network of pod sandbox {id}: {e}")))?;
+            torn.map_err(|e| {
+                CriError::Internal(format!("failed to take down the network of pod sandbox {id}: {e}"))
+            })?;
         }
         let dir = sb.dir.clone();
         blocking(move || {
-            netns::remove(&rec.netns).map_err(|e| CriError::Internal(format!("remove the network namespace: {e}")))?;
+            netns::remove(&rec.netns)
+                .map_err(|e| CriError::Internal(format!("remove the network namespace: {e}")))?;
             snapshots::unmount(&dir.join("shm")).map_err(|e| CriError::Internal(format!("unmount shm: {e}")))
         })
         .await?;

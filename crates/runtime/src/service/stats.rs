@@ -163,7 +163,10 @@ mod tests {
     #[test]
     fn net_dev_lines() {
         let i = interface("  eth0: 100 2 3 0 0 0 0 0 200 5 6 0 0 0 0 0").unwrap();
-        assert_eq!((i.name.as_str(), i.rx_bytes, i.rx_errors, i.tx_bytes, i.tx_errors), ("eth0", 100, 3, 200, 6));
+        assert_eq!(
+            (i.name.as_str(), i.rx_bytes, i.rx_errors, i.tx_bytes, i.tx_errors),
+            ("eth0", 100, 3, 200, 6)
+        );
         assert!(interface("Inter-|   Receive").is_none());
         assert_eq!(field("anon 5\nanon_thp 7\n", "anon"), Some(5));
     }

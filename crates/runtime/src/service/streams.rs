@@ -39,7 +39,9 @@ impl AsyncRead for Pty {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
-            match guard.try_io(|fd| nix::unistd::read(fd.get_ref(), buf.initialize_unfilled()).map_err(Into::into)) {
+            match guard
+                .try_io(|fd| nix::unistd::read(fd.get_ref(), buf.initialize_unfilled()).map_err(Into::into))
+            {
                 Ok(Ok(n)) => {
                     buf.advance(n);
                     return Poll::Ready(Ok(()));
@@ -175,7 +177,12 @@ impl Inner {
         })
     }
 
-    pub async fn exec_and_wait(self: &Arc<Self>, id: &str, cmd: &[String], timeout: i64) -> Result<ExecSyncResponse> {
+    pub async fn exec_and_wait(
+        self: &Arc<Self>,
+        id: &str,
+        cmd: &[String],
+        timeout: i64,
+    ) -> Result<ExecSyncResponse> {
         let req = ExecRequest {
             container_id: id.to_string(),
             cmd: cmd.to_vec(),
@@ -197,7 +204,8 @@ impl Inner {
                 })
             };
             let (out, err) = (read(s.stdout), read(s.stderr));
-            let exit_code = s.exit.await.unwrap_or_else(|_| Err(CriError::Internal("the exec got lost".into())))?;
+            let exit_code =
+                s.exit.await.unwrap_or_else(|_| Err(CriError::Internal("the exec got lost".into())))?;
             Ok(ExecSyncResponse {
                 stdout: out.await.unwrap_or_default(),
                 stderr: err.await.unwrap_or_default(),
@@ -221,8 +229,12 @@ impl Inner {
         let p = pipes(req.stdin, req.stdout, req.stderr && !tty).map_err(CriError::internal)?;
         let Pipes { stdin, stdout, stderr, theirs } = p;
         let id = req.container_id.clone();
-        let ask =
-            Request::Attach { id: id.clone(), stdin: req.stdin, stdout: req.stdout, stderr: req.stderr && !tty };
+        let ask = Request::Attach {
+            id: id.clone(),
+            stdin: req.stdin,
+            stdout: req.stdout,
+            stderr: req.stderr && !tty,
+        };
         ch.call(ask, &theirs).await.map_err(from_shim)?;
         drop(theirs);
         let (resize, mut sizes) = mpsc::channel::<TerminalSize>(8);
@@ -262,7 +274,8 @@ impl Inner {
         let ch = self.channel(sandbox).await?;
         let (_, fds) = ch.call(Request::Connect { port }, &[]).await.map_err(from_shim)?;
         let fd = fds.into_iter().next().ok_or_else(|| CriError::Internal("no connection came".into()))?;
-        let stream = tokio::net::TcpStream::from_std(std::net::TcpStream::from(fd)).map_err(CriError::internal)?;
+        let stream =
+            tokio::net::TcpStream::from_std(std::net::TcpStream::from(fd)).map_err(CriError::internal)?;
         let failed = |e: io::Error| CriError::Internal(format!("connect to port {port} in the pod: {e}"));
         stream.writable().await.map_err(failed)?;
         match stream.take_error().map_err(failed)? {

@@ -81,7 +81,9 @@ pub fn resolve(wanted: Option<&cri::Capability>, privileged: bool, own: &[String
     let names = |list: &[String]| list.iter().map(|n| full(n)).collect::<Vec<_>>();
     let (add, drop, ambient) =
         (names(&w.add_capabilities), names(&w.drop_capabilities), names(&w.add_ambient_capabilities));
-    if let Some(bad) = add.iter().chain(&drop).chain(&ambient).find(|n| *n != "ALL" && !ALL.contains(&n.as_str())) {
+    if let Some(bad) =
+        add.iter().chain(&drop).chain(&ambient).find(|n| *n != "ALL" && !ALL.contains(&n.as_str()))
+    {
         return Err(format!("unknown capability to add: {bad:?}"));
     }
     let has = |list: &[String], n: &str| list.iter().any(|x| x == n);
@@ -115,7 +117,8 @@ mod tests {
 
     fn set(add: &[&str], drop: &[&str], privileged: bool) -> Vec<String> {
         let v = |l: &[&str]| l.iter().map(|s| s.to_string()).collect();
-        let c = cri::Capability { add_capabilities: v(add), drop_capabilities: v(drop), ..Default::default() };
+        let c =
+            cri::Capability { add_capabilities: v(add), drop_capabilities: v(drop), ..Default::default() };
         resolve(Some(&c), privileged, &ALL.map(String::from)).unwrap().bounding
     }
 

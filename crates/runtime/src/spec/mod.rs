@@ -118,7 +118,12 @@ fn mounts(i: &SpecInput<'_>) -> Vec<Value> {
     };
     add("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]);
     add("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]);
-    add("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]);
+    add(
+        "/dev/pts",
+        "devpts",
+        "devpts",
+        &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    );
     add("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]);
     let sys = if privileged { "rw" } else { "ro" };
     add("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys]);
@@ -130,7 +135,12 @@ fn mounts(i: &SpecInput<'_>) -> Vec<Value> {
         // libcontainer's own v1 mounts are writable; these can't be.
         add("/sys/fs/cgroup", "tmpfs", "tmpfs", &["nosuid", "noexec", "nodev", "mode=755"]);
         for (name, dir) in i.own_cgroups {
-            add(&format!("/sys/fs/cgroup/{name}"), "bind", dir, &["bind", "rprivate", "nosuid", "noexec", "nodev", "ro"]);
+            add(
+                &format!("/sys/fs/cgroup/{name}"),
+                "bind",
+                dir,
+                &["bind", "rprivate", "nosuid", "noexec", "nodev", "ro"],
+            );
         }
     }
     out.extend(i.pod_mounts.iter().filter(|m| !taken(&normal(&m.container_path))).map(bind));
@@ -157,7 +167,9 @@ fn device_rules(i: &SpecInput<'_>) -> Vec<Value> {
     out.push(json!({"allow": true, "type": "c", "major": 136, "access": "rwm"}));
     for d in i.devices {
         let kind = d.kind.to_string();
-        out.push(json!({"allow": true, "type": kind, "major": d.major, "minor": d.minor, "access": d.access}));
+        out.push(
+            json!({"allow": true, "type": kind, "major": d.major, "minor": d.minor, "access": d.access}),
+        );
     }
     out
 }

@@ -115,7 +115,9 @@ mod tests {
         let plain = runtime_default(&[]);
         serde_json::from_value::<oci_spec::runtime::LinuxSeccomp>(plain.clone()).unwrap();
         let n = names(&plain);
-        for no in ["mount", "unshare", "bpf", "reboot", "keyctl", "kexec_load", "userfaultfd", "io_uring_setup"] {
+        for no in
+            ["mount", "unshare", "bpf", "reboot", "keyctl", "kexec_load", "userfaultfd", "io_uring_setup"]
+        {
             assert!(!n.contains(&no.to_string()), "{no}");
         }
         let admin = names(&runtime_default(&["CAP_SYS_ADMIN".into()]));

@@ -17,7 +17,11 @@ fn spec_of(f: impl FnOnce(&mut ContainerConfig, &mut RunConfig)) -> Result<Value
         cgroup: "/kubepods/pod1/c1",
         hostname: "web-0",
         pid: PidNamespace::Private,
-        pod_mounts: &[Mount { container_path: "/etc/hosts".into(), host_path: "/pod/hosts".into(), ..Default::default() }],
+        pod_mounts: &[Mount {
+            container_path: "/etc/hosts".into(),
+            host_path: "/pod/hosts".into(),
+            ..Default::default()
+        }],
         devices: &[],
         unified: false,
         own_cgroups: &[],
@@ -110,7 +114,8 @@ fn mounts_in_order_and_precedence() {
     })
     .unwrap();
     assert_eq!(mount(&v, "/etc/hosts").unwrap()["source"], "/own");
-    let dests: Vec<_> = v["mounts"].as_array().unwrap().iter().map(|m| m["destination"].as_str().unwrap()).collect();
+    let dests: Vec<_> =
+        v["mounts"].as_array().unwrap().iter().map(|m| m["destination"].as_str().unwrap()).collect();
     let at = |d: &str| dests.iter().position(|x| *x == d).unwrap();
     assert!(at("/data") < at("/data/deep/er") && at("/dev") < at("/dev/pts"));
     assert_eq!(mount(&v, "/data/deep/er").unwrap()["options"], json!(["rbind", "rprivate", "rro"]));

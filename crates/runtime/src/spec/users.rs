@@ -65,7 +65,9 @@ pub fn resolve(
                 account_name = a.name;
             }
             (None, Some(n)) => user.uid = id(n, "user")?,
-            (None, None) => return Err(format!("unable to find user {name}: no matching entries in passwd file")),
+            (None, None) => {
+                return Err(format!("unable to find user {name}: no matching entries in passwd file"));
+            }
         }
     } else if let Some(root) = accounts(passwd).find(|a| a.uid == 0) {
         account_name = root.name;
@@ -76,9 +78,9 @@ pub fn resolve(
     } else if from_image && !image_group.is_empty() {
         user.gid = match groups(group).find(|(n, _, _)| *n == image_group) {
             Some((_, gid, _)) => gid,
-            None => image_group
-                .parse()
-                .map_err(|_| format!("unable to find group {image_group}: no matching entries in group file"))?,
+            None => image_group.parse().map_err(|_| {
+                format!("unable to find group {image_group}: no matching entries in group file")
+            })?,
         };
     }
     user.groups.push(user.gid);

@@ -24,7 +24,10 @@ impl Machine {
         let name = format!("ksrt{}-{n}", std::process::id());
         let dir = std::env::temp_dir().join(&name);
         let mut cfg = RuntimeConfig::new(dir.join("root"), &name, Arc::new(LoopbackOnly));
-        cfg.shim = ShimCommand { program: env!("CARGO_BIN_EXE_runtime-test-shim").into(), args: vec!["shim".into()] };
+        cfg.shim = ShimCommand {
+            program: env!("CARGO_BIN_EXE_runtime-test-shim").into(),
+            args: vec!["shim".into()],
+        };
         std::fs::create_dir_all(&dir).unwrap();
         Machine { dir, cfg }
     }
@@ -97,8 +100,12 @@ pub fn tar_of(files: &[(&str, &[u8], u32)], links: &[(&str, &str)]) -> Vec<u8> {
 
 pub fn busybox_layer() -> Vec<u8> {
     let busybox = std::fs::read("/bin/busybox").expect("busybox-static is installed");
-    let applets = ["sh", "echo", "cat", "sleep", "ls", "id", "env", "true", "false", "dd", "head", "kill", "hostname"];
-    let more = ["stty", "tty", "ps", "nc", "httpd", "wget", "mount", "touch", "tail", "printf", "pwd", "mkdir", "grep"];
+    let applets =
+        ["sh", "echo", "cat", "sleep", "ls", "id", "env", "true", "false", "dd", "head", "kill", "hostname"];
+    let more = [
+        "stty", "tty", "ps", "nc", "httpd", "wget", "mount", "touch", "tail", "printf", "pwd", "mkdir",
+        "grep",
+    ];
     let links: Vec<(String, String)> =
         applets.iter().chain(&more).map(|a| (format!("bin/{a}"), "busybox".to_string())).collect();
     let links: Vec<(&str, &str)> = links.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
@@ -125,9 +132,7 @@ pub fn oci_archive(path: &Path, name: &str, layers: &[Vec<u8>], config: serde_js
     let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": diff_ids}});
     let config = serde_json::to_vec(&config).unwrap();
-    let desc = |t: &str, b: &[u8]| {
-        serde_json::json!({"mediaType": format!("application/vnd.oci.image.{t}"), "digest": digest(b), "size": b.len()})
-    };
+    let desc = |t: &str, b: &[u8]| serde_json::json!({"mediaType": format!("application/vnd.oci.image.{t}"), "digest": digest(b), "size": b.len()});
     let layer_descs: Vec<_> = blobs.iter().map(|(_, b)| desc("layer.v1.tar", b)).collect();
     let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": desc("config.v1+json", &config), "layers": layer_descs});
@@ -141,7 +146,8 @@ pub fn oci_archive(path: &Path, name: &str, layers: &[Vec<u8>], config: serde_js
         blobs.into_iter().map(|(d, b)| (format!("blobs/{}", d.replace(':', "/")), b)).collect();
     files.push(("index.json".into(), index));
     files.push(("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
-    let refs: Vec<(&str, &[u8], u32)> = files.iter().map(|(p, b)| (p.as_str(), b.as_slice(), 0o644)).collect();
+    let refs: Vec<(&str, &[u8], u32)> =
+        files.iter().map(|(p, b)| (p.as_str(), b.as_slice(), 0o644)).collect();
     std::fs::write(path, tar_of(&refs, &[])).unwrap();
 }
 
@@ -158,7 +164,12 @@ pub struct Pod {
 impl Pod {
     pub async fn new(rt: &EmbeddedRuntime, logs: &Path, f: impl FnOnce(&mut PodSandboxConfig)) -> Self {
         let mut config = PodSandboxConfig {
-            metadata: PodSandboxMetadata { name: "p".into(), uid: "u".into(), namespace: "ns".into(), attempt: 0 },
+            metadata: PodSandboxMetadata {
+                name: "p".into(),
+                uid: "u".into(),
+                namespace: "ns".into(),
+                attempt: 0,
+            },
             hostname: "pod-host".into(),
             log_directory: logs.display().to_string(),
             ..Default::default()
@@ -169,7 +180,12 @@ impl Pod {
         Pod { rt: rt.clone(), id, config }
     }
 
-    pub async fn create(&self, name: &str, cmd: &[&str], f: impl FnOnce(&mut ContainerConfig)) -> Result<String> {
+    pub async fn create(
+        &self,
+        name: &str,
+        cmd: &[&str],
+        f: impl FnOnce(&mut ContainerConfig),
+    ) -> Result<String> {
         let mut c = ContainerConfig {
             metadata: ContainerMetadata { name: name.into(), attempt: 0 },
             image: ImageSpec::new(IMAGE),
@@ -177,7 +193,8 @@ impl Pod {
             log_path: format!("{name}.log"),
             ..Default::default()
         };
-        c.linux.security_context.namespace_options = self.config.linux.security_context.namespace_options.clone();
+        c.linux.security_context.namespace_options =
+            self.config.linux.security_context.namespace_options.clone();
         f(&mut c);
         self.rt.create_container(&self.id, &c, &self.config).await
     }
@@ -189,7 +206,8 @@ impl Pod {
     }
 
     pub fn log(&self, name: &str) -> String {
-        std::fs::read_to_string(Path::new(&self.config.log_directory).join(format!("{name}.log"))).unwrap_or_default()
+        std::fs::read_to_string(Path::new(&self.config.log_directory).join(format!("{name}.log")))
+            .unwrap_or_default()
     }
 }
 

@@ -55,7 +55,8 @@ pub fn schedule(cache: &Cache, pod: &PodInfo) -> Outcome {
     }
     let scores = plugins::score(&cycle, pod, &feasible);
     let best = scores.iter().copied().max().unwrap_or(0);
-    let top: Vec<&&NodeInfo> = feasible.iter().zip(&scores).filter(|(_, s)| **s == best).map(|(n, _)| n).collect();
+    let top: Vec<&&NodeInfo> =
+        feasible.iter().zip(&scores).filter(|(_, s)| **s == best).map(|(n, _)| n).collect();
     let pick = pod.uid.bytes().fold(0usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(b)));
     match top.get(pick % top.len().max(1)) {
         Some(node) => Outcome::Node(node.name.clone()),

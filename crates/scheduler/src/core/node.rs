@@ -61,8 +61,12 @@ struct Image {
 impl NodeInfo {
     pub fn from_object(o: &Object) -> Result<Self, DecodeError> {
         let v: View = o.view()?;
-        let images =
-            v.status.images.into_iter().flat_map(|i| i.names.into_iter().map(move |n| (n, i.size_bytes))).collect();
+        let images = v
+            .status
+            .images
+            .into_iter()
+            .flat_map(|i| i.names.into_iter().map(move |n| (n, i.size_bytes)))
+            .collect();
         Ok(Self {
             name: o.name().to_owned(),
             labels: o.meta().labels.clone(),

@@ -293,7 +293,13 @@ impl PodInfo {
             requests,
             node_selector: s.node_selector,
             node_required: s.affinity.node_affinity.required.map(|r| r.node_selector_terms),
-            node_preferred: s.affinity.node_affinity.preferred.into_iter().map(|p| (p.weight, p.preference)).collect(),
+            node_preferred: s
+                .affinity
+                .node_affinity
+                .preferred
+                .into_iter()
+                .map(|p| (p.weight, p.preference))
+                .collect(),
             affinity: terms(s.affinity.pod_affinity.required),
             anti_affinity: terms(s.affinity.pod_anti_affinity.required),
             preferred,

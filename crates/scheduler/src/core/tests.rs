@@ -43,7 +43,10 @@ fn reasons_are_counted_in_words() {
         message(&out),
         "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {k: v}, 1 node(s) were unschedulable."
     );
-    assert_eq!(message(&schedule(&Cache::default(), &pod("p", cpu("2")))), "no nodes available to schedule pods");
+    assert_eq!(
+        message(&schedule(&Cache::default(), &pod("p", cpu("2")))),
+        "no nodes available to schedule pods"
+    );
 }
 
 #[test]
@@ -79,12 +82,15 @@ fn affinity_terms_and_anti_affinity_of_others() {
 
 #[test]
 fn start_up_peak_and_sidecars_count() {
-    let p = pod("p", json!({
+    let p = pod(
+        "p",
+        json!({
         "containers": [{"resources": {"requests": {"cpu": "100m"}}}],
         "initContainers": [
             {"restartPolicy": "Always", "resources": {"requests": {"cpu": "50m"}}},
             {"resources": {"requests": {"cpu": "200m"}}}],
-        "overhead": {"cpu": "5m"}}));
+        "overhead": {"cpu": "5m"}}),
+    );
     assert_eq!(p.requests.cpu_milli, 255);
 }
 

@@ -35,7 +35,9 @@ pub fn score(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> i64 {
     let sum: i64 = pod
         .images
         .iter()
-        .filter_map(|i| node.images.get(i).map(|size| (*size / nodes) * cycle.images.holders.get(i).unwrap_or(&0)))
+        .filter_map(|i| {
+            node.images.get(i).map(|size| (*size / nodes) * cycle.images.holders.get(i).unwrap_or(&0))
+        })
         .sum();
     let max = MAX_PER_CONTAINER * containers;
     let clamped = sum.clamp(MIN, max);

@@ -24,8 +24,9 @@ pub struct State {
 impl State {
     pub fn new(cache: &Cache, pod: &PodInfo) -> Self {
         let mut s = Self { affinity: vec![HashSet::new(); pod.affinity.len()], ..Self::default() };
-        let domain =
-            |n: &NodeInfo, t: &PodTerm| n.labels.get(&t.topology_key).map(|v| (t.topology_key.clone(), v.clone()));
+        let domain = |n: &NodeInfo, t: &PodTerm| {
+            n.labels.get(&t.topology_key).map(|v| (t.topology_key.clone(), v.clone()))
+        };
         for node in cache.nodes() {
             for other in &node.pods {
                 for (set, term) in s.affinity.iter_mut().zip(&pod.affinity) {
@@ -58,10 +59,11 @@ impl State {
 
 pub fn filter(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<String>> {
     let s = &cycle.affinity;
-    let in_domain = pod.affinity.iter().zip(&s.affinity).all(|(term, set)| match node.labels.get(&term.topology_key) {
-        None => false,
-        Some(v) => s.first_of_group || set.contains(&(term.topology_key.clone(), v.clone())),
-    });
+    let in_domain =
+        pod.affinity.iter().zip(&s.affinity).all(|(term, set)| match node.labels.get(&term.topology_key) {
+            None => false,
+            Some(v) => s.first_of_group || set.contains(&(term.topology_key.clone(), v.clone())),
+        });
     if !in_domain {
         return Err(vec!["node(s) didn't match pod affinity rules".into()]);
     }

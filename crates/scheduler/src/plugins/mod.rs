@@ -65,11 +65,35 @@ pub struct Scorer {
 }
 
 pub const SCORES: &[Scorer] = &[
-    Scorer { name: "TaintToleration", weight: 3, score: taint_toleration::score, scaled: true, reversed: true },
+    Scorer {
+        name: "TaintToleration",
+        weight: 3,
+        score: taint_toleration::score,
+        scaled: true,
+        reversed: true,
+    },
     Scorer { name: "NodeAffinity", weight: 2, score: node_affinity::score, scaled: true, reversed: false },
-    Scorer { name: "NodeResourcesFit", weight: 1, score: node_resources::least_allocated, scaled: false, reversed: false },
-    Scorer { name: "NodeResourcesBalancedAllocation", weight: 1, score: node_resources::balanced, scaled: false, reversed: false },
-    Scorer { name: "InterPodAffinity", weight: 2, score: inter_pod_affinity::score, scaled: true, reversed: false },
+    Scorer {
+        name: "NodeResourcesFit",
+        weight: 1,
+        score: node_resources::least_allocated,
+        scaled: false,
+        reversed: false,
+    },
+    Scorer {
+        name: "NodeResourcesBalancedAllocation",
+        weight: 1,
+        score: node_resources::balanced,
+        scaled: false,
+        reversed: false,
+    },
+    Scorer {
+        name: "InterPodAffinity",
+        weight: 2,
+        score: inter_pod_affinity::score,
+        scaled: true,
+        reversed: false,
+    },
     Scorer { name: "ImageLocality", weight: 1, score: image_locality::score, scaled: false, reversed: false },
 ];
 

@@ -5,8 +5,10 @@ use crate::core::{NodeInfo, PodInfo};
 
 pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<String>> {
     let selected = pod.node_selector.iter().all(|(k, v)| node.labels.get(k) == Some(v));
-    let required =
-        pod.node_required.as_ref().is_none_or(|terms| terms.iter().any(|t| t.matches(&node.name, &node.labels)));
+    let required = pod
+        .node_required
+        .as_ref()
+        .is_none_or(|terms| terms.iter().any(|t| t.matches(&node.name, &node.labels)));
     if selected && required {
         return Ok(());
     }

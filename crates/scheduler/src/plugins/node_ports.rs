@@ -8,5 +8,9 @@ pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<S
         .host_ports
         .iter()
         .any(|want| node.pods.iter().flat_map(|p| &p.host_ports).any(|have| have.collides(want)));
-    if taken { Err(vec!["node(s) didn't have free ports for the requested pod ports".into()]) } else { Ok(()) }
+    if taken {
+        Err(vec!["node(s) didn't have free ports for the requested pod ports".into()])
+    } else {
+        Ok(())
+    }
 }

@@ -142,7 +142,10 @@ impl Core {
                         mod_revision: revision,
                         version: state.as_ref().map_or(0, |r| r.version) + 1,
                         expires_at_ms: ttl.map(|t| {
-                            self.clock.now_ms().saturating_add(u64::try_from(t.as_millis()).unwrap_or(u64::MAX)).max(1)
+                            self.clock
+                                .now_ms()
+                                .saturating_add(u64::try_from(t.as_millis()).unwrap_or(u64::MAX))
+                                .max(1)
                         }),
                         aux: aux.map_or_else(OnceLock::new, OnceLock::from),
                     });
@@ -390,9 +393,11 @@ fn touched_record(
 fn event(t: Touched, revision: Revision) -> Option<Event> {
     match (t.now, t.before) {
         (Some(record), previous) => Some(Event { kind: EventKind::Put, record, previous }),
-        (None, Some(previous)) => {
-            Some(Event { kind: EventKind::Delete, record: tombstone(t.key, revision), previous: Some(previous) })
-        }
+        (None, Some(previous)) => Some(Event {
+            kind: EventKind::Delete,
+            record: tombstone(t.key, revision),
+            previous: Some(previous),
+        }),
         (None, None) => None,
     }
 }

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::fake::{FakeFs, Loss};
 use super::tests::small;
 use super::*;
-use crate::suite::{must, put, put_op};
 use crate::Compare;
+use crate::suite::{must, put, put_op};
 
 const WRITERS: usize = 16;
 
@@ -216,15 +216,27 @@ async fn failed_compares_wait_for_what_they_saw() {
 fn writer_process() {
     let Some(dir) = std::env::var_os("STORE_WRITER_DIR") else { return };
     runtime().block_on(async {
-        let engine: Arc<dyn Store> =
-            Arc::new(Engine::open(Options { segment_bytes: 256 << 10, snapshot_bytes: 512 << 10, ..Options::new(dir) }).unwrap());
+        let engine: Arc<dyn Store> = Arc::new(
+            Engine::open(Options {
+                segment_bytes: 256 << 10,
+                snapshot_bytes: 512 << 10,
+                ..Options::new(dir)
+            })
+            .unwrap(),
+        );
         let mut tasks = Vec::new();
         for w in 0..WRITERS {
             let engine = engine.clone();
             tasks.push(tokio::spawn(async move {
                 for i in 0u64.. {
                     let value = format!("{i} {}", "x".repeat((i % 2000) as usize));
-                    let txn = Txn { then: vec![put_op(&format!("/r/a/{w}"), value.clone()), put_op(&format!("/r/b/{w}"), value)], ..Txn::default() };
+                    let txn = Txn {
+                        then: vec![
+                            put_op(&format!("/r/a/{w}"), value.clone()),
+                            put_op(&format!("/r/b/{w}"), value),
+                        ],
+                        ..Txn::default()
+                    };
                     must(&engine, txn).await;
                     // One write call, so that lines of several writers do not mix.
                     use std::io::Write;
@@ -275,7 +287,10 @@ fn kill_9_loses_nothing_that_was_answered() {
                 assert_eq!(a, b, "half a transaction of writer {w}");
                 let found: Option<u64> = a.and_then(|t| t.split(' ').next()?.parse().ok());
                 let Some(i) = *i else { continue };
-                assert!(found == Some(i) || found == Some(i + 1), "writer {w}: {i} was answered, {found:?} is there");
+                assert!(
+                    found == Some(i) || found == Some(i + 1),
+                    "writer {w}: {i} was answered, {found:?} is there"
+                );
             }
         });
     }

@@ -53,7 +53,12 @@ async fn flipped_bits_are_named_or_harmless() {
                 Err(Error::Newer { .. }) if path.ends_with(format::NAME) => named += 1,
                 Err(e) => panic!("{}: bit {bit}: {e}", path.display()),
                 Ok(engine) => {
-                    assert_eq!(contents(&engine).await, want, "{}: bit {bit} is silently wrong", path.display());
+                    assert_eq!(
+                        contents(&engine).await,
+                        want,
+                        "{}: bit {bit} is silently wrong",
+                        path.display()
+                    );
                     harmless += 1;
                 }
             }
@@ -72,12 +77,17 @@ async fn missing_and_cut_files_are_named() {
         let result = Engine::open(small(&bad));
         let spare = name.ends_with(".log") && {
             let data = disk.bytes(&path).unwrap();
-            segment::scan(&data, log::file_number(&name, ".log").unwrap(), "", |_, _, _| Ok(())).unwrap().groups == 0
+            segment::scan(&data, log::file_number(&name, ".log").unwrap(), "", |_, _, _| Ok(()))
+                .unwrap()
+                .groups
+                == 0
         };
         match result {
             Err(Error::Damaged { .. }) => {}
             // While the log is whole from its beginning the snapshot is not needed.
-            Ok(engine) if spare || name.ends_with(".snap") => assert_eq!(contents(&engine).await, want, "{name}"),
+            Ok(engine) if spare || name.ends_with(".snap") => {
+                assert_eq!(contents(&engine).await, want, "{name}")
+            }
             other => panic!("{name} was removed: {:?}", other.err()),
         }
         let bad = disk.copy();
@@ -250,7 +260,10 @@ async fn versions_are_refused_or_migrated() {
     let dir = Path::new(DIR);
     fs.edit(&dir.join("FORMAT"), |b| *b = b"kelson-store 9\n".to_vec()).unwrap();
     let Err(e @ Error::Newer { found: 9, known: 1, .. }) = Engine::open(small(&fs)) else { panic!("opened") };
-    assert_eq!(e.to_string(), "/store was written by a newer version (format 9, this one knows up to 1); use that version");
+    assert_eq!(
+        e.to_string(),
+        "/store was written by a newer version (format 9, this one knows up to 1); use that version"
+    );
     format::write(&fs, dir, 1).unwrap();
     let step: format::Migration = |fs, dir| fs.create(&dir.join("migrated.tmp")).map(|_| ());
     format::settle(&fs, dir, 1, &[step, step]).unwrap();

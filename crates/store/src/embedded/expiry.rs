@@ -57,8 +57,13 @@ impl Core {
             let now = self.clock.now_ms();
             let (first, due) = {
                 let view = self.view.read();
-                let due: Vec<Arc<str>> =
-                    view.expiry.iter().take_while(|(at, _)| *at <= now).take(BATCH).map(|(_, k)| k.clone()).collect();
+                let due: Vec<Arc<str>> = view
+                    .expiry
+                    .iter()
+                    .take_while(|(at, _)| *at <= now)
+                    .take(BATCH)
+                    .map(|(_, k)| k.clone())
+                    .collect();
                 (view.expiry.first().map(|(at, _)| *at), due)
             };
             match first {

@@ -160,7 +160,9 @@ impl FakeFs {
                 }
             };
             match (loss, disk.last_write) {
-                (Loss::LastTornAt(n), Some((f, at, len))) if f == i && file.dirty.contains(&(at, at + len)) => {
+                (Loss::LastTornAt(n), Some((f, at, len)))
+                    if f == i && file.dirty.contains(&(at, at + len)) =>
+                {
                     keep(at, at + n.min(len));
                 }
                 (Loss::Sectors(_), _) => {
@@ -189,9 +191,20 @@ impl FakeFs {
     /// A second disk with the same bytes.
     pub fn copy(&self) -> FakeFs {
         let disk = self.disk.lock();
-        let files = disk.files.iter().map(|f| Content { durable: f.live.clone(), live: f.live.clone(), dirty: Vec::new() });
+        let files = disk.files.iter().map(|f| Content {
+            durable: f.live.clone(),
+            live: f.live.clone(),
+            dirty: Vec::new(),
+        });
         let (files, names) = (files.collect(), disk.names.clone());
-        FakeFs { disk: Arc::new(Mutex::new(Disk { files, durable_names: names.clone(), names, ..Disk::default() })) }
+        FakeFs {
+            disk: Arc::new(Mutex::new(Disk {
+                files,
+                durable_names: names.clone(),
+                names,
+                ..Disk::default()
+            })),
+        }
     }
 
     pub fn paths(&self) -> Vec<PathBuf> {

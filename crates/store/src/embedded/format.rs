@@ -54,7 +54,8 @@ pub(super) fn settle(fs: &dyn Fs, dir: &Path, found: u32, migrations: &[Migratio
         return Err(Error::Newer { path: dir.display().to_string(), found, known });
     }
     for version in found..known {
-        let step = |source| Error::Io { what: format!("migrate {} from format {version}", dir.display()), source };
+        let step =
+            |source| Error::Io { what: format!("migrate {} from format {version}", dir.display()), source };
         if let Some(migrate) = migrations.get(version as usize - 1) {
             migrate(fs, dir).map_err(step)?;
         }

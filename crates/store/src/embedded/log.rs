@@ -121,7 +121,10 @@ impl Log {
         core.fsyncs.fetch_add(1, Ordering::Relaxed);
         if let Err(e) = self.active.file.sync() {
             // What is on disk is unknown now, and a second try may lie. Only reopening tells.
-            return Err(Failure::Stopped(format!("an fsync of {} failed: {e}; restart to read what is there", path())));
+            return Err(Failure::Stopped(format!(
+                "an fsync of {} failed: {e}; restart to read what is there",
+                path()
+            )));
         }
         core.log_bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         self.next_sector += buffer.len() / SECTOR;

@@ -57,7 +57,8 @@ impl Maintainer {
         s.next_seq = files.active + 1;
         s.wanted = files.next.is_none();
         s.sealed_bytes = files.segments.iter().filter(|(seq, _)| **seq != files.active).map(|(_, b)| b).sum();
-        (s.next, s.segments, s.active, s.snapshot) = (files.next, files.segments, files.active, files.snapshot);
+        (s.next, s.segments, s.active, s.snapshot) =
+            (files.next, files.segments, files.active, files.snapshot);
         s.sectors = sectors;
     }
 

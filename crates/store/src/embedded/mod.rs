@@ -357,8 +357,11 @@ fn ask_for_realtime() {
     };
     let round_robin = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin);
     let Ok(lowest) = 1u8.try_into() else { return };
-    let set =
-        set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(lowest), round_robin);
+    let set = set_thread_priority_and_policy(
+        thread_native_id(),
+        ThreadPriority::Crossplatform(lowest),
+        round_robin,
+    );
     if let Err(e) = set {
         static ONCE: std::sync::Once = std::sync::Once::new();
         ONCE.call_once(|| {

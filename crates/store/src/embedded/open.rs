@@ -77,7 +77,9 @@ struct Group {
 
 fn decode(kind: GroupKind, sector: usize, payload: &[u8]) -> Result<Group, &'static str> {
     let mut r = Reader::new(payload);
-    let (Some(reserve), Some(time)) = (r.u64(), r.u64()) else { return Err("a group is shorter than its head") };
+    let (Some(reserve), Some(time)) = (r.u64(), r.u64()) else {
+        return Err("a group is shorter than its head");
+    };
     let mut entries = Vec::new();
     while !r.is_empty() {
         entries.push(r.entry().ok_or("a group holds something that is no entry")?);
@@ -119,7 +121,11 @@ pub(super) fn open(fs: &dyn Fs, dir: &Path, segment_bytes: u64, view: &mut View)
         }
         let sorted = records.is_sorted_by(|a, b| a.key < b.key);
         if records.len() as u64 != s.count || !sorted {
-            return Err(damaged(&dir.join(snapshot_name(*seq)), s.bytes - 40, "records are missing or out of order"));
+            return Err(damaged(
+                &dir.join(snapshot_name(*seq)),
+                s.bytes - 40,
+                "records are missing or out of order",
+            ));
         }
         view.load(records);
         (began, ended, reserve) = (s.began, s.ended, s.reserve);
@@ -129,7 +135,11 @@ pub(super) fn open(fs: &dyn Fs, dir: &Path, segment_bytes: u64, view: &mut View)
     if last.max(began) < ended {
         let name = dir.join(segment_name(log.active.seq));
         let offset = (log.next_sector * SECTOR) as u64;
-        return Err(damaged(&name, offset, format!("the log ends at revision {last}, before its snapshot's {ended}")));
+        return Err(damaged(
+            &name,
+            offset,
+            format!("the log ends at revision {last}, before its snapshot's {ended}"),
+        ));
     }
     view.revision = view.revision.max(last).max(ended);
     view.base = ended;
@@ -144,8 +154,15 @@ pub(super) fn open(fs: &dyn Fs, dir: &Path, segment_bytes: u64, view: &mut View)
 }
 
 /// A new directory, or one whose making was cut short. FORMAT comes last, so that without it nothing was answered.
-fn create(fs: &dyn Fs, dir: &Path, sectors: usize, snapshots: &[u64], segments: &[u64]) -> Result<Opened, Error> {
-    let missing = || damaged(&dir.join(format::NAME), 0, "the file is missing though there is data beside it");
+fn create(
+    fs: &dyn Fs,
+    dir: &Path,
+    sectors: usize,
+    snapshots: &[u64],
+    segments: &[u64],
+) -> Result<Opened, Error> {
+    let missing =
+        || damaged(&dir.join(format::NAME), 0, "the file is missing though there is data beside it");
     if !snapshots.is_empty() || segments.iter().any(|seq| *seq > 1) {
         return Err(missing());
     }
@@ -186,7 +203,12 @@ fn read_segment(fs: &dyn Fs, path: &Path, seq: u64, buffer: &mut Vec<u8>) -> Res
 }
 
 /// Reads snapshot chunks and segments on all cores; answers them in order, chunks first.
-fn read_all(fs: &dyn Fs, dir: &Path, snapshot: Option<&Snapshot>, segments: &[u64]) -> Result<Vec<Piece>, Error> {
+fn read_all(
+    fs: &dyn Fs,
+    dir: &Path,
+    snapshot: Option<&Snapshot>,
+    segments: &[u64],
+) -> Result<Vec<Piece>, Error> {
     let chunks = snapshot.map_or(0, Snapshot::chunks);
     let total = chunks + segments.len();
     let next = AtomicUsize::new(0);
@@ -237,7 +259,11 @@ fn replay(
             if scan.groups > 0 || scan.tail != Tail::Clean {
                 let path = dir.join(segment_name(log.active.seq));
                 let offset = (log.next_sector * SECTOR) as u64;
-                return Err(damaged(&path, offset, "its end is missing though the log goes on in the next segment"));
+                return Err(damaged(
+                    &path,
+                    offset,
+                    "its end is missing though the log goes on in the next segment",
+                ));
             }
             // Made ahead and not used yet.
             if files.next.is_none() {

@@ -133,7 +133,10 @@ pub(super) enum Tail {
 
 enum Place {
     /// Its payload is in the scratch buffer.
-    Group { kind: GroupKind, count: usize },
+    Group {
+        kind: GroupKind,
+        count: usize,
+    },
     /// Nothing whole begins here and what is there was provably never finished.
     Nothing,
     Damaged(&'static str),
@@ -157,14 +160,22 @@ impl Sectors<'_> {
         let at = sector * SECTOR;
         let head = self.data.get(at..at + GROUP_HEADER)?;
         let (len, kind, body_crc) = (le32(head, 4)?, GroupKind::from_u32(le32(head, 8)?)?, le32(head, 12)?);
-        (head == group_header(kind, len, body_crc, self.seed, sector)).then_some((kind, len as usize, body_crc))
+        (head == group_header(kind, len, body_crc, self.seed, sector)).then_some((
+            kind,
+            len as usize,
+            body_crc,
+        ))
     }
 
     fn look(&self, sector: usize, payload: &mut Vec<u8>) -> Place {
         const NEAR: u32 = 3;
         let distance = self.distance(sector);
         let Some((kind, len, body_crc)) = self.header(sector) else {
-            return if distance == 0 { Place::Damaged("a group header's checksum is wrong") } else { Place::Nothing };
+            return if distance == 0 {
+                Place::Damaged("a group header's checksum is wrong")
+            } else {
+                Place::Nothing
+            };
         };
         let count = sectors(len);
         if (sector + count) * SECTOR > self.data.len() {
@@ -181,7 +192,11 @@ impl Sectors<'_> {
             payload.truncate(len);
             return Place::Group { kind, count };
         }
-        if tags.max().is_some_and(|far| far > NEAR) { Place::Nothing } else { Place::Damaged("a group's checksum is wrong") }
+        if tags.max().is_some_and(|far| far > NEAR) {
+            Place::Nothing
+        } else {
+            Place::Damaged("a group's checksum is wrong")
+        }
     }
 }
 
@@ -221,7 +236,9 @@ pub(super) fn scan(
                         continue;
                     }
                     scan.tail = Tail::Torn;
-                    if sectors.header(later).is_some() && !matches!(sectors.look(later, &mut payload), Place::Nothing) {
+                    if sectors.header(later).is_some()
+                        && !matches!(sectors.look(later, &mut payload), Place::Nothing)
+                    {
                         return Err(damaged(scan.end, "an answered group is missing before a later one"));
                     }
                 }

@@ -184,7 +184,18 @@ impl Snapshot {
             let mut r = Reader::new(&end);
             let mut next = || r.u64().unwrap_or(0);
             let (count, ended, compacted, reserve) = (next(), next(), next(), next());
-            return Ok(Self { path: name, file, seed, began, ended, compacted, reserve, count, bytes, chunks });
+            return Ok(Self {
+                path: name,
+                file,
+                seed,
+                began,
+                ended,
+                compacted,
+                reserve,
+                count,
+                bytes,
+                chunks,
+            });
         }
     }
 
@@ -195,7 +206,8 @@ impl Snapshot {
     /// The records of a chunk, checked.
     pub fn read(&self, index: usize) -> Result<Vec<Arc<Record>>, Error> {
         let Some(&(at, len, sum)) = self.chunks.get(index) else { return Ok(Vec::new()) };
-        let damaged = |why: &str| Error::Damaged { path: self.path.clone(), offset: at - 8, why: why.to_owned() };
+        let damaged =
+            |why: &str| Error::Damaged { path: self.path.clone(), offset: at - 8, why: why.to_owned() };
         let mut payload = vec![0; len as usize];
         let read = self.file.read_at(&mut payload, at);
         read.map_err(|source| Error::Io { what: format!("read {}", self.path), source })?;

@@ -207,11 +207,14 @@ impl View {
     }
 
     fn overlapping<'a>(&'a self, start: &'a str, end: Option<&'a str>) -> impl Iterator<Item = &'a Kind> {
-        self.kinds.iter().filter(move |(name, _)| {
-            let Some(end) = end else { return kind_of(start) == &***name };
-            // Keys of a kind start with its name.
-            end > &***name && (start <= &***name || start.starts_with(&***name) || name.is_empty())
-        }).map(|(_, kind)| kind)
+        self.kinds
+            .iter()
+            .filter(move |(name, _)| {
+                let Some(end) = end else { return kind_of(start) == &***name };
+                // Keys of a kind start with its name.
+                end > &***name && (start <= &***name || start.starts_with(&***name) || name.is_empty())
+            })
+            .map(|(_, kind)| kind)
     }
 
     /// Whether the range can be read at a revision.
@@ -321,7 +324,9 @@ impl View {
         match (now.peek(), then.peek()) {
             (None, None) => None,
 
-            (Some((key, _)), Some((old, _))) => Some(if **old < &***key { Arc::from(**old) } else { (*key).clone() }),
+            (Some((key, _)), Some((old, _))) => {
+                Some(if **old < &***key { Arc::from(**old) } else { (*key).clone() })
+            }
             (Some((key, _)), None) => Some((*key).clone()),
             (None, Some((old, _))) => Some(Arc::from(**old)),
         }

@@ -139,7 +139,8 @@ impl Hub {
                 let mut queue = slot.shared.queue.lock();
                 if queue.end.is_some() {
                     slot.staged.clear();
-                } else if queue.events.len() + slot.staged.len() > self.max_events && !queue.events.is_empty() {
+                } else if queue.events.len() + slot.staged.len() > self.max_events && !queue.events.is_empty()
+                {
                     *queue = Queue { events: VecDeque::new(), end: Some(End::Slow) };
                     slot.staged = Vec::new();
                 } else {

@@ -59,7 +59,8 @@ pub(super) async fn compares_guard_writes(s: Subject) {
 
 pub(super) async fn ops_of_a_transaction_see_each_other(s: Subject) {
     let get = |key: &str| Op::Get { key: key.into() };
-    let then = vec![get("/a/b/1"), put_op("/a/b/1", "x"), get("/a/b/1"), put_op("/a/b/2", "y"), get("/a/b/2")];
+    let then =
+        vec![get("/a/b/1"), put_op("/a/b/1", "x"), get("/a/b/1"), put_op("/a/b/2", "y"), get("/a/b/2")];
     let r = must(&s.store, Txn { then, ..Txn::default() }).await;
     assert!(record(&r, 0).is_none());
     assert_eq!(record(&r, 2).unwrap().value, "x");
@@ -113,7 +114,8 @@ pub(super) async fn ranges_at_old_revisions(s: Subject) {
         assert_eq!((then.revision, then.count), (revision, state.len() as u64));
         for key in ["/r/k0/ns/0", "/r/k1/ns/4", "/r/k2/ns/2"] {
             let one = s.store.range(Range { at: Some(revision), ..Range::key(key) }).await.unwrap();
-            let want: Vec<String> = state.iter().filter(|t| t.starts_with(&format!("{key}="))).cloned().collect();
+            let want: Vec<String> =
+                state.iter().filter(|t| t.starts_with(&format!("{key}="))).cloned().collect();
             assert_eq!(texts(&one.records), want, "{key} at {revision}");
         }
         let page = Range { at: Some(revision), limit: 2, ..Range::prefix("/r/") };
@@ -188,7 +190,8 @@ pub(super) async fn racing_writers_lose_no_increment(s: Subject) {
             for i in 0..20 {
                 loop {
                     let now = store.get("/r/count/n").await.unwrap();
-                    let n: u64 = now.as_ref().map_or(0, |r| String::from_utf8_lossy(&r.value).parse().unwrap());
+                    let n: u64 =
+                        now.as_ref().map_or(0, |r| String::from_utf8_lossy(&r.value).parse().unwrap());
                     let at = now.map_or(0, |r| r.mod_revision);
                     let mut txn = swap("/r/count/n", at, put_op("/r/count/n", (n + 1).to_string()));
                     txn.then.push(put_op(&format!("/r/own/{t}"), i.to_string()));
@@ -236,7 +239,8 @@ pub(super) async fn ended_records_are_deleted(s: Subject) {
     assert!(s.store.get("/r/events/short").await.unwrap().is_none());
     assert_eq!(s.store.range(Range::prefix("/r/events/")).await.unwrap().count, 3);
     advance(Duration::from_secs(100));
-    let mut gone: Vec<String> = events(&mut watcher, 2).await.iter().map(|e| e.record.key.to_string()).collect();
+    let mut gone: Vec<String> =
+        events(&mut watcher, 2).await.iter().map(|e| e.record.key.to_string()).collect();
     gone.sort();
     assert_eq!(gone, ["/r/events/long", "/r/events/renewed"]);
     assert_eq!(s.store.get("/r/events/kept").await.unwrap().unwrap().value, "y");
@@ -244,7 +248,8 @@ pub(super) async fn ended_records_are_deleted(s: Subject) {
 }
 
 pub(super) async fn keys_and_prefixes_do_not_mix(s: Subject) {
-    for key in ["/r/pods", "/r/pods/a", "/r/pods0", "/r/pod", "a", "/", "ключ/ключ/1", "ключ/ключ2"] {
+    for key in ["/r/pods", "/r/pods/a", "/r/pods0", "/r/pod", "a", "/", "ключ/ключ/1", "ключ/ключ2"]
+    {
         must(&s.store, put(key, "x")).await;
     }
     let count = async |prefix: &str| s.store.range(Range::prefix(prefix)).await.unwrap().count;

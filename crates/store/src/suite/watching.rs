@@ -102,7 +102,9 @@ pub(super) async fn previous_states_are_told(s: Subject) {
     let previous: Vec<String> = events(&mut watcher, 4)
         .await
         .iter()
-        .map(|e| e.previous.as_ref().map_or(String::new(), |r| String::from_utf8_lossy(&r.value).into_owned()))
+        .map(|e| {
+            e.previous.as_ref().map_or(String::new(), |r| String::from_utf8_lossy(&r.value).into_owned())
+        })
         .collect();
     assert_eq!(previous, ["", "1", "2", ""]);
 }

@@ -142,7 +142,12 @@ fn common(c: &At, ctx: &Ctx, e: &mut ErrorList) {
     mounts::mounts(c, ctx, e);
     mounts::devices(c, ctx, e);
     one_of(&c.get("imagePullPolicy"), &["Always", "IfNotPresent", "Never"], e);
-    resources::requirements(&c.get("resources"), &ctx.claims, super::super::amount::container_resource_name, e);
+    resources::requirements(
+        &c.get("resources"),
+        &ctx.claims,
+        super::super::amount::container_resource_name,
+        e,
+    );
     resize_policy(&c.get("resizePolicy"), ctx, e);
     security::container(&c.get("securityContext"), ctx.host_users, e);
 }

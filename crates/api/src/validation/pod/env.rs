@@ -121,7 +121,8 @@ pub fn field_ref(r: &At, allowed: &[&str], e: &mut ErrorList) {
             "metadata.annotations" => e.each(r, key, names::qualified_name(&key.to_lowercase())),
             "metadata.labels" => e.each(r, key, names::qualified_name(key)),
             _ => {
-                let why = format!("error converting fieldPath: field label does not support subscript: {path}");
+                let why =
+                    format!("error converting fieldPath: field label does not support subscript: {path}");
                 e.invalid(&at, path, &why);
             }
         }
@@ -174,7 +175,9 @@ pub fn resource_field_ref(r: &At, in_volume: bool, e: &mut ErrorList) {
             format!("only divisor's values {BYTE_LIST} are supported with the memory resource")
         }
         "limits.ephemeral-storage" | "requests.ephemeral-storage" => {
-            format!("only divisor's values {BYTE_LIST} are supported with the local ephemeral storage resource")
+            format!(
+                "only divisor's values {BYTE_LIST} are supported with the local ephemeral storage resource"
+            )
         }
         _ if huge => format!("only divisor's values {BYTE_LIST} are supported with the hugepages resource"),
         _ => return,

@@ -12,7 +12,9 @@ pub fn probe(p: &At, field: &str, ctx: &Ctx, e: &mut ErrorList) {
         return;
     }
     handler(p, &["exec", "httpGet", "tcpSocket", "grpc"], ctx, e);
-    for f in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+    for f in
+        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+    {
         non_negative(&p.get(f), e);
     }
     let grace = p.get("terminationGracePeriodSeconds");

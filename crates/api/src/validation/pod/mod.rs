@@ -129,7 +129,8 @@ fn pod_spec(spec: &At, pod_name: Option<&str>, e: &mut ErrorList) {
     };
     volume::volumes(&spec.get("volumes"), &mut ctx, e);
     let claims = spec.get("resourceClaims");
-    ctx.claims = claims.list().iter().filter_map(|c| c.get("name")?.as_str()).filter(|n| !n.is_empty()).collect();
+    ctx.claims =
+        claims.list().iter().filter_map(|c| c.get("name")?.as_str()).filter(|n| !n.is_empty()).collect();
     pod_resources::claims(&claims, e);
     container::containers(spec, &ctx, e);
     container::init_containers(spec, &ctx, e);

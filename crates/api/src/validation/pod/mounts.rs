@@ -65,7 +65,10 @@ fn propagation(m: &At, c: &At, list: &At, e: &mut ErrorList) {
         None | Some("None" | "HostToContainer") => {}
         Some("Bidirectional") => {
             if !c.get("securityContext").b("privileged") {
-                e.forbidden(&at, "Bidirectional mount propagation is available only to privileged containers");
+                e.forbidden(
+                    &at,
+                    "Bidirectional mount propagation is available only to privileged containers",
+                );
             }
         }
         Some(other) => e.not_supported(&at, other, &["Bidirectional", "HostToContainer", "None"]),
@@ -102,7 +105,10 @@ pub fn devices(c: &At, ctx: &Ctx, e: &mut ErrorList) {
         match ctx.volumes.get(name.str()) {
             None => e.not_found(&name, name.str()),
             Some(v) if v.get("persistentVolumeClaim").is_none() && v.get("ephemeral").is_none() => {
-                e.bad(&name, "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode");
+                e.bad(
+                    &name,
+                    "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode",
+                );
             }
             _ => {}
         }

@@ -24,7 +24,10 @@ pub fn claims(list: &At, e: &mut ErrorList) {
         let (claim, template) = (c.get("resourceClaimName"), c.get("resourceClaimTemplateName"));
         match (claim.is_null(), template.is_null()) {
             (false, false) => {
-                e.bad(&c, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified");
+                e.bad(
+                    &c,
+                    "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+                );
             }
             (true, true) => {
                 e.bad(&c, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`");
@@ -40,7 +43,8 @@ pub fn claims(list: &At, e: &mut ErrorList) {
 }
 
 fn pod_resource_name(name: &str, at: &dyn Place, e: &mut ErrorList) {
-    if amount::resource_name(name, at, e) && !matches!(name, "cpu" | "memory") && !amount::is_huge_page(name) {
+    if amount::resource_name(name, at, e) && !matches!(name, "cpu" | "memory") && !amount::is_huge_page(name)
+    {
         e.not_supported(at, name, &["cpu", "hugepages-", "memory"]);
     }
 }

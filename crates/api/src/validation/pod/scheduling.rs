@@ -81,7 +81,10 @@ fn node_selector_term(t: &At, any_value: bool, e: &mut ErrorList) {
         let values = r.get("values");
         match r.s("operator") {
             "In" | "NotIn" if values.len() != 1 => {
-                e.required(&values, "must be only one value when `operator` is 'In' or 'NotIn' for node field selector");
+                e.required(
+                    &values,
+                    "must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
+                );
             }
             "In" | "NotIn" => {}
             op => e.invalid(&r.at("operator"), op, "not a valid selector operator"),
@@ -141,7 +144,11 @@ pub fn tolerations(list: &At, e: &mut ErrorList) {
             );
         }
         if t.has("tolerationSeconds") && t.s("effect") != "NoExecute" {
-            e.invalid(&t.at("effect"), t.s("effect"), "effect must be 'NoExecute' when `tolerationSeconds` is set");
+            e.invalid(
+                &t.at("effect"),
+                t.s("effect"),
+                "effect must be 'NoExecute' when `tolerationSeconds` is set",
+            );
         }
         match op {
             "" | "Equal" => {

@@ -30,7 +30,13 @@ pub fn update_status(new: &Value, old: &Value, e: &mut ErrorList) {
     }
     let policy = old.get("spec").s("restartPolicy");
     let old_spec = old.get("spec");
-    transitions(&status.get("containerStatuses"), &was.get("containerStatuses"), policy, &old_spec.get("containers"), e);
+    transitions(
+        &status.get("containerStatuses"),
+        &was.get("containerStatuses"),
+        policy,
+        &old_spec.get("containers"),
+        e,
+    );
     transitions(
         &status.get("initContainerStatuses"),
         &was.get("initContainerStatuses"),

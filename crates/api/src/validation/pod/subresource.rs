@@ -25,7 +25,9 @@ pub fn ephemeral_containers(new: &Value, old: &Value, e: &mut ErrorList) {
     for o in was.get("ephemeralContainers").iter() {
         let name = o.s("name");
         match list.list().iter().find(|n| n.get("name").and_then(Value::as_str) == Some(name)) {
-            None => e.forbidden(&list, &format!("existing ephemeral containers {name:?} may not be removed\n")),
+            None => {
+                e.forbidden(&list, &format!("existing ephemeral containers {name:?} may not be removed\n"))
+            }
             Some(n) if !same(n, o.v) => {
                 e.forbidden(&list, &format!("existing ephemeral containers {name:?} may not be changed\n"));
             }
@@ -73,10 +75,9 @@ pub fn resize(new: &Value, old: &Value, e: &mut ErrorList) {
             }
             container(&c, &o, e);
             let (r, q) = (c.get("resources"), o.get("resources"));
-            let others_same = ["limits", "requests"]
-                .iter()
-                .all(|f| same_except(r.raw(f), q.raw(f), &["cpu", "memory"]))
-                && same_except(r.v, q.v, &["limits", "requests"]);
+            let others_same =
+                ["limits", "requests"].iter().all(|f| same_except(r.raw(f), q.raw(f), &["cpu", "memory"]))
+                    && same_except(r.v, q.v, &["limits", "requests"]);
             if !others_same || !same_except(c.v, o.v, &["resources"]) {
                 let why = if list == "containers" {
                     "only cpu and memory resources are mutable"

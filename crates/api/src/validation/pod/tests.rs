@@ -121,7 +121,11 @@ fn creation() {
             json!({"runAsUser": -1}),
             "spec.containers[0].securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
         ),
-        ("/spec/volumes".into(), json!([{"name": "a"}]), "spec.volumes[0]: Required value: must specify a volume type"),
+        (
+            "/spec/volumes".into(),
+            json!([{"name": "a"}]),
+            "spec.volumes[0]: Required value: must specify a volume type",
+        ),
         (
             "/spec/volumes".into(),
             json!([{"name": "a", "emptyDir": {}, "hostPath": {"path": "/"}}]),
@@ -196,7 +200,9 @@ fn two_things_wrong_are_both_told() {
     let p = with(p, "/spec/hostname", json!("-"));
     let got = texts(&create("", "Pod", &p));
     assert_eq!(got.len(), 2);
-    assert!(got[0].starts_with("spec.containers[0].name: Invalid value: \"A_B\": a lowercase RFC 1123 label"));
+    assert!(
+        got[0].starts_with("spec.containers[0].name: Invalid value: \"A_B\": a lowercase RFC 1123 label")
+    );
 }
 
 #[test]
@@ -227,7 +233,9 @@ fn updates() {
     assert_eq!(texts(&update("", "Pod", &old, &gated)), [""; 0]);
     assert_eq!(
         texts(&update("", "Pod", &gated, &old)),
-        ["spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'x.io/a'"]
+        [
+            "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'x.io/a'"
+        ]
     );
     let told = with(gated.clone(), "/spec/nodeSelector", json!({"a": "b"}));
     assert_eq!(texts(&update("", "Pod", &told, &gated)), [""; 0]);
@@ -235,7 +243,8 @@ fn updates() {
 
 #[test]
 fn ephemeral_containers_are_only_added() {
-    let e = json!([{"name": "e", "image": "i", "imagePullPolicy": "Always", "terminationMessagePolicy": "File"}]);
+    let e =
+        json!([{"name": "e", "image": "i", "imagePullPolicy": "Always", "terminationMessagePolicy": "File"}]);
     let old = pod();
     let new = with(old.clone(), "/spec/ephemeralContainers", e);
     assert_eq!(texts(&update_subresource("", "Pod", "ephemeralcontainers", &new, &old)), [""; 0]);
@@ -260,12 +269,19 @@ fn resize_changes_cpu_and_memory() {
 #[test]
 fn status_updates() {
     let old = with(pod(), "/spec/restartPolicy", json!("Never"));
-    let old = with(old, "/status", json!({"qosClass": "BestEffort", "containerStatuses": [{"name": "c", "state": {"terminated": {"exitCode": 0}}}]}));
+    let old = with(
+        old,
+        "/status",
+        json!({"qosClass": "BestEffort", "containerStatuses": [{"name": "c", "state": {"terminated": {"exitCode": 0}}}]}),
+    );
     let new = with(old.clone(), "/status/containerStatuses/0/state", json!({"running": {}}));
     assert_eq!(
         texts(&update_status("", "Pod", &new, &old)),
         ["status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state"]
     );
     let new = with(old.clone(), "/status/podIPs", json!([{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]));
-    assert!(texts(&update_status("", "Pod", &new, &old))[0].ends_with("may specify no more than one IP for each IP family"));
+    assert!(
+        texts(&update_status("", "Pod", &new, &old))[0]
+            .ends_with("may specify no more than one IP for each IP family")
+    );
 }

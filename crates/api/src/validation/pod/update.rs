@@ -109,7 +109,8 @@ fn only_removed_gates(spec: &At, was: &At, e: &mut ErrorList) {
 }
 
 fn immutable(spec: &At, was: &At, e: &mut ErrorList) {
-    let mut skip = vec!["containers", "initContainers", "activeDeadlineSeconds", "tolerations", "schedulingGates"];
+    let mut skip =
+        vec!["containers", "initContainers", "activeDeadlineSeconds", "tolerations", "schedulingGates"];
     let grace = "terminationGracePeriodSeconds";
     if was.i(grace).is_some_and(|g| g < 0) && spec.i(grace) == Some(1) {
         skip.push(grace);

@@ -145,16 +145,8 @@ pub fn host_path(s: &At, e: &mut ErrorList) {
         return;
     }
     no_backsteps(&path, path.str(), e);
-    const TYPES: [&str; 8] = [
-        "",
-        "BlockDevice",
-        "CharDevice",
-        "Directory",
-        "DirectoryOrCreate",
-        "File",
-        "FileOrCreate",
-        "Socket",
-    ];
+    const TYPES: [&str; 8] =
+        ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
     let kind = s.get("type");
     if !kind.is_null() && !TYPES.contains(&kind.str()) {
         e.not_supported(&kind, kind.str(), &TYPES);

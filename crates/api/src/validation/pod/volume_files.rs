@@ -106,10 +106,18 @@ fn projection<'v>(kind: &str, p: &At<'v, '_>, paths: &mut HashSet<&'v str>, e: &
         "serviceAccountToken" => {
             let seconds = p.i("expirationSeconds").unwrap_or(3600);
             if seconds < 600 {
-                e.invalid(&p.at("expirationSeconds"), seconds, "may not specify a duration less than 10 minutes");
+                e.invalid(
+                    &p.at("expirationSeconds"),
+                    seconds,
+                    "may not specify a duration less than 10 minutes",
+                );
             }
             if seconds > 1 << 32 {
-                e.invalid(&p.at("expirationSeconds"), seconds, "may not specify a duration larger than 2^32 seconds");
+                e.invalid(
+                    &p.at("expirationSeconds"),
+                    seconds,
+                    "may not specify a duration larger than 2^32 seconds",
+                );
             }
             single(p, "path", paths, e);
         }
@@ -127,7 +135,10 @@ fn projection<'v>(kind: &str, p: &At<'v, '_>, paths: &mut HashSet<&'v str>, e: &
             required(&p.get("keyType"), e);
             let fields = ["credentialBundlePath", "keyPath", "certificateChainPath"];
             if fields.iter().all(|f| p.s(f).is_empty()) {
-                e.required(p, "specify at least one of credentialBundlePath, keyPath, and certificateChainPath");
+                e.required(
+                    p,
+                    "specify at least one of credentialBundlePath, keyPath, and certificateChainPath",
+                );
             }
             for f in fields {
                 if !p.s(f).is_empty() {

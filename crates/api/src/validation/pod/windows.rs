@@ -36,7 +36,9 @@ pub fn options(w: &At, e: &mut ErrorList) {
         if domain.is_some_and(|d| d.len() >= 256) {
             e.bad(&user, "runAsUserName's Domain length must be under 256 characters");
         }
-        if domain.is_some_and(|d| d.is_empty() || d.starts_with('.') || d.contains(['/', ':', '*', '?', '"', '<', '>', '|'])) {
+        if domain.is_some_and(|d| {
+            d.is_empty() || d.starts_with('.') || d.contains(['/', ':', '*', '?', '"', '<', '>', '|'])
+        }) {
             e.bad(&user, "runAsUserName's Domain doesn't match the NetBios nor the DNS format");
         }
         if name.is_empty() {

@@ -4,8 +4,8 @@ use api::{Cause, Status};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::admission::Operation;
 use crate::adapt;
+use crate::admission::Operation;
 use crate::body::{self, Reply};
 use crate::call::Call;
 use crate::handlers::write::{TRIES, Write, too_contended};
@@ -69,7 +69,9 @@ async fn bind(s: &ApiServer, call: &Call, target: &Target, name: &str) -> Result
     let mut w = Write::new(s, call, target, "binding")?;
     let body_name = meta::name(&binding);
     if name.is_empty() || (!body_name.is_empty() && body_name != name) {
-        return Err(Status::bad_request(format!("name in URL does not match name in Binding object: {body_name}")));
+        return Err(Status::bad_request(format!(
+            "name in URL does not match name in Binding object: {body_name}"
+        )));
     }
     let node = binding["target"]["name"].as_str().unwrap_or_default().to_owned();
     let kind = binding["target"]["kind"].as_str().unwrap_or_default();
@@ -77,13 +79,18 @@ async fn bind(s: &ApiServer, call: &Call, target: &Target, name: &str) -> Result
         let (reason, field, message) = if node.is_empty() {
             ("FieldValueRequired", "target.name", "Required value".to_owned())
         } else {
-            ("FieldValueNotSupported", "target.kind", format!("Unsupported value: \"{kind}\": supported values: \"Node\", \"<empty>\""))
+            (
+                "FieldValueNotSupported",
+                "target.kind",
+                format!("Unsupported value: \"{kind}\": supported values: \"Node\", \"<empty>\""),
+            )
         };
-        return Err(Status::invalid("", "Binding", name, vec![Cause {
-            reason: reason.into(),
-            message,
-            field: field.into(),
-        }]));
+        return Err(Status::invalid(
+            "",
+            "Binding",
+            name,
+            vec![Cause { reason: reason.into(), message, field: field.into() }],
+        ));
     }
     let binding = w.admit(Operation::Create, binding, None).await?;
     let binding = w.validated(Operation::Create, binding, None).await?;
@@ -95,7 +102,10 @@ async fn bind(s: &ApiServer, call: &Call, target: &Target, name: &str) -> Result
         if !uid.is_empty() && uid != current.uid() {
             return Err(target.conflict(
                 name,
-                &format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", current.uid()),
+                &format!(
+                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                    current.uid()
+                ),
             ));
         }
         let mut pod = current.value().map_err(Status::internal)?;
@@ -124,6 +134,9 @@ mod tests {
         assert_eq!(pod["spec"]["nodeName"], "n1");
         assert_eq!(pod["status"]["conditions"][0]["status"], "True");
         assert_eq!(pod["metadata"]["annotations"]["a"], "b");
-        assert_eq!(assign(&mut pod, &b, "n2", "t").expect_err("again"), "pod p is already assigned to node \"n1\"");
+        assert_eq!(
+            assign(&mut pod, &b, "n2", "t").expect_err("again"),
+            "pod p is already assigned to node \"n1\""
+        );
     }
 }

@@ -27,7 +27,10 @@ pub enum Verdict {
 }
 
 fn refuse(cause: &str, message: String) -> Verdict {
-    let mut s = Status::new(Reason::TooManyRequests, "Cannot evict pod as it would violate the pod's disruption budget.");
+    let mut s = Status::new(
+        Reason::TooManyRequests,
+        "Cannot evict pod as it would violate the pod's disruption budget.",
+    );
     s.causes.push(Cause { reason: cause.into(), message, field: String::new() });
     Verdict::Refuse(s)
 }
@@ -36,7 +39,10 @@ pub fn judge(pdb: &Value, pod: &str, now: &str) -> Verdict {
     let name = meta::name(pdb);
     let observed = pdb["status"]["observedGeneration"].as_i64().unwrap_or(0);
     if observed < meta::generation(pdb) {
-        let Verdict::Refuse(mut s) = refuse("DisruptionBudget", format!("The disruption budget {name} is still being processed by the server.")) else {
+        let Verdict::Refuse(mut s) = refuse(
+            "DisruptionBudget",
+            format!("The disruption budget {name} is still being processed by the server."),
+        ) else {
             return Verdict::Refuse(Status::internal("no verdict"));
         };
         s.retry_after_seconds = 10;
@@ -45,7 +51,12 @@ pub fn judge(pdb: &Value, pod: &str, now: &str) -> Verdict {
     let allowed = pdb["status"]["disruptionsAllowed"].as_i64().unwrap_or(0);
     let disrupted = pdb["status"]["disruptedPods"].as_object().map_or(0, |m| m.len());
     if allowed < 0 {
-        return Verdict::Refuse(Status::forbidden("policy", "poddisruptionbudgets", name, "pdb disruptions allowed is negative"));
+        return Verdict::Refuse(Status::forbidden(
+            "policy",
+            "poddisruptionbudgets",
+            name,
+            "pdb disruptions allowed is negative",
+        ));
     }
     if disrupted > MAX_DISRUPTED {
         return Verdict::Refuse(Status::forbidden(
@@ -121,7 +132,8 @@ pub async fn create(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply
         grace: v["deleteOptions"]["gracePeriodSeconds"].as_i64(),
         uid: text("/deleteOptions/preconditions/uid"),
         resource_version: text("/deleteOptions/preconditions/resourceVersion"),
-        dry_run: w.dry_run || v["deleteOptions"]["dryRun"].as_array().is_some_and(|d| d.iter().any(|x| x == "All")),
+        dry_run: w.dry_run
+            || v["deleteOptions"]["dryRun"].as_array().is_some_and(|d| d.iter().any(|x| x == "All")),
         propagation: None,
     };
     w.dry_run = options.dry_run;
@@ -135,7 +147,13 @@ pub async fn create(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply
     output::value(call, StatusCode::CREATED, &body::success(Value::Null))
 }
 
-async fn charge(s: &ApiServer, call: &Call, w: &Write<'_>, pod: &api::Object, value: &Value) -> Result<(), Status> {
+async fn charge(
+    s: &ApiServer,
+    call: &Call,
+    w: &Write<'_>,
+    pod: &api::Object,
+    value: &Value,
+) -> Result<(), Status> {
     let catalog = s.catalog();
     let Some(kind) = catalog.by_plural("policy", "poddisruptionbudgets") else { return Ok(()) };
     let (budgets, _) = s.storage.all(&kind.key(call.namespace(), "")).await?;
@@ -149,7 +167,9 @@ async fn charge(s: &ApiServer, call: &Call, w: &Write<'_>, pod: &api::Object, va
     }
     let Some(pdb) = matching.pop() else { return Ok(()) };
     if !matching.is_empty() {
-        return Err(Status::internal("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."));
+        return Err(Status::internal(
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+        ));
     }
     let key = kind.key(call.namespace(), pdb.name());
     for _ in 0..TRIES {

@@ -65,7 +65,13 @@ async fn service(s: &ApiServer) -> Result<(), Status> {
 }
 
 /// Writes `wanted` where the object is missing or says something else.
-async fn ensure(s: &ApiServer, group: &str, plural: &str, wanted: Value, fields: &[&str]) -> Result<(), Status> {
+async fn ensure(
+    s: &ApiServer,
+    group: &str,
+    plural: &str,
+    wanted: Value,
+    fields: &[&str],
+) -> Result<(), Status> {
     let name = meta::name(&wanted).to_owned();
     match s.reader().get(group, plural, "default", &name).await? {
         None => s.reader().create(group, plural, wanted).await.map(|_| ()),
@@ -125,7 +131,12 @@ pub fn differences(
     for v in services {
         for ip in spec::allocated_ips(v) {
             if let Some(other) = wanted.get(&ip) {
-                tracing::error!(ip, service = meta::name(v), other = meta::name(other), "two services have the same address; recreate one");
+                tracing::error!(
+                    ip,
+                    service = meta::name(v),
+                    other = meta::name(other),
+                    "two services have the same address; recreate one"
+                );
                 continue;
             }
             wanted.insert(ip, v);
@@ -149,20 +160,28 @@ pub fn differences(
         }
     }
     for (ip, o) in have {
-        let ours = o.meta().labels.get("ipaddress.kubernetes.io/managed-by").is_some_and(|m| m == "ipallocator.k8s.io");
+        let ours = o
+            .meta()
+            .labels
+            .get("ipaddress.kubernetes.io/managed-by")
+            .is_some_and(|m| m == "ipallocator.k8s.io");
         if ours {
             tracing::warn!(ip, "address belongs to no service, released");
             ops.push(Op::Delete { key: ip_key(ip) });
         }
     }
     for (p, v) in &wanted_ports {
-        let owner = json!({"namespace": meta::text(v, "/metadata/namespace"), "name": meta::name(v)}).to_string();
+        let owner =
+            json!({"namespace": meta::text(v, "/metadata/namespace"), "name": meta::name(v)}).to_string();
         if ports.get(p) != Some(&owner) {
             ops.push(claim_port(*p, v));
         }
     }
     ops.extend(
-        ports.keys().filter(|p| !wanted_ports.contains_key(p)).map(|p| Op::Delete { key: format!("{NODE_PORTS}{p}") }),
+        ports
+            .keys()
+            .filter(|p| !wanted_ports.contains_key(p))
+            .map(|p| Op::Delete { key: format!("{NODE_PORTS}{p}") }),
     );
     Ok(ops)
 }
@@ -203,11 +222,16 @@ mod tests {
         let ip = |ip: &str, name: &str| {
             Object::from_value(ip_address(ip.parse().expect("ip"), "d", name), 1).expect("object")
         };
-        let right: HashMap<u16, String> = [(30001, json!({"namespace": "d", "name": "a"}).to_string())].into();
+        let right: HashMap<u16, String> =
+            [(30001, json!({"namespace": "d", "name": "a"}).to_string())].into();
         let ops = differences(std::slice::from_ref(&svc), &[ip("10.0.0.5", "a")], &right).expect("ops");
         assert!(ops.is_empty());
-        let ops = differences(&[svc], &[ip("10.0.0.5", "b"), ip("10.0.0.6", "gone")], &[(30002, "{}".into())].into())
-            .expect("ops");
+        let ops = differences(
+            &[svc],
+            &[ip("10.0.0.5", "b"), ip("10.0.0.6", "gone")],
+            &[(30002, "{}".into())].into(),
+        )
+        .expect("ops");
         assert_eq!(ops.len(), 4);
     }
 }

@@ -17,16 +17,17 @@ pub fn qos_class(spec: &Value) -> &'static str {
         };
         Quantity::parse(&s).is_ok_and(|q| !q.is_zero())
     };
-    let resources: Vec<&Value> = if spec["resources"]["requests"].is_object() || spec["resources"]["limits"].is_object() {
-        vec![&spec["resources"]]
-    } else {
-        ["containers", "initContainers"]
-            .iter()
-            .filter_map(|k| spec[*k].as_array())
-            .flatten()
-            .map(|c| &c["resources"])
-            .collect()
-    };
+    let resources: Vec<&Value> =
+        if spec["resources"]["requests"].is_object() || spec["resources"]["limits"].is_object() {
+            vec![&spec["resources"]]
+        } else {
+            ["containers", "initContainers"]
+                .iter()
+                .filter_map(|k| spec[*k].as_array())
+                .flatten()
+                .map(|c| &c["resources"])
+                .collect()
+        };
     let (mut any, mut guaranteed) = (false, true);
     for r in &resources {
         for kind in ["cpu", "memory"] {
@@ -88,7 +89,8 @@ impl Strategy for Pods {
                 for list in ["containers", "initContainers"] {
                     let Some(own) = new["spec"][list].as_array_mut() else { continue };
                     for c in own {
-                        let theirs = sent[list].as_array().into_iter().flatten().find(|s| s["name"] == c["name"]);
+                        let theirs =
+                            sent[list].as_array().into_iter().flatten().find(|s| s["name"] == c["name"]);
                         if let Some(t) = theirs {
                             for k in ["resources", "resizePolicy"] {
                                 match t.get(k) {
@@ -140,7 +142,9 @@ impl Strategy for Pods {
         ];
         for (k, instead) in deprecated {
             if new["spec"]["nodeSelector"].get(k).is_some() {
-                out.push(format!("spec.nodeSelector[{k}]: deprecated since v1.14; use \"{instead}\" instead"));
+                out.push(format!(
+                    "spec.nodeSelector[{k}]: deprecated since v1.14; use \"{instead}\" instead"
+                ));
             }
         }
         out
@@ -173,7 +177,10 @@ mod tests {
         assert_eq!(qos_class(&c(json!({"limits": {"cpu": "1", "memory": "1Gi"}}))), "Guaranteed");
         let same = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}});
         assert_eq!(qos_class(&c(same)), "Guaranteed");
-        assert_eq!(qos_class(&c(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}))), "Burstable");
+        assert_eq!(
+            qos_class(&c(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}))),
+            "Burstable"
+        );
     }
 
     #[test]
@@ -188,7 +195,8 @@ mod tests {
 
     #[test]
     fn ephemeral_containers_change_nothing_else() {
-        let old = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}});
+        let old =
+            json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}});
         let mut new = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "m", "ephemeralContainers": [{"name": "d"}]}});
         Pods.prepare_update("ephemeralcontainers", &mut new, &old);
         assert_eq!(new["spec"], json!({"nodeName": "n", "ephemeralContainers": [{"name": "d"}]}));

@@ -107,7 +107,8 @@ pub fn keep_allocated(new: &mut Value, old: &Value) {
         let used: Vec<Value> = ports(new).iter().map(|p| p["nodePort"].clone()).collect();
         for p in ports_mut(new) {
             if p["nodePort"].as_i64().unwrap_or(0) == 0
-                && let Some((_, _, np)) = known.iter().find(|(port, proto, _)| *port == p["port"] && *proto == p["protocol"])
+                && let Some((_, _, np)) =
+                    known.iter().find(|(port, proto, _)| *port == p["port"] && *proto == p["protocol"])
                 && !np.is_null()
                 && !used.contains(np)
             {
@@ -115,7 +116,10 @@ pub fn keep_allocated(new: &mut Value, old: &Value) {
             }
         }
     }
-    if needs_health_port(old) && needs_health_port(new) && new["spec"]["healthCheckNodePort"].as_i64().unwrap_or(0) == 0 {
+    if needs_health_port(old)
+        && needs_health_port(new)
+        && new["spec"]["healthCheckNodePort"].as_i64().unwrap_or(0) == 0
+    {
         set(new, "healthCheckNodePort", old["spec"]["healthCheckNodePort"].clone());
     }
 }
@@ -134,7 +138,8 @@ pub fn drop_unused(new: &mut Value, old: Option<&Value>) {
     }
     if let Some(old) = old {
         let same_ports = |a: &Value, b: &Value| {
-            let nps = |v: &Value| -> Vec<i64> { ports(v).iter().filter_map(|p| p["nodePort"].as_i64()).collect() };
+            let nps =
+                |v: &Value| -> Vec<i64> { ports(v).iter().filter_map(|p| p["nodePort"].as_i64()).collect() };
             nps(a) == nps(b)
         };
         if needs_node_ports(old) && !needs_node_ports(new) && same_ports(new, old) {
@@ -227,7 +232,8 @@ pub fn families(new: &mut Value, cluster: &[&'static str]) -> Result<(), (&'stat
         } else if policy == "RequireDualStack" {
             return Err((
                 "spec.ipFamilyPolicy",
-                "Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services".into(),
+                "Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services"
+                    .into(),
             ));
         }
     }
@@ -258,7 +264,10 @@ mod tests {
     fn families_follow_policy_and_cluster() {
         let mut v = json!({"spec": {"selector": {"a": "b"}}});
         families(&mut v, &["IPv4"]).expect("ok");
-        assert_eq!((&v["spec"]["ipFamilies"], &v["spec"]["ipFamilyPolicy"]), (&json!(["IPv4"]), &json!("SingleStack")));
+        assert_eq!(
+            (&v["spec"]["ipFamilies"], &v["spec"]["ipFamilyPolicy"]),
+            (&json!(["IPv4"]), &json!("SingleStack"))
+        );
         let mut v = json!({"spec": {"ipFamilyPolicy": "PreferDualStack", "selector": {"a": "b"}}});
         families(&mut v, &["IPv4", "IPv6"]).expect("ok");
         assert_eq!(v["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));

@@ -34,18 +34,22 @@ impl Allocators {
         let cidrs = c
             .service_cidrs
             .iter()
-            .map(|s| Cidr::parse(s).ok_or_else(|| format!("service CIDR {s:?} is no address range like 10.96.0.0/16")))
+            .map(|s| {
+                Cidr::parse(s)
+                    .ok_or_else(|| format!("service CIDR {s:?} is no address range like 10.96.0.0/16"))
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self { cidrs, node_ports: c.node_ports.clone() })
     }
 }
 
 fn invalid(v: &Value, field: &str, message: String) -> Status {
-    Status::invalid("", "Service", meta::name(v), vec![Cause {
-        reason: "FieldValueInvalid".into(),
-        message,
-        field: field.into(),
-    }])
+    Status::invalid(
+        "",
+        "Service",
+        meta::name(v),
+        vec![Cause { reason: "FieldValueInvalid".into(), message, field: field.into() }],
+    )
 }
 
 /// Ranges of all ServiceCIDR objects that are not on their way out.
@@ -130,7 +134,12 @@ async fn pick_ip(s: &ApiServer, ranges: &[Cidr], want: &str, v: &Value) -> Resul
     ))
 }
 
-async fn addresses(s: &ApiServer, new: &mut Value, old: Option<&Value>, extra: &mut Extra) -> Result<(), Status> {
+async fn addresses(
+    s: &ApiServer,
+    new: &mut Value,
+    old: Option<&Value>,
+    extra: &mut Extra,
+) -> Result<(), Status> {
     let mut configured: Vec<&'static str> = Vec::new();
     for c in &s.allocators.cidrs {
         if !configured.contains(&c.family()) {
@@ -148,7 +157,12 @@ async fn addresses(s: &ApiServer, new: &mut Value, old: Option<&Value>, extra: &
             match ips.get(i).cloned() {
                 Some(ip) if before.contains(&ip) => {}
                 Some(text) if !text.is_empty() => {
-                    let shown = || format!("Invalid value: [{}]", ips.iter().map(|s| format!("\"{s}\"")).collect::<Vec<_>>().join(","));
+                    let shown = || {
+                        format!(
+                            "Invalid value: [{}]",
+                            ips.iter().map(|s| format!("\"{s}\"")).collect::<Vec<_>>().join(",")
+                        )
+                    };
                     let ip: IpAddr = text.parse().map_err(|_| {
                         invalid(new, &format!("spec.clusterIPs[{i}]"), format!("Invalid value: \"{text}\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))
                     })?;
@@ -157,14 +171,21 @@ async fn addresses(s: &ApiServer, new: &mut Value, old: Option<&Value>, extra: &
                         return Err(invalid(
                             new,
                             "spec.clusterIPs",
-                            format!("{}: failed to allocate IP {ip}: provided IP ({ip}) is not in the valid range. The range of valid IPs is {}", shown(), all.join(",")),
+                            format!(
+                                "{}: failed to allocate IP {ip}: provided IP ({ip}) is not in the valid range. The range of valid IPs is {}",
+                                shown(),
+                                all.join(",")
+                            ),
                         ));
                     }
                     if !is_free(s, &ip_key(&ip.to_string())).await? {
                         return Err(invalid(
                             new,
                             "spec.clusterIPs",
-                            format!("{}: failed to allocate IP {ip}: provided IP is already allocated", shown()),
+                            format!(
+                                "{}: failed to allocate IP {ip}: provided IP is already allocated",
+                                shown()
+                            ),
                         ));
                     }
                     claim_ip(s, ip, new, extra).await?;
@@ -199,7 +220,12 @@ pub fn claim_port(p: u16, v: &Value) -> Op {
     Op::Put { key: port_key(p), value: owner.to_string().into_bytes().into(), ttl: None, aux: None }
 }
 
-async fn node_ports(s: &ApiServer, new: &mut Value, old: Option<&Value>, extra: &mut Extra) -> Result<(), Status> {
+async fn node_ports(
+    s: &ApiServer,
+    new: &mut Value,
+    old: Option<&Value>,
+    extra: &mut Extra,
+) -> Result<(), Status> {
     let before = old.map(spec::node_ports).unwrap_or_default();
     let range = s.allocators.node_ports.clone();
     let mut mine: Vec<u16> = Vec::new();
@@ -213,8 +239,9 @@ async fn node_ports(s: &ApiServer, new: &mut Value, old: Option<&Value>, extra: 
         } else {
             Vec::new()
         };
-        let health = spec::needs_health_port(new)
-            .then(|| ("spec.healthCheckNodePort".to_owned(), new["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0)));
+        let health = spec::needs_health_port(new).then(|| {
+            ("spec.healthCheckNodePort".to_owned(), new["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0))
+        });
         for (field, p) in wanted.iter().chain(&health).filter(|(_, p)| *p != 0) {
             let port = u16::try_from(*p).unwrap_or(0);
             if before.contains(&port) || mine.contains(&port) {
@@ -222,7 +249,11 @@ async fn node_ports(s: &ApiServer, new: &mut Value, old: Option<&Value>, extra: 
                 continue;
             }
             let why = if !range.contains(&port) {
-                format!("provided port is not in the valid range. The range of valid ports is {}-{}", range.start(), range.end())
+                format!(
+                    "provided port is not in the valid range. The range of valid ports is {}-{}",
+                    range.start(),
+                    range.end()
+                )
             } else if !is_free(s, &port_key(port)).await? {
                 "provided port is already allocated".to_owned()
             } else {
@@ -234,7 +265,9 @@ async fn node_ports(s: &ApiServer, new: &mut Value, old: Option<&Value>, extra: 
         // One port number in two protocols shares its node port.
         let mut by_port: Vec<(i64, u16)> = spec::ports(new)
             .iter()
-            .filter_map(|p| Some((p["port"].as_i64()?, u16::try_from(p["nodePort"].as_u64()?).ok().filter(|p| *p != 0)?)))
+            .filter_map(|p| {
+                Some((p["port"].as_i64()?, u16::try_from(p["nodePort"].as_u64()?).ok().filter(|p| *p != 0)?))
+            })
             .collect();
         let mut fill: Vec<u16> = Vec::new();
         if spec::needs_node_ports(new) {
@@ -278,7 +311,11 @@ async fn node_ports(s: &ApiServer, new: &mut Value, old: Option<&Value>, extra: 
     Ok(())
 }
 
-async fn pick_port(s: &ApiServer, range: &std::ops::RangeInclusive<u16>, mine: &[u16]) -> Result<u16, Status> {
+async fn pick_port(
+    s: &ApiServer,
+    range: &std::ops::RangeInclusive<u16>,
+    mine: &[u16],
+) -> Result<u16, Status> {
     for _ in 0..RANDOM_TRIES {
         let p = rand::random_range(range.clone());
         if !mine.contains(&p) && is_free(s, &port_key(p)).await? {
