@@ -9,6 +9,7 @@ pub mod conversion;
 pub mod cron;
 pub mod decode;
 pub mod defaults;
+pub mod indexes;
 pub mod int_or_string;
 pub mod labels;
 pub mod object;

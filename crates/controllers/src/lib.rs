@@ -15,6 +15,7 @@ mod template;
 mod deployment;
 mod endpoints;
 mod garbage;
+mod job;
 mod namespace;
 mod replicaset;
 mod resourcequota;

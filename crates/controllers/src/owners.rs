@@ -43,6 +43,19 @@ pub async fn claim_all(
     child_resource: &Resource,
     candidates: Vec<Object>,
 ) -> Result<Vec<Object>, Status> {
+    claim_with(client, owner_resource, owner, selector, child_resource, candidates, &[]).await
+}
+
+/// As `claim_all`; an adopted child gets these finalizers too, a released one loses them.
+pub async fn claim_with(
+    client: &Client,
+    owner_resource: &Resource,
+    owner: &Object,
+    selector: &LabelSelector,
+    child_resource: &Resource,
+    candidates: Vec<Object>,
+    finalizers: &[&str],
+) -> Result<Vec<Object>, Status> {
     let mut mine = Vec::with_capacity(candidates.len());
     let mut checked_owner = false;
     for child in candidates {
@@ -51,8 +64,12 @@ pub async fn claim_all(
             Claim::Keep => mine.push(child),
             Claim::Ignore => {}
             Claim::Release => {
-                let patch = Patch::Strategic(json!({ "metadata": { "uid": child.uid(),
-                    "ownerReferences": [{ "$patch": "delete", "uid": owner.uid() }] } }));
+                let mut patch = json!({ "metadata": { "uid": child.uid(),
+                    "ownerReferences": [{ "$patch": "delete", "uid": owner.uid() }] } });
+                if !finalizers.is_empty() {
+                    patch["metadata"]["$deleteFromPrimitiveList/finalizers"] = json!(finalizers);
+                }
+                let patch = Patch::Strategic(patch);
                 match client.patch(child_resource, child.namespace(), child.name(), "", &patch).await {
                     Err(s) if !s.is_not_found() && !s.is_conflict() && s.code != 422 => return Err(s),
                     _ => {}
@@ -67,8 +84,12 @@ pub async fn claim_all(
                     }
                     checked_owner = true;
                 }
-                let patch = Patch::Strategic(json!({ "metadata": { "uid": child.uid(),
-                    "ownerReferences": [controller_ref(owner_resource, owner)] } }));
+                let mut patch = json!({ "metadata": { "uid": child.uid(),
+                    "ownerReferences": [controller_ref(owner_resource, owner)] } });
+                if !finalizers.is_empty() {
+                    patch["metadata"]["finalizers"] = json!(finalizers);
+                }
+                let patch = Patch::Strategic(patch);
                 match client.patch(child_resource, child.namespace(), child.name(), "", &patch).await {
                     Ok(adopted) => mine.push(adopted),
                     Err(s) if s.is_not_found() || s.is_conflict() || s.code == 422 => {}

@@ -2,7 +2,9 @@
 
 use futures::FutureExt;
 
-use crate::{Loop, deployment, endpoints, garbage, namespace, replicaset, resourcequota, serviceaccount};
+use crate::{
+    Loop, deployment, endpoints, garbage, job, namespace, replicaset, resourcequota, serviceaccount,
+};
 
 pub const LOOPS: &[Loop] = &[
     Loop {
@@ -25,6 +27,13 @@ pub const LOOPS: &[Loop] = &[
         watches: &["replicationcontrollers", "pods"],
         writes: &["pods", "replicationcontrollers/status"],
         run: |c| replicaset::replication_controllers(c).boxed(),
+    },
+    Loop {
+        name: "job",
+        account: "job-controller",
+        watches: &["jobs", "pods"],
+        writes: &["pods", "jobs/status"],
+        run: |c| job::run(c).boxed(),
     },
     Loop {
         name: "namespace",
