@@ -14,6 +14,7 @@ pub mod int_or_string;
 pub mod labels;
 pub mod object;
 pub mod openapi;
+pub mod placement;
 pub mod protobuf;
 pub mod quantity;
 pub mod quota;
@@ -24,6 +25,7 @@ pub mod selector;
 pub mod status;
 pub mod time;
 pub mod validation;
+pub mod volumes;
 
 pub use object::{Meta, Object, OwnerReference};
 pub use resource::Resource;

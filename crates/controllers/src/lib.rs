@@ -4,14 +4,18 @@
 //! loop only.
 #![forbid(unsafe_code)]
 
+mod counts;
 mod discovery;
 mod expectations;
+mod history;
 mod owners;
 mod pods;
 mod skeleton;
+mod slow_start;
 pub mod table;
 mod template;
 
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod garbage;
@@ -20,6 +24,8 @@ mod namespace;
 mod replicaset;
 mod resourcequota;
 mod serviceaccount;
+mod statefulset;
+mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;

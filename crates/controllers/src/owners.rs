@@ -2,13 +2,49 @@
 
 use api::selector::LabelSelector;
 use api::{Object, Resource, Status};
-use client::{Client, Patch};
+use client::{Change, Client, Informer, Patch};
 use serde_json::{Value, json};
+
+use crate::skeleton::{Error, Key, Queue, key_of};
 
 /// The reference that makes `owner` the managing owner.
 pub fn controller_ref(resource: &Resource, owner: &Object) -> Value {
     json!({ "apiVersion": resource.api_version(), "kind": resource.kind, "name": owner.name(), "uid": owner.uid(),
         "controller": true, "blockOwnerDeletion": true })
+}
+
+/// Queues the owner (of kind `resource`) of every changed pod, the former owner too, and for an orphan every owner whose
+/// selector matches. `observe` is told of each owner's change first.
+pub fn enqueue_for_pods(
+    pods: &Informer,
+    owners: &Informer,
+    resource: &Resource,
+    queue: &Queue,
+    selector: fn(&Object) -> Result<LabelSelector, Error>,
+    observe: impl Fn(&Key, Change<'_>) + Send + Sync + 'static,
+) {
+    let (all, queue, kind) = (owners.clone(), queue.clone(), resource.kind.to_string());
+    pods.on_change(move |c| {
+        for o in [c.old, c.new].into_iter().flatten() {
+            match o.meta().controller() {
+                Some(owner) if owner.kind == kind => {
+                    let key = (o.namespace().to_owned(), owner.name.clone());
+                    observe(&key, c);
+                    queue.add(key);
+                }
+                Some(_) => {}
+                // An orphan: whoever selects it may adopt it.
+                None if c.old.is_none_or(|old| old.meta().labels != o.meta().labels || old.meta().controller().is_some()) => {
+                    for owner in all.list(Some(o.namespace())) {
+                        if selector(&owner).is_ok_and(|s| s.matches(&o.meta().labels)) {
+                            queue.add(key_of(&owner));
+                        }
+                    }
+                }
+                None => {}
+            }
+        }
+    });
 }
 
 /// What to do with one object that may be a child.

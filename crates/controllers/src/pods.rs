@@ -1,9 +1,13 @@
 //! What several loops need to know about a pod, as one small view.
 
+use std::time::Duration;
+
 use api::Object;
 use api::object::DecodeError;
 use jiff::Timestamp;
 use serde::Deserialize;
+
+use crate::skeleton::Next;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -143,4 +147,21 @@ impl Pod {
 /// Those that decode; what the API accepted always does.
 pub fn parse(objects: Vec<Object>) -> Result<Vec<Pod>, DecodeError> {
     objects.into_iter().map(Pod::of).collect()
+}
+
+/// When the next ready pod becomes available by time alone.
+pub fn next_available(active: &[Pod], min_ready: i64, now: Timestamp) -> Next {
+    if min_ready <= 0 {
+        return Next::Wait;
+    }
+    let soonest = active
+        .iter()
+        .filter(|p| p.is_ready() && !p.is_available(min_ready, now))
+        .filter_map(|p| p.ready_since())
+        .map(|t| min_ready - now.duration_since(t).as_secs())
+        .min();
+    match soonest {
+        Some(s) => Next::After(Duration::from_secs(u64::try_from(s.max(1)).unwrap_or(1))),
+        None => Next::Wait,
+    }
 }

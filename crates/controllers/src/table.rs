@@ -2,9 +2,7 @@
 
 use futures::FutureExt;
 
-use crate::{
-    Loop, deployment, endpoints, garbage, job, namespace, replicaset, resourcequota, serviceaccount,
-};
+use crate::{Loop, daemonset, deployment, endpoints, garbage, job, namespace, replicaset, resourcequota, serviceaccount, statefulset, volumes};
 
 pub const LOOPS: &[Loop] = &[
     Loop {
@@ -34,6 +32,55 @@ pub const LOOPS: &[Loop] = &[
         watches: &["jobs", "pods"],
         writes: &["pods", "jobs/status"],
         run: |c| job::run(c).boxed(),
+    },
+    Loop {
+        name: "statefulset",
+        account: "statefulset-controller",
+        watches: &["statefulsets", "pods", "persistentvolumeclaims", "controllerrevisions"],
+        writes: &["pods", "persistentvolumeclaims", "controllerrevisions", "statefulsets/status"],
+        run: |c| statefulset::run(c).boxed(),
+    },
+    Loop {
+        name: "daemonset",
+        account: "daemon-set-controller",
+        watches: &["daemonsets", "pods", "nodes", "controllerrevisions"],
+        writes: &["pods", "controllerrevisions", "daemonsets/status"],
+        run: |c| daemonset::run(c).boxed(),
+    },
+    Loop {
+        name: "persistentvolume-binder",
+        account: "persistent-volume-binder",
+        watches: &["persistentvolumeclaims", "persistentvolumes", "storageclasses"],
+        writes: &["persistentvolumeclaims", "persistentvolumes", "their status"],
+        run: |c| volumes::binder::run(c).boxed(),
+    },
+    Loop {
+        name: "ephemeral-volume",
+        account: "ephemeral-volume-controller",
+        watches: &["pods", "persistentvolumeclaims"],
+        writes: &["persistentvolumeclaims"],
+        run: |c| volumes::ephemeral::run(c).boxed(),
+    },
+    Loop {
+        name: "pvc-protection",
+        account: "pvc-protection-controller",
+        watches: &["persistentvolumeclaims", "pods"],
+        writes: &["finalizers of persistentvolumeclaims"],
+        run: |c| volumes::protection::claims(c).boxed(),
+    },
+    Loop {
+        name: "pv-protection",
+        account: "pv-protection-controller",
+        watches: &["persistentvolumes"],
+        writes: &["finalizers of persistentvolumes"],
+        run: |c| volumes::protection::volumes(c).boxed(),
+    },
+    Loop {
+        name: "volumeattributesclass-protection",
+        account: "volumeattributesclass-protection-controller",
+        watches: &["volumeattributesclasses", "persistentvolumeclaims", "persistentvolumes"],
+        writes: &["finalizers of volumeattributesclasses"],
+        run: |c| volumes::protection::attribute_classes(c).boxed(),
     },
     Loop {
         name: "namespace",

@@ -1,6 +1,7 @@
 //! What is special to a kind and needs the store or the request: one small file per kind, found by its name here. The
 //! order in which the hooks run is fixed in `handlers::{create, update, delete}`.
 
+pub mod apps;
 pub mod batch;
 pub mod certificates;
 pub mod core;
@@ -99,6 +100,7 @@ pub fn strategy(group: &str, plural: &str) -> &'static dyn Strategy {
         ("", "namespaces") => &core::namespaces::Namespaces,
         ("", "persistentvolumeclaims" | "persistentvolumes") => &core::small::Volumes,
         ("" | "events.k8s.io", "events") => &core::small::Events,
+        ("apps", "daemonsets") => &apps::DaemonSets,
         ("batch", "jobs") => &batch::Jobs,
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::Requests,
         _ => &Plain,

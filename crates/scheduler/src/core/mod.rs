@@ -4,13 +4,13 @@ mod amounts;
 mod cache;
 mod node;
 mod pod;
-mod terms;
 
 pub use amounts::Amounts;
 pub use cache::Cache;
-pub use node::{NodeInfo, Taint};
-pub use pod::{HostPort, PodInfo, PodTerm, Toleration};
-pub use terms::{NodeTerm, Requirement};
+pub use node::NodeInfo;
+pub use pod::{HostPort, PodInfo, PodTerm};
+
+pub use api::placement::{NodeTerm, Requirement, Taint, Toleration};
 
 use crate::plugins::{self, Rejection};
 use std::collections::BTreeMap;

@@ -7,15 +7,7 @@ use api::Object;
 use api::object::DecodeError;
 use serde::Deserialize;
 
-use super::{Amounts, PodInfo};
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct Taint {
-    pub key: String,
-    pub value: String,
-    pub effect: String,
-}
+use super::{Amounts, PodInfo, Taint};
 
 #[derive(Debug, Clone, Default)]
 pub struct NodeInfo {

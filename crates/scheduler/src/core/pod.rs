@@ -6,37 +6,8 @@ use api::Object;
 use api::object::DecodeError;
 use serde::Deserialize;
 
-use super::terms::{NodeTerm, Requirement};
-use super::{Amounts, Taint};
+use super::{Amounts, NodeTerm, Requirement, Toleration};
 use crate::DEFAULT_NAME;
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct Toleration {
-    pub key: String,
-    pub operator: String,
-    pub value: String,
-    pub effect: String,
-}
-
-impl Toleration {
-    pub fn tolerates(&self, taint: &Taint) -> bool {
-        if !self.effect.is_empty() && self.effect != taint.effect {
-            return false;
-        }
-        if !self.key.is_empty() && self.key != taint.key {
-            return false;
-        }
-        let number = |s: &str| s.parse::<i64>().ok();
-        match self.operator.as_str() {
-            "Exists" => true,
-            "" | "Equal" => !self.key.is_empty() && self.value == taint.value,
-            "Gt" => matches!((number(&taint.value), number(&self.value)), (Some(a), Some(b)) if a > b),
-            "Lt" => matches!((number(&taint.value), number(&self.value)), (Some(a), Some(b)) if a < b),
-            _ => false,
-        }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPort {

@@ -1,11 +1,12 @@
 //! Taints keep pods away unless tolerated; PreferNoSchedule only lowers the score.
 
+use api::placement::tolerated;
+
 use super::Cycle;
 use crate::core::{NodeInfo, PodInfo};
 
 pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<String>> {
-    let hard = |e: &str| e == "NoSchedule" || e == "NoExecute";
-    match node.taints.iter().find(|t| hard(&t.effect) && !pod.tolerations.iter().any(|p| p.tolerates(t))) {
+    match node.taints.iter().find(|t| t.is_hard() && !tolerated(t, &pod.tolerations)) {
         None => Ok(()),
         Some(t) => Err(vec![format!("node(s) had untolerated taint {{{}: {}}}", t.key, t.value)]),
     }
@@ -16,7 +17,7 @@ pub fn score(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> i64 {
     let n = node
         .taints
         .iter()
-        .filter(|t| t.effect == "PreferNoSchedule" && !pod.tolerations.iter().any(|p| p.tolerates(t)))
+        .filter(|t| t.effect == "PreferNoSchedule" && !tolerated(t, &pod.tolerations))
         .count();
     i64::try_from(n).unwrap_or(i64::MAX)
 }
