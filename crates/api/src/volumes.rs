@@ -72,11 +72,16 @@ impl Claim {
             namespace: o.namespace().to_owned(),
             name: o.name().to_owned(),
             uid: o.uid().to_owned(),
-            class: notes[CLASS_ANNOTATION].as_str().or_else(|| spec["storageClassName"].as_str()).map(str::to_owned),
+            class: notes[CLASS_ANNOTATION]
+                .as_str()
+                .or_else(|| spec["storageClassName"].as_str())
+                .map(str::to_owned),
             modes: texts(&spec["accessModes"]),
             size: storage(&spec["resources"]["requests"]),
             block: spec["volumeMode"] == "Block",
-            selector: selector.is_object().then(|| LabelSelector::from_value(selector).unwrap_or_else(|_| LabelSelector::nothing())),
+            selector: selector
+                .is_object()
+                .then(|| LabelSelector::from_value(selector).unwrap_or_else(|_| LabelSelector::nothing())),
             attributes_class: text(&spec["volumeAttributesClassName"]),
             volume_name: text(&spec["volumeName"]),
             phase: text(&v["status"]["phase"]),
@@ -190,15 +195,22 @@ impl Class {
     pub fn of(o: &Object) -> Result<Self, DecodeError> {
         let v = o.value()?;
         let notes = &v["metadata"]["annotations"];
-        let is_default = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"]
-            .iter()
-            .any(|k| notes[*k] == "true");
+        let is_default = [
+            "storageclass.kubernetes.io/is-default-class",
+            "storageclass.beta.kubernetes.io/is-default-class",
+        ]
+        .iter()
+        .any(|k| notes[*k] == "true");
         let topologies = v["allowedTopologies"].as_array().into_iter().flatten().map(|t| NodeTerm {
             match_expressions: t["matchLabelExpressions"]
                 .as_array()
                 .into_iter()
                 .flatten()
-                .map(|e| crate::placement::Requirement { key: text(&e["key"]), operator: "In".into(), values: texts(&e["values"]) })
+                .map(|e| crate::placement::Requirement {
+                    key: text(&e["key"]),
+                    operator: "In".into(),
+                    values: texts(&e["values"]),
+                })
                 .collect(),
             match_fields: Vec::new(),
         });
@@ -314,8 +326,10 @@ mod tests {
 
     #[test]
     fn the_smallest_that_suits() {
-        let on = |n: &str| json!({"nodeAffinity": {"required": {"nodeSelectorTerms": [
-            {"matchExpressions": [{"key": "h", "operator": "In", "values": [n]}]}]}}});
+        let on = |n: &str| {
+            json!({"nodeAffinity": {"required": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "h", "operator": "In", "values": [n]}]}]}}})
+        };
         let for_claim = |name: &str| json!({"claimRef": {"namespace": "d", "name": name}});
         let volumes = [
             volume("tiny", "500Mi", json!({})),
@@ -341,7 +355,11 @@ mod tests {
         }
         // One reserved for the claim wins, whatever its class, size allowing.
         let mut reserved = volumes.to_vec();
-        reserved.push(volume("mine", "9Gi", json!({"claimRef": {"namespace": "d", "name": "c"}, "storageClassName": "z"})));
+        reserved.push(volume(
+            "mine",
+            "9Gi",
+            json!({"claimRef": {"namespace": "d", "name": "c"}, "storageClassName": "z"}),
+        ));
         assert_eq!(pick(&claim(json!({})), &reserved).as_deref(), Some("mine"));
 
         let placed = [volume("a", "1Gi", on("n1")), volume("b", "1Gi", on("n2"))];

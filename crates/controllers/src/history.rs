@@ -114,8 +114,15 @@ impl Owner<'_> {
     /// The set's revisions, after adopting orphans that the selector matches; oldest first.
     pub async fn list(&self, informer: &Informer, selector: &LabelSelector) -> Result<Vec<Revision>, Error> {
         let candidates = informer.list(Some(self.set.namespace()));
-        let mine =
-            owners::claim_all(self.client, self.resource, self.set, selector, &CONTROLLER_REVISIONS, candidates).await?;
+        let mine = owners::claim_all(
+            self.client,
+            self.resource,
+            self.set,
+            selector,
+            &CONTROLLER_REVISIONS,
+            candidates,
+        )
+        .await?;
         let mut all = mine.into_iter().map(Revision::of).collect::<Result<Vec<_>, _>>()?;
         sort(&mut all);
         Ok(all)
@@ -129,7 +136,8 @@ impl Owner<'_> {
             Decision::Keep(i) => return all.get(i).cloned().ok_or_else(|| lost(self.set)),
             Decision::Bump(i, number) => {
                 let old = if i < all.len() { all.remove(i) } else { return Err(lost(self.set)) };
-                let patch = Patch::Merge(json!({ "metadata": { "uid": old.object.uid() }, "revision": number }));
+                let patch =
+                    Patch::Merge(json!({ "metadata": { "uid": old.object.uid() }, "revision": number }));
                 let ns = self.set.namespace();
                 Revision::of(self.client.patch(&CONTROLLER_REVISIONS, ns, old.name(), "", &patch).await?)?
             }
@@ -171,7 +179,9 @@ impl Owner<'_> {
     pub async fn truncate(&self, all: &[Revision], live: &HashSet<&str>, limit: i64) -> Result<(), Status> {
         for r in surplus(all, live, limit) {
             let options = DeleteOptions::uid(r.object.uid());
-            self.client.delete_if_there(&CONTROLLER_REVISIONS, self.set.namespace(), r.name(), &options).await?;
+            self.client
+                .delete_if_there(&CONTROLLER_REVISIONS, self.set.namespace(), r.name(), &options)
+                .await?;
         }
         Ok(())
     }
@@ -212,7 +222,10 @@ mod tests {
             (1..=5).rev().map(|i| revision(&format!("r{i}"), i, &format!("{i}"))).collect();
         sort(&mut all);
         let names = |live: &[&str], limit| -> Vec<String> {
-            surplus(&all, &live.iter().copied().collect(), limit).iter().map(|r| r.name().to_owned()).collect()
+            surplus(&all, &live.iter().copied().collect(), limit)
+                .iter()
+                .map(|r| r.name().to_owned())
+                .collect()
         };
         assert_eq!(names(&["r1", "r5"], 2), ["r2"]);
         assert_eq!(names(&["r5"], 10), Vec::<String>::new());

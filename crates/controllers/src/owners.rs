@@ -34,7 +34,10 @@ pub fn enqueue_for_pods(
                 }
                 Some(_) => {}
                 // An orphan: whoever selects it may adopt it.
-                None if c.old.is_none_or(|old| old.meta().labels != o.meta().labels || old.meta().controller().is_some()) => {
+                None if c.old.is_none_or(|old| {
+                    old.meta().labels != o.meta().labels || old.meta().controller().is_some()
+                }) =>
+                {
                     for owner in all.list(Some(o.namespace())) {
                         if selector(&owner).is_ok_and(|s| s.matches(&o.meta().labels)) {
                             queue.add(key_of(&owner));

@@ -2,7 +2,10 @@
 
 use futures::FutureExt;
 
-use crate::{Loop, daemonset, deployment, endpoints, garbage, job, namespace, replicaset, resourcequota, serviceaccount, statefulset, volumes};
+use crate::{
+    Loop, daemonset, deployment, endpoints, garbage, job, namespace, replicaset, resourcequota,
+    serviceaccount, statefulset, volumes,
+};
 
 pub const LOOPS: &[Loop] = &[
     Loop {

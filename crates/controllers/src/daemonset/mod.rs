@@ -85,7 +85,9 @@ pub async fn run(ctx: Context) {
     skeleton::enqueue_self(&sets, &queue);
     skeleton::enqueue_owner(&revisions, &queue, "DaemonSet");
     let seen = expected.clone();
-    owners::enqueue_for_pods(&pods, &sets, &DAEMON_SETS, &queue, selector, move |key, c| seen.observe(key, c));
+    owners::enqueue_for_pods(&pods, &sets, &DAEMON_SETS, &queue, selector, move |key, c| {
+        seen.observe(key, c)
+    });
     let (q, all) = (queue.clone(), sets.clone());
     nodes.on_change(move |c| {
         let (old, new) = (c.old.and_then(Node::of), c.new.and_then(Node::of));
@@ -146,8 +148,13 @@ impl Loop {
         self.merge_duplicates(&set, &mut revisions, &present, &pods).await?;
 
         let wishes = Wishes::of(&view.spec.template);
-        let nodes: BTreeMap<String, nodes::Verdict> =
-            self.nodes.list(None).iter().filter_map(Node::of).map(|n| (n.name.clone(), wishes.verdict(&n))).collect();
+        let nodes: BTreeMap<String, nodes::Verdict> = self
+            .nodes
+            .list(None)
+            .iter()
+            .filter_map(Node::of)
+            .map(|n| (n.name.clone(), wishes.verdict(&n)))
+            .collect();
         let mut by_node: BTreeMap<String, Vec<Pod>> = BTreeMap::new();
         for p in pods.iter().filter(|p| !(p.is_finished() && p.object.meta().is_deleting())) {
             if let Some(node) = nodes::target(p) {
@@ -205,8 +212,13 @@ impl Loop {
         let doubles: Vec<Revision> = all.iter().filter(|r| is_double(r)).cloned().collect();
         let client = &self.ctx.client;
         for double in &doubles {
-            for p in pods.iter().filter(|p| p.object.meta().labels.get(HASH).map(String::as_str) == Some(double.label(HASH))) {
-                let patch = Patch::Merge(json!({ "metadata": { "uid": p.object.uid(), "labels": { HASH: present.label(HASH) } } }));
+            for p in pods
+                .iter()
+                .filter(|p| p.object.meta().labels.get(HASH).map(String::as_str) == Some(double.label(HASH)))
+            {
+                let patch = Patch::Merge(
+                    json!({ "metadata": { "uid": p.object.uid(), "labels": { HASH: present.label(HASH) } } }),
+                );
                 client.patch(&PODS, set.namespace(), p.object.name(), "", &patch).await?;
             }
             let options = DeleteOptions::uid(double.object.uid());
@@ -228,19 +240,33 @@ impl Loop {
                 };
                 continue;
             }
-            let message = format!("Found failed daemon pod {}/{pod} on node {node}, will try to kill it", set.namespace());
+            let message = format!(
+                "Found failed daemon pod {}/{pod} on node {node}, will try to kill it",
+                set.namespace()
+            );
             self.ctx.events.warning(about.clone(), "FailedDaemonPod", message);
             plan.delete.push(pod);
         }
         for (pod, node) in std::mem::take(&mut plan.succeeded) {
-            let message = format!("Found succeeded daemon pod {}/{pod} on node {node}, will try to delete it", set.namespace());
+            let message = format!(
+                "Found succeeded daemon pod {}/{pod} on node {node}, will try to delete it",
+                set.namespace()
+            );
             self.ctx.events.normal(about.clone(), "SucceededDaemonPod", message);
             plan.delete.push(pod);
         }
         next
     }
 
-    async fn carry_out(&self, key: &Key, set: &Object, view: &View, i: &Inputs<'_>, plan: Plan, pods: &[Pod]) -> Result<(), Status> {
+    async fn carry_out(
+        &self,
+        key: &Key,
+        set: &Object,
+        view: &View,
+        i: &Inputs<'_>,
+        plan: Plan,
+        pods: &[Pod],
+    ) -> Result<(), Status> {
         let mut template = view.spec.template.clone();
         template["metadata"]["labels"][HASH] = json!(i.version.hash);
         if let Some(g) = i.version.generation {
@@ -274,10 +300,13 @@ impl Loop {
             .collect();
         let deletes = victims.into_iter().map(|o| async move {
             self.expected.deleting(key, o, clock::now());
-            let result = self.ctx.client.delete_if_there(&PODS, &key.0, o.name(), &DeleteOptions::uid(o.uid())).await;
+            let result =
+                self.ctx.client.delete_if_there(&PODS, &key.0, o.name(), &DeleteOptions::uid(o.uid())).await;
             let about = ObjectRef::of(&DAEMON_SETS, set);
             match &result {
-                Ok(()) => self.ctx.events.normal(about, "SuccessfulDelete", format!("Deleted pod: {}", o.name())),
+                Ok(()) => {
+                    self.ctx.events.normal(about, "SuccessfulDelete", format!("Deleted pod: {}", o.name()))
+                }
                 Err(s) => {
                     self.expected.not_deleted(key, o);
                     self.ctx.events.warning(about, "FailedDelete", format!("Error deleting: {s}"));

@@ -103,17 +103,19 @@ impl Wishes {
     }
 
     pub fn verdict(&self, node: &Node) -> Verdict {
-        let fits = (self.node_name.is_empty() || self.node_name == node.name)
-            && self.node_selector.iter().all(|(k, v)| node.labels.get(k) == Some(v))
-            && self.affinity.node_affinity.required.as_ref().is_none_or(|r| {
-                r.node_selector_terms.iter().any(|t| t.matches(&node.name, &node.labels))
-            });
+        let fits =
+            (self.node_name.is_empty() || self.node_name == node.name)
+                && self.node_selector.iter().all(|(k, v)| node.labels.get(k) == Some(v))
+                && self.affinity.node_affinity.required.as_ref().is_none_or(|r| {
+                    r.node_selector_terms.iter().any(|t| t.matches(&node.name, &node.labels))
+                });
         if !fits {
             return Verdict { run: false, stay: false };
         }
         let mut bears = always(self.host_network);
         bears.extend(self.tolerations.iter().cloned());
-        let refused: Vec<&Taint> = node.taints.iter().filter(|t| t.is_hard() && !tolerated(t, &bears)).collect();
+        let refused: Vec<&Taint> =
+            node.taints.iter().filter(|t| t.is_hard() && !tolerated(t, &bears)).collect();
         Verdict { run: refused.is_empty(), stay: refused.iter().all(|t| t.effect != "NoExecute") }
     }
 }
@@ -173,13 +175,23 @@ mod tests {
             (json!({}), json!([]), true, true),
             (json!({"nodeName": "other"}), json!([]), false, false),
             (json!({"nodeSelector": {"a": "c"}}), json!([]), false, false),
-            (json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
-                {"nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}]}}}}), json!([]), true, true),
+            (
+                json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+                {"nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]}]}}}}),
+                json!([]),
+                true,
+                true,
+            ),
             (json!({}), taint("node.kubernetes.io/unschedulable", "NoSchedule"), true, true),
             (json!({}), taint("node.kubernetes.io/not-ready", "NoExecute"), true, true),
             (json!({}), taint("node.kubernetes.io/not-ready", "NoSchedule"), false, true),
             (json!({}), taint("node.kubernetes.io/network-unavailable", "NoSchedule"), false, true),
-            (json!({"hostNetwork": true}), taint("node.kubernetes.io/network-unavailable", "NoSchedule"), true, true),
+            (
+                json!({"hostNetwork": true}),
+                taint("node.kubernetes.io/network-unavailable", "NoSchedule"),
+                true,
+                true,
+            ),
             (json!({}), taint("mine", "NoSchedule"), false, true),
             (json!({}), taint("mine", "NoExecute"), false, false),
             (json!({}), taint("mine", "PreferNoSchedule"), true, true),

@@ -53,7 +53,8 @@ pub struct Version<'a> {
 impl Version<'_> {
     pub fn of_this(self, pod: &Pod) -> bool {
         let label = |k: &str| pod.object.meta().labels.get(k).map(String::as_str);
-        label(HASH).is_some_and(|h| h == self.hash) || (self.generation.is_some() && label(GENERATION) == self.generation)
+        label(HASH).is_some_and(|h| h == self.hash)
+            || (self.generation.is_some() && label(GENERATION) == self.generation)
     }
 }
 
@@ -82,8 +83,11 @@ pub struct Plan {
 /// Placed pods first, then the oldest.
 fn by_age(pods: &mut [&Pod]) {
     pods.sort_by(|a, b| {
-        (a.view.spec.node_name.is_empty(), a.created(), a.object.name())
-            .cmp(&(b.view.spec.node_name.is_empty(), b.created(), b.object.name()))
+        (a.view.spec.node_name.is_empty(), a.created(), a.object.name()).cmp(&(
+            b.view.spec.node_name.is_empty(),
+            b.created(),
+            b.object.name(),
+        ))
     });
 }
 

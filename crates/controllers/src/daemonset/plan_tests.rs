@@ -38,7 +38,9 @@ fn pods(text: &str) -> BTreeMap<String, Vec<Pod>> {
         if state == "term" {
             v["metadata"]["deletionTimestamp"] = json!("1970-01-01T00:00:00Z");
         }
-        out.entry(node.into()).or_default().push(Pod::of(Object::from_value(v, 1).expect("object")).expect("pod"));
+        out.entry(node.into())
+            .or_default()
+            .push(Pod::of(Object::from_value(v, 1).expect("object")).expect("pod"));
     }
     out
 }
@@ -123,9 +125,18 @@ fn strategies_are_read() {
     for (v, want) in [
         (json!({"type": "OnDelete"}), Strategy::OnDelete),
         (json!({"type": "RollingUpdate"}), rolling(0, 1)),
-        (json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "30%", "maxSurge": 0}}), rolling(0, 2)),
-        (json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "10%"}}), rolling(1, 0)),
-        (json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 0}}), rolling(0, 1)),
+        (
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "30%", "maxSurge": 0}}),
+            rolling(0, 2),
+        ),
+        (
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "10%"}}),
+            rolling(1, 0),
+        ),
+        (
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 0}}),
+            rolling(0, 1),
+        ),
     ] {
         assert_eq!(Strategy::parse(&v, 4), want, "{v}");
     }

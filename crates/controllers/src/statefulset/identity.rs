@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn a_pod_has_its_name_host_claims_and_labels() {
-        let set = Object::from_value(json!({"metadata": {"name": "web", "namespace": "d", "uid": "u"}}), 1).expect("set");
+        let set = Object::from_value(json!({"metadata": {"name": "web", "namespace": "d", "uid": "u"}}), 1)
+            .expect("set");
         let spec: Spec = serde_json::from_value(json!({"serviceName": "svc", "selector": {"matchLabels": {"app": "w"}},
             "volumeClaimTemplates": [{"metadata": {"name": "data", "labels": {"x": "y"}}, "spec": {"accessModes": ["ReadWriteOnce"]}}]}))
         .expect("spec");
@@ -176,10 +177,16 @@ mod tests {
             "volumes": [{"name": "data", "emptyDir": {}}, {"name": "other", "emptyDir": {}}]}});
         let p = pod(&set, &spec, &t, "web-abc", 3);
         assert_eq!(p["metadata"]["name"], "web-3");
-        assert_eq!(p["metadata"]["labels"], json!({"app": "w", POD_NAME: "web-3", POD_INDEX: "3", REVISION: "web-abc"}));
+        assert_eq!(
+            p["metadata"]["labels"],
+            json!({"app": "w", POD_NAME: "web-3", POD_INDEX: "3", REVISION: "web-abc"})
+        );
         assert_eq!((&p["spec"]["hostname"], &p["spec"]["subdomain"]), (&json!("web-3"), &json!("svc")));
-        assert_eq!(p["spec"]["volumes"], json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data-web-3"}},
-            {"name": "other", "emptyDir": {}}]));
+        assert_eq!(
+            p["spec"]["volumes"],
+            json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data-web-3"}},
+            {"name": "other", "emptyDir": {}}])
+        );
         let c = claim_bodies(&set, &spec, 3);
         assert_eq!(c[0]["metadata"]["name"], "data-web-3");
         assert_eq!(c[0]["metadata"]["labels"], json!({"app": "w", "x": "y"}));

@@ -45,7 +45,8 @@ pub async fn run(ctx: Context) {
     let (q, all) = (queue.clone(), sets.clone());
     claims.on_change(move |c| {
         if let (Some(old), None) = (c.old, c.new) {
-            for r in old.meta().owner_references.iter().filter(|r| r.kind == "Pod" || r.kind == "StatefulSet") {
+            for r in old.meta().owner_references.iter().filter(|r| r.kind == "Pod" || r.kind == "StatefulSet")
+            {
                 let set = r.name.rsplit_once('-').map_or("", |(set, _)| set);
                 for name in [set, &r.name] {
                     if all.get(old.namespace(), name).is_some() {
@@ -100,10 +101,12 @@ impl Loop {
             updating = acts.iter().filter(|a| matches!(a, Act::Update(_))).count();
             let members = &members;
             let (set, view, current, update) = (&set, &view, &current, &update);
-            failure = slow_start(acts, |act| self.act(set, view, act, members, [current, update])).await.err();
+            failure =
+                slow_start(acts, |act| self.act(set, view, act, members, [current, update])).await.err();
         }
         let updating = if failure.is_some() { 0 } else { updating };
-        let status = plan::status(&view.status, &inputs, &members, set.meta().generation, collisions, updating);
+        let status =
+            plan::status(&view.status, &inputs, &members, set.meta().generation, collisions, updating);
         if status != view.status {
             client.patch_status(&STATEFUL_SETS, &key.0, &key.1, status).await?;
         }
@@ -120,8 +123,10 @@ impl Loop {
     /// The set's pods; only those whose name is one of the set's may be adopted.
     async fn members(&self, set: &Object, selector: &LabelSelector) -> Result<Vec<Member>, Error> {
         let named = |o: &Object| identity::ordinal(set.name(), o.name()).is_some();
-        let candidates: Vec<Object> = self.pods.list(Some(set.namespace())).into_iter().filter(named).collect();
-        let mine = owners::claim_all(&self.ctx.client, &STATEFUL_SETS, set, selector, &PODS, candidates).await?;
+        let candidates: Vec<Object> =
+            self.pods.list(Some(set.namespace())).into_iter().filter(named).collect();
+        let mine =
+            owners::claim_all(&self.ctx.client, &STATEFUL_SETS, set, selector, &PODS, candidates).await?;
         let member = |o: Object| {
             let ordinal = identity::ordinal(set.name(), o.name())?;
             Some(Pod::of(o).map(|pod| Member { ordinal, pod }))
@@ -130,7 +135,12 @@ impl Loop {
     }
 
     /// The revision that the status calls current. The informer may lag behind one that was made just now.
-    async fn current(&self, set: &Object, view: &View, known: &[Revision]) -> Result<Option<Revision>, Error> {
+    async fn current(
+        &self,
+        set: &Object,
+        view: &View,
+        known: &[Revision],
+    ) -> Result<Option<Revision>, Error> {
         let name = view.status["currentRevision"].as_str().unwrap_or_default();
         if name.is_empty() {
             return Ok(None);
@@ -152,7 +162,14 @@ impl Loop {
         })
     }
 
-    async fn act(&self, set: &Object, view: &View, act: Act, members: &[Member], revisions: [&Revision; 2]) -> Result<(), Status> {
+    async fn act(
+        &self,
+        set: &Object,
+        view: &View,
+        act: Act,
+        members: &[Member],
+        revisions: [&Revision; 2],
+    ) -> Result<(), Status> {
         let find = |ordinal: i64| members.iter().find(|m| m.ordinal == ordinal);
         match act {
             Act::Create { ordinal, revision } => {
@@ -176,7 +193,11 @@ impl Loop {
         let (lower, name) = (verb.to_lowercase(), set.name());
         let good = if what.starts_with("Claim") { "success" } else { "successful" };
         match result {
-            Ok(()) => self.ctx.events.normal(about, &format!("Successful{verb}"), format!("{lower} {what} in StatefulSet {name} {good}")),
+            Ok(()) => self.ctx.events.normal(
+                about,
+                &format!("Successful{verb}"),
+                format!("{lower} {what} in StatefulSet {name} {good}"),
+            ),
             Err(s) => self.ctx.events.warning(
                 about,
                 &format!("Failed{verb}"),
@@ -185,7 +206,13 @@ impl Loop {
         }
     }
 
-    async fn create(&self, set: &Object, view: &View, revision: &Revision, ordinal: i64) -> Result<(), Status> {
+    async fn create(
+        &self,
+        set: &Object,
+        view: &View,
+        revision: &Revision,
+        ordinal: i64,
+    ) -> Result<(), Status> {
         self.make_claims(set, view, ordinal).await?;
         let body = identity::pod(set, &view.spec, &revision.template(), revision.name(), ordinal);
         let what = format!("Pod {}", identity::pod_name(set.name(), ordinal));
@@ -250,7 +277,11 @@ impl Loop {
 
     async fn delete(&self, set: &Object, pod: &Pod) -> Result<(), Status> {
         let o = &pod.object;
-        let result = self.ctx.client.delete_if_there(&PODS, o.namespace(), o.name(), &DeleteOptions::uid(o.uid())).await;
+        let result = self
+            .ctx
+            .client
+            .delete_if_there(&PODS, o.namespace(), o.name(), &DeleteOptions::uid(o.uid()))
+            .await;
         self.tell(set, "Delete", &format!("Pod {}", o.name()), result.as_ref().map(|()| ()));
         result
     }

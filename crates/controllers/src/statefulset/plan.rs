@@ -101,7 +101,10 @@ impl<'a> Inputs<'a> {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
-    Create { ordinal: i64, revision: String },
+    Create {
+        ordinal: i64,
+        revision: String,
+    },
     /// Makes claims that a pending pod lacks.
     Claims(i64),
     /// Puts the pod's labels and its claims' owners right.
@@ -117,7 +120,8 @@ pub fn plan(i: &Inputs<'_>, members: &[Member], stale: &dyn Fn(i64) -> bool) -> 
     let mut acts = Vec::new();
     let wanted: Vec<(i64, Option<&Member>)> =
         (i.start..end).map(|o| (o, members.iter().find(|m| m.ordinal == o))).collect();
-    let mut condemned: Vec<&Member> = members.iter().filter(|m| m.ordinal < i.start || m.ordinal >= end).collect();
+    let mut condemned: Vec<&Member> =
+        members.iter().filter(|m| m.ordinal < i.start || m.ordinal >= end).collect();
     condemned.sort_by_key(|m| std::cmp::Reverse(m.ordinal));
 
     for (ordinal, member) in &wanted {
@@ -128,7 +132,11 @@ pub fn plan(i: &Inputs<'_>, members: &[Member], stale: &dyn Fn(i64) -> bool) -> 
     }
     acts.extend(condemned.iter().map(|m| Act::Tidy(m.ordinal)));
     // Of all that are not available the one with the lowest ordinal may be taken away though it is not.
-    let first_bad = wanted.iter().filter_map(|(_, m)| *m).chain(condemned.iter().rev().copied()).find(|m| m.is_unavailable(i));
+    let first_bad = wanted
+        .iter()
+        .filter_map(|(_, m)| *m)
+        .chain(condemned.iter().rev().copied())
+        .find(|m| m.is_unavailable(i));
     for m in &condemned {
         if m.is_terminating() {
             if i.parallel {
@@ -150,7 +158,13 @@ pub fn plan(i: &Inputs<'_>, members: &[Member], stale: &dyn Fn(i64) -> bool) -> 
 }
 
 /// One wanted pod; true when nothing after it may be touched yet.
-fn replica(i: &Inputs<'_>, ordinal: i64, member: Option<&Member>, stale: &dyn Fn(i64) -> bool, acts: &mut Vec<Act>) -> bool {
+fn replica(
+    i: &Inputs<'_>,
+    ordinal: i64,
+    member: Option<&Member>,
+    stale: &dyn Fn(i64) -> bool,
+    acts: &mut Vec<Act>,
+) -> bool {
     let Some(m) = member else {
         if !stale(ordinal) {
             let revision = if i.stays_behind(ordinal) { i.current } else { i.update };
@@ -175,7 +189,13 @@ fn replica(i: &Inputs<'_>, ordinal: i64, member: Option<&Member>, stale: &dyn Fn
     false
 }
 
-fn update(i: &Inputs<'_>, wanted: &[(i64, Option<&Member>)], partition: i64, max_unavailable: usize, acts: &mut Vec<Act>) {
+fn update(
+    i: &Inputs<'_>,
+    wanted: &[(i64, Option<&Member>)],
+    partition: i64,
+    max_unavailable: usize,
+    acts: &mut Vec<Act>,
+) {
     let unavailable = wanted.iter().filter(|(_, m)| m.is_none_or(|m| m.is_unavailable(i))).count();
     let mut budget = max_unavailable.saturating_sub(unavailable);
     // `partition` counts places from the first ordinal.
@@ -195,7 +215,14 @@ fn update(i: &Inputs<'_>, wanted: &[(i64, Option<&Member>)], partition: i64, max
 }
 
 /// The status as it should be; fields this loop does not know are kept.
-pub fn status(old: &Value, i: &Inputs<'_>, members: &[Member], generation: i64, collisions: i64, updating: usize) -> Value {
+pub fn status(
+    old: &Value,
+    i: &Inputs<'_>,
+    members: &[Member],
+    generation: i64,
+    collisions: i64,
+    updating: usize,
+) -> Value {
     let count = |f: &dyn Fn(&Member) -> bool| counts::of(members.iter().filter(|m| f(m)).count());
     let live = |m: &Member, revision: &str| !m.is_terminating() && m.revision() == revision;
     let replicas = counts::of(members.len());

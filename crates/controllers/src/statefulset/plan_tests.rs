@@ -174,7 +174,10 @@ fn the_status_counts_revisions_and_completes() {
     let i = inputs(3);
     let s = status(&Value::Null, &i, &members("0:ok:old 1:run:old 2:ok"), 4, 0, 0);
     assert_eq!(numbers(&s), [3, 2, 2, 2, 1]);
-    assert_eq!((&s["currentRevision"], &s["updateRevision"], &s["observedGeneration"]), (&json!("old"), &json!("new"), &json!(4)));
+    assert_eq!(
+        (&s["currentRevision"], &s["updateRevision"], &s["observedGeneration"]),
+        (&json!("old"), &json!("new"), &json!(4))
+    );
     let s = status(&Value::Null, &i, &members("0:ok:old 1:ok:old 2:term:old"), 4, 0, 0);
     assert_eq!(numbers(&s), [3, 3, 3, 2, 0]);
     let s = status(&Value::Null, &i, &members("0:ok:old 1:ok:old 2:ok:old"), 4, 0, 1);

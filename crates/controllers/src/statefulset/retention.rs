@@ -24,7 +24,13 @@ pub fn belongs_to_former_pod(policy: Option<&Retention>, claim: &Object, pod: &s
 }
 
 /// The owner references that the claim should have; `None` when it has them, or is somebody else's business.
-pub fn owners(policy: Option<&Retention>, claim: &Object, set: &Object, pod: &Object, condemned: bool) -> Option<Value> {
+pub fn owners(
+    policy: Option<&Retention>,
+    claim: &Object,
+    set: &Object,
+    pod: &Object,
+    condemned: bool,
+) -> Option<Value> {
     let all = &claim.meta().owner_references;
     let former = |r: &OwnerReference| {
         is_stale(r, &STATEFUL_SETS, set.name(), set.uid()) || is_stale(r, &PODS, pod.name(), pod.uid())
@@ -73,7 +79,8 @@ mod tests {
         let pod = object("Pod", "web-1", "p", json!([]));
         let (of_set, of_pod) = (controller_ref(&STATEFUL_SETS, &set), controller_ref(&PODS, &pod));
         let other = json!({"apiVersion": "x/v1", "kind": "X", "name": "x", "uid": "x", "controller": true, "blockOwnerDeletion": true});
-        let former = json!({"apiVersion": "v1", "kind": "Pod", "name": "web-1", "uid": "old", "controller": true});
+        let former =
+            json!({"apiVersion": "v1", "kind": "Pod", "name": "web-1", "uid": "old", "controller": true});
         let (none, keep) = (json!([]), None);
         // whenDeleted, whenScaled, condemned, present owners, wanted owners when they differ
         let table = [
@@ -92,7 +99,11 @@ mod tests {
         for (deleted, scaled, condemned, have, want) in table {
             let policy = Retention { when_deleted: deleted.into(), when_scaled: scaled.into() };
             let claim = object("PersistentVolumeClaim", "data-web-1", "c", have.clone());
-            assert_eq!(owners(Some(&policy), &claim, &set, &pod, condemned), want, "{deleted} {scaled} {condemned} {have}");
+            assert_eq!(
+                owners(Some(&policy), &claim, &set, &pod, condemned),
+                want,
+                "{deleted} {scaled} {condemned} {have}"
+            );
         }
         let policy = Retention { when_deleted: "Retain".into(), when_scaled: "Delete".into() };
         let claim = |owners: Value| object("PersistentVolumeClaim", "data-web-1", "c", owners);

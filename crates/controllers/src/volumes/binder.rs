@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use api::Object;
 use api::resource::{PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES};
 use api::volumes::{BIND_COMPLETED, BOUND_BY_CONTROLLER, Claim, ClaimRef, Class, Volume};
-use api::Object;
 use client::{DeleteOptions, Informer, ObjectRef, Patch};
 use serde_json::{Value, json};
 
@@ -35,7 +35,9 @@ pub async fn run(ctx: Context) {
         }
         if c.new.is_none() {
             let held = all.list(None).into_iter().filter(|v| {
-                Volume::of(v).is_ok_and(|v| v.claim.is_some_and(|r| r.namespace == claim.namespace && r.name == claim.name))
+                Volume::of(v).is_ok_and(|v| {
+                    v.claim.is_some_and(|r| r.namespace == claim.namespace && r.name == claim.name)
+                })
             });
             held.for_each(|v| q.add(key_of(&v)));
         }
@@ -70,7 +72,11 @@ fn queue_unbound(claims: &Informer, queue: &Queue) {
 
 impl Loop {
     async fn reconcile(&self, key: Key) -> Result<Next, Error> {
-        if key.0.is_empty() { self.volume(&key.1).await? } else { self.claim(&key).await? }
+        if key.0.is_empty() {
+            self.volume(&key.1).await?
+        } else {
+            self.claim(&key).await?
+        }
         Ok(Next::Wait)
     }
 
@@ -85,14 +91,26 @@ impl Loop {
     async fn claim(&self, key: &Key) -> Result<(), Error> {
         let Some(object) = self.claims.get(&key.0, &key.1) else { return Ok(()) };
         let claim = Claim::of(&object)?;
-        let volumes: BTreeMap<String, Volume> =
-            self.volumes.list(None).iter().map(|o| Ok((o.name().to_owned(), Volume::of(o)?))).collect::<Result<_, Error>>()?;
-        let classes: BTreeMap<String, Class> =
-            self.classes.list(None).iter().map(|o| Ok((o.name().to_owned(), Class::of(o)?))).collect::<Result<_, Error>>()?;
+        let volumes: BTreeMap<String, Volume> = self
+            .volumes
+            .list(None)
+            .iter()
+            .map(|o| Ok((o.name().to_owned(), Volume::of(o)?)))
+            .collect::<Result<_, Error>>()?;
+        let classes: BTreeMap<String, Class> = self
+            .classes
+            .list(None)
+            .iter()
+            .map(|o| Ok((o.name().to_owned(), Class::of(o)?)))
+            .collect::<Result<_, Error>>()?;
         let about = ObjectRef::of(&PERSISTENT_VOLUME_CLAIMS, &object);
         match plan::claim(&claim, &World { volumes: &volumes, classes: &classes }) {
             // A claim on its way out takes no new volume, but keeps the one it has until it is gone.
-            ClaimStep::Bind(_) | ClaimStep::Class(_) | ClaimStep::Provision { .. } if claim.deleting && !claim.bind_completed => Ok(()),
+            ClaimStep::Bind(_) | ClaimStep::Class(_) | ClaimStep::Provision { .. }
+                if claim.deleting && !claim.bind_completed =>
+            {
+                Ok(())
+            }
             ClaimStep::Bind(name) => match volumes.get(&name) {
                 Some(v) => self.bind(&object, &claim, v).await,
                 None => Ok(()),
@@ -107,17 +125,24 @@ impl Loop {
             }
             ClaimStep::Lost(say) => {
                 self.tell(about, say);
-                self.claim_status(&object, json!({ "phase": "Lost", "capacity": null, "accessModes": null })).await
+                self.claim_status(&object, json!({ "phase": "Lost", "capacity": null, "accessModes": null }))
+                    .await
             }
             ClaimStep::Provision { provisioner, say } => {
                 let notes = json!({ "volume.kubernetes.io/storage-provisioner": provisioner,
                     "volume.beta.kubernetes.io/storage-provisioner": provisioner });
                 self.tell(about, say);
                 let have = object.value()?;
-                if notes.as_object().into_iter().flatten().all(|(k, v)| have["metadata"]["annotations"][k] == *v) {
+                if notes
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .all(|(k, v)| have["metadata"]["annotations"][k] == *v)
+                {
                     return Ok(());
                 }
-                self.patch_claim(&object, json!({ "metadata": { "uid": claim.uid, "annotations": notes } })).await
+                self.patch_claim(&object, json!({ "metadata": { "uid": claim.uid, "annotations": notes } }))
+                    .await
             }
         }
     }
@@ -143,7 +168,9 @@ impl Loop {
             let mut meta = version(object);
             meta["annotations"] = notes;
             let patch = Patch::Merge(json!({ "metadata": meta, "spec": { "volumeName": v.name } }));
-            bound = client.patch(&PERSISTENT_VOLUME_CLAIMS, object.namespace(), object.name(), "", &patch).await?;
+            bound = client
+                .patch(&PERSISTENT_VOLUME_CLAIMS, object.namespace(), object.name(), "", &patch)
+                .await?;
         }
         let spec = &volume.value()?["spec"];
         let mut status = json!({ "phase": "Bound", "accessModes": spec["accessModes"] });
@@ -158,7 +185,10 @@ impl Loop {
     }
 
     async fn patch_claim(&self, o: &Object, patch: Value) -> Result<(), Error> {
-        self.ctx.client.patch(&PERSISTENT_VOLUME_CLAIMS, o.namespace(), o.name(), "", &Patch::Merge(patch)).await?;
+        self.ctx
+            .client
+            .patch(&PERSISTENT_VOLUME_CLAIMS, o.namespace(), o.name(), "", &Patch::Merge(patch))
+            .await?;
         Ok(())
     }
 
@@ -234,9 +264,16 @@ impl Loop {
                 Ok(()) => Ok(self
                     .ctx
                     .client
-                    .delete_if_there(&PERSISTENT_VOLUMES, "", object.name(), &DeleteOptions::uid(object.uid()))
+                    .delete_if_there(
+                        &PERSISTENT_VOLUMES,
+                        "",
+                        object.name(),
+                        &DeleteOptions::uid(object.uid()),
+                    )
                     .await?),
-                Err(e) => self.failed(object, "VolumeFailedDelete", &format!("failed to delete {path}: {e}")).await,
+                Err(e) => {
+                    self.failed(object, "VolumeFailedDelete", &format!("failed to delete {path}: {e}")).await
+                }
             },
             Reclaim::Fail { reason, message } => self.failed(object, reason, &message).await,
         }

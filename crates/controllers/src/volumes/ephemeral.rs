@@ -15,7 +15,12 @@ fn wanted(pod: &Value) -> Vec<(String, Value)> {
     let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
     volumes
         .filter(|v| v["ephemeral"]["volumeClaimTemplate"].is_object())
-        .map(|v| (ephemeral_claim(name, v["name"].as_str().unwrap_or_default()), v["ephemeral"]["volumeClaimTemplate"].clone()))
+        .map(|v| {
+            (
+                ephemeral_claim(name, v["name"].as_str().unwrap_or_default()),
+                v["ephemeral"]["volumeClaimTemplate"].clone(),
+            )
+        })
         .collect()
 }
 
@@ -47,11 +52,16 @@ pub async fn run(ctx: Context) {
 }
 
 async fn reconcile(ctx: &Context, pods: &Informer, claims: &Informer, key: Key) -> Result<Next, Error> {
-    let Some(pod) = pods.get(&key.0, &key.1).filter(|p| !p.meta().is_deleting()) else { return Ok(Next::Wait) };
+    let Some(pod) = pods.get(&key.0, &key.1).filter(|p| !p.meta().is_deleting()) else {
+        return Ok(Next::Wait);
+    };
     for (name, template) in wanted(&pod.value()?) {
         if let Some(there) = claims.get(&key.0, &name) {
             if !is_owned(&there, &pod) {
-                let why = format!("PVC {}/{name} was not created for pod {}/{} (pod is not owner)", key.0, key.0, key.1);
+                let why = format!(
+                    "PVC {}/{name} was not created for pod {}/{} (pod is not owner)",
+                    key.0, key.0, key.1
+                );
                 return Err(Status::bad_request(why).into());
             }
             continue;

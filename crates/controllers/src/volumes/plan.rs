@@ -35,7 +35,10 @@ pub enum ClaimStep {
     Class(String),
     Pending(Option<Say>),
     /// An outside program is to make a volume.
-    Provision { provisioner: String, say: Option<Say> },
+    Provision {
+        provisioner: String,
+        say: Option<Say>,
+    },
     Lost(Option<Say>),
 }
 
@@ -58,7 +61,10 @@ pub fn claim(c: &Claim, w: &World<'_>) -> ClaimStep {
         return ClaimStep::Class(default.name.clone());
     }
     if waits {
-        return ClaimStep::Pending(Say::normal("WaitForFirstConsumer", "waiting for first consumer to be created before binding"));
+        return ClaimStep::Pending(Say::normal(
+            "WaitForFirstConsumer",
+            "waiting for first consumer to be created before binding",
+        ));
     }
     if c.class().is_empty() {
         let message = "no persistent volumes available for this claim and no storage class is set";
@@ -81,7 +87,10 @@ pub fn claim(c: &Claim, w: &World<'_>) -> ClaimStep {
                 "Waiting for a volume to be created either by the external provisioner '{}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered.",
                 k.provisioner
             );
-            ClaimStep::Provision { provisioner: k.provisioner.clone(), say: Say::normal("ExternalProvisioning", message) }
+            ClaimStep::Provision {
+                provisioner: k.provisioner.clone(),
+                say: Say::normal("ExternalProvisioning", message),
+            }
         }
     }
 }
@@ -174,7 +183,10 @@ pub enum Reclaim {
     Directory(String),
     /// Whoever made it deletes it.
     Theirs,
-    Fail { reason: &'static str, message: String },
+    Fail {
+        reason: &'static str,
+        message: String,
+    },
 }
 
 /// `host_path` is the path of a `hostPath` volume.
@@ -187,10 +199,14 @@ pub fn reclaim(v: &Volume, host_path: Option<&str>) -> Reclaim {
                 let message = format!("host_path deleter only supports /tmp/.+ but received provided {p}");
                 Reclaim::Fail { reason: "VolumeFailedDelete", message }
             }
-            None if !v.provisioned_by.is_empty() && !v.provisioned_by.starts_with("kubernetes.io/") => Reclaim::Theirs,
+            None if !v.provisioned_by.is_empty() && !v.provisioned_by.starts_with("kubernetes.io/") => {
+                Reclaim::Theirs
+            }
             None => {
-                let message =
-                    format!("error getting deleter volume plugin for volume \"{}\": no deletable volume plugin matched", v.name);
+                let message = format!(
+                    "error getting deleter volume plugin for volume \"{}\": no deletable volume plugin matched",
+                    v.name
+                );
                 Reclaim::Fail { reason: "VolumeFailedDelete", message }
             }
         },
@@ -219,7 +235,11 @@ mod tests {
         let mut v = json!({"metadata": {"name": "v", "annotations": {}}, "spec": {"storageClassName": "s",
             "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}}, "status": {"phase": phase}});
         for (k, x) in spec.as_object().into_iter().flatten() {
-            if k == "annotations" { v["metadata"]["annotations"] = x.clone() } else { v["spec"][k] = x.clone() }
+            if k == "annotations" {
+                v["metadata"]["annotations"] = x.clone()
+            } else {
+                v["spec"][k] = x.clone()
+            }
         }
         Volume::of(&Object::from_value(v, 1).expect("object")).expect("volume")
     }
@@ -228,14 +248,21 @@ mod tests {
         let mut v = json!({"metadata": {"name": "c", "namespace": "d", "uid": "u", "annotations": {}}, "spec": {
             "storageClassName": "s", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
         for (k, x) in spec.as_object().into_iter().flatten() {
-            if k == "annotations" { v["metadata"]["annotations"] = x.clone() } else { v["spec"][k] = x.clone() }
+            if k == "annotations" {
+                v["metadata"]["annotations"] = x.clone()
+            } else {
+                v["spec"][k] = x.clone()
+            }
         }
         Claim::of(&Object::from_value(v, 1).expect("object")).expect("claim")
     }
 
     fn classes() -> BTreeMap<String, Class> {
         let class = |name: &str, provisioner: &str, waits| {
-            (name.to_owned(), Class { name: name.into(), provisioner: provisioner.into(), waits, ..Class::default() })
+            (
+                name.to_owned(),
+                Class { name: name.into(), provisioner: provisioner.into(), waits, ..Class::default() },
+            )
         };
         BTreeMap::from([
             class("hand", NO_PROVISIONER, false),
@@ -267,7 +294,11 @@ mod tests {
             (json!({"storageClassName": ""}), vec![free()], "pending FailedBinding"),
             (json!({"storageClassName": "hand"}), vec![], "pending ProvisioningFailed"),
             (json!({"storageClassName": "csi"}), vec![], "provision x.csi"),
-            (json!({"storageClassName": "wait"}), vec![volume_of(json!({"storageClassName": "wait"}), "Available")], "pending WaitForFirstConsumer"),
+            (
+                json!({"storageClassName": "wait"}),
+                vec![volume_of(json!({"storageClassName": "wait"}), "Available")],
+                "pending WaitForFirstConsumer",
+            ),
             (json!({"storageClassName": "wait"}), vec![volume_of(mine("u"), "Available")], "bind v"),
             (json!({"volumeName": "v"}), vec![free()], "bind v"),
             (json!({"volumeName": "v", "storageClassName": "t"}), vec![free()], "pending VolumeMismatch"),
@@ -300,7 +331,12 @@ mod tests {
             (mine("old"), "Bound", Some(here), VolumeStep::Released),
             (mine("u"), "Failed", None, VolumeStep::Nothing),
             (mine("u"), "Bound", Some(elsewhere.clone()), VolumeStep::Unreserve),
-            (with(mine("u"), json!({volumes::BOUND_BY_CONTROLLER: "yes"})), "Bound", Some(elsewhere), VolumeStep::Unbind),
+            (
+                with(mine("u"), json!({volumes::BOUND_BY_CONTROLLER: "yes"})),
+                "Bound",
+                Some(elsewhere),
+                VolumeStep::Unbind,
+            ),
         ] {
             assert_eq!(volume(&volume_of(v.clone(), phase), c.as_ref()), want, "{v} {phase}");
         }
@@ -315,7 +351,10 @@ mod tests {
             assert!(matches!(reclaim(&v("Delete"), Some(path)), Reclaim::Fail { .. }), "{path}");
         }
         assert!(matches!(reclaim(&v("Delete"), None), Reclaim::Fail { .. }));
-        let csi = volume_of(json!({"persistentVolumeReclaimPolicy": "Delete", "annotations": {volumes::PROVISIONED_BY: "x.csi"}}), "Released");
+        let csi = volume_of(
+            json!({"persistentVolumeReclaimPolicy": "Delete", "annotations": {volumes::PROVISIONED_BY: "x.csi"}}),
+            "Released",
+        );
         assert_eq!(reclaim(&csi, None), Reclaim::Theirs);
     }
 }

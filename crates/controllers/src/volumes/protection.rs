@@ -13,7 +13,8 @@ use serde_json::json;
 use crate::Context;
 use crate::skeleton::{self, Error, Next, Queue};
 
-const CLASSES: Resource = Resource::new("storage.k8s.io", "v1", "volumeattributesclasses", "VolumeAttributesClass", false);
+const CLASSES: Resource =
+    Resource::new("storage.k8s.io", "v1", "volumeattributesclasses", "VolumeAttributesClass", false);
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -67,14 +68,22 @@ fn finalizers(o: &Object, mine: &str, used: bool) -> Option<Vec<String>> {
     }
 }
 
-async fn settle<F>(client: &Client, resource: &Resource, o: &Object, mine: &str, used: F) -> Result<Next, Error>
+async fn settle<F>(
+    client: &Client,
+    resource: &Resource,
+    o: &Object,
+    mine: &str,
+    used: F,
+) -> Result<Next, Error>
 where
     F: Future<Output = Result<bool, Error>>,
 {
     // Asking for users may cost a request: only where it matters.
     let used = o.meta().is_deleting() && o.meta().finalizers.iter().any(|f| f == mine) && used.await?;
     if let Some(list) = finalizers(o, mine, used) {
-        let patch = Patch::Merge(json!({ "metadata": { "uid": o.uid(), "resourceVersion": o.revision().to_string(), "finalizers": list } }));
+        let patch = Patch::Merge(
+            json!({ "metadata": { "uid": o.uid(), "resourceVersion": o.revision().to_string(), "finalizers": list } }),
+        );
         client.patch(resource, o.namespace(), o.name(), "", &patch).await?;
     }
     Ok(Next::Wait)
@@ -125,7 +134,8 @@ pub async fn volumes(ctx: Context) {
 pub async fn attribute_classes(ctx: Context) {
     let queue = Queue::default();
     let classes = ctx.informers.get(&CLASSES);
-    let (claims, volumes) = (ctx.informers.get(&PERSISTENT_VOLUME_CLAIMS), ctx.informers.get(&PERSISTENT_VOLUMES));
+    let (claims, volumes) =
+        (ctx.informers.get(&PERSISTENT_VOLUME_CLAIMS), ctx.informers.get(&PERSISTENT_VOLUMES));
     skeleton::enqueue_self(&classes, &queue);
     for users in [&claims, &volumes] {
         let (q, all) = (queue.clone(), classes.clone());
