@@ -35,6 +35,9 @@ check: deps ## format, lints, layering
 	cargo clippy --workspace --all-targets
 	cargo test -p xtask
 
+fresh: ## make up, the README's lines, make test and make down in a fresh Debian root with namespaces of its own
+	@$(SUDO) ./scripts/fresh
+
 bench: deps ## the table of figures beside their peers
 	./scripts/bench
 
@@ -47,4 +50,4 @@ deps:
 kubectl: deps
 	@./scripts/kubectl $(TOOLS)
 
-.PHONY: help up down demo demo-images test check bench release deps kubectl
+.PHONY: help up down demo demo-images test check fresh bench release deps kubectl
