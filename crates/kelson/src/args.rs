@@ -74,6 +74,9 @@ pub struct ServerArgs {
     /// Registries (host:port) to speak to without TLS, with commas; loopback always may.
     #[arg(long, value_name = "HOSTS", value_delimiter = ',')]
     pub insecure_registries: Vec<String>,
+    /// What must stay available on the node, else pods are evicted: `memory.available<100Mi,nodefs.available<10%,…`.
+    #[arg(long, value_name = "SIGNAL<VALUE,…")]
+    pub eviction_hard: Option<String>,
     /// Directory of static pod manifests [default: <data-dir>/manifests].
     #[arg(long, value_name = "DIR")]
     pub static_pods: Option<PathBuf>,

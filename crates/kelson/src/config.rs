@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use netlink::Cidr;
 use serde::Deserialize;
 
@@ -35,6 +35,7 @@ struct File {
     log_json: bool,
     insecure_registries: Vec<String>,
     static_pods: Option<PathBuf>,
+    eviction_hard: BTreeMap<String, String>,
 }
 
 /// Names and places that keep clusters on one machine apart.
@@ -126,6 +127,7 @@ pub struct Config {
     pub log_json: bool,
     pub insecure_registries: Vec<String>,
     pub static_pods: PathBuf,
+    pub eviction: kubelet::Eviction,
 }
 
 const PARTS: &[&str] = &["proxy", "dns", "cni", "scheduler", "controllers"];
@@ -225,6 +227,14 @@ impl Config {
                 .to_ascii_lowercase();
             if name.is_empty() { "localhost".to_owned() } else { name }
         };
+        let eviction_hard = a.eviction_hard.or_else(|| {
+            let pairs: Vec<String> = f.eviction_hard.iter().map(|(k, v)| format!("{k}<{v}")).collect();
+            (!pairs.is_empty()).then(|| pairs.join(","))
+        });
+        let eviction = match eviction_hard {
+            None => kubelet::Eviction::default(),
+            Some(text) => kubelet::Eviction::parse(&text).map_err(|e| anyhow!("--eviction-hard: {e}"))?,
+        };
         let mut insecure_registries = a.insecure_registries;
         insecure_registries.extend(f.insecure_registries);
         Ok(Self {
@@ -250,6 +260,7 @@ impl Config {
                 .unwrap_or_else(|| "info".into()),
             log_json: a.log_json || f.log_json,
             insecure_registries,
+            eviction,
             static_pods: a
                 .static_pods
                 .or(f.static_pods)
@@ -311,6 +322,10 @@ mod tests {
         assert!(
             wrong(ServerArgs { cluster_cidr: Some("ten".into()), ..ServerArgs::default() })
                 .contains("--cluster-cidr")
+        );
+        assert!(
+            wrong(ServerArgs { eviction_hard: Some("memory<1".into()), ..ServerArgs::default() })
+                .contains("--eviction-hard")
         );
         assert!(
             wrong(ServerArgs { feature_gates: Some("X=maybe".into()), ..ServerArgs::default() })

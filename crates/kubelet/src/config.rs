@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::thresholds::Eviction;
+
 #[derive(Debug, Clone)]
 pub struct Config {
     pub node_name: String,
@@ -42,15 +44,6 @@ pub struct Config {
     pub mount_tmpfs: bool,
 }
 
-/// Hard eviction thresholds, as what must stay available.
-#[derive(Debug, Clone)]
-pub struct Eviction {
-    pub memory_bytes: u64,
-    pub nodefs_percent: f64,
-    pub imagefs_percent: f64,
-    pub nodefs_inodes_percent: f64,
-}
-
 #[derive(Debug, Clone)]
 pub struct ImageGc {
     /// Collection starts above this use of the image file system, in percent.
@@ -81,12 +74,7 @@ impl Default for Config {
             resolv_conf: "/etc/resolv.conf".into(),
             port: 10250,
             version: "v1.37.0".into(),
-            eviction: Eviction {
-                memory_bytes: 100 << 20,
-                nodefs_percent: 10.0,
-                imagefs_percent: 15.0,
-                nodefs_inodes_percent: 5.0,
-            },
+            eviction: Eviction::default(),
             image_gc: ImageGc { high_percent: 85.0, low_percent: 80.0, min_age_seconds: 120 },
             log_max_bytes: 10 << 20,
             log_max_files: 5,

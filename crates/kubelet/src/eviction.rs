@@ -6,21 +6,20 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Eviction;
 use crate::manager::Workers;
 use crate::node::facts::{self, FsUse};
 use crate::node_ctx::{Node, Pressure};
 use crate::pod::Pod;
 use crate::pod_worker::Msg;
+use crate::thresholds::{Eviction, Threshold};
 
 const LOOK: Duration = Duration::from_secs(10);
 
-pub fn pressure(e: &Eviction, memory_available: u64, node: FsUse) -> Pressure {
-    let percent = |free: u64, all: u64| if all == 0 { 100.0 } else { 100.0 * free as f64 / all as f64 };
+pub fn pressure(e: &Eviction, memory: FsUse, node: FsUse) -> Pressure {
     Pressure {
-        memory: memory_available < e.memory_bytes,
-        disk: percent(node.free, node.size) < e.nodefs_percent
-            || node.inodes > 0 && percent(node.inodes_free, node.inodes) < e.nodefs_inodes_percent,
+        memory: e.memory.met(memory.free, memory.size),
+        disk: e.nodefs.met(node.free, node.size)
+            || node.inodes > 0 && e.nodefs_inodes.met(node.inodes_free, node.inodes),
     }
 }
 
@@ -41,19 +40,27 @@ pub fn rank(mut list: Vec<Candidate>) -> Vec<Candidate> {
 pub async fn run(node: Arc<Node>, workers: Arc<Workers>, token: CancellationToken) {
     loop {
         tokio::select! { () = token.cancelled() => return, () = tokio::time::sleep(LOOK) => {} }
-        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let available = u64::try_from(facts::parse_meminfo(&meminfo, "MemAvailable")).unwrap_or(0);
-        let p = pressure(&node.cfg.eviction, available, facts::fs_use(&node.cfg.root_dir));
+        let memory = memory();
+        let disk = facts::fs_use(&node.cfg.root_dir);
+        let thresholds = &node.cfg.eviction;
+        let p = pressure(thresholds, memory, disk);
         *node.pressure.write() = p;
         if p.memory {
-            evict(&node, &workers, "memory", available).await;
+            evict(&node, &workers, "memory", memory.free, thresholds.memory).await;
         } else if p.disk {
-            evict(&node, &workers, "ephemeral-storage", facts::fs_use(&node.cfg.root_dir).free).await;
+            evict(&node, &workers, "ephemeral-storage", disk.free, thresholds.nodefs).await;
         }
     }
 }
 
-async fn evict(node: &Node, workers: &Workers, what: &str, available: u64) {
+/// The machine's memory in the terms of a file system.
+fn memory() -> FsUse {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let of = |key| u64::try_from(facts::parse_meminfo(&meminfo, key)).unwrap_or(0);
+    FsUse { size: of("MemTotal"), free: of("MemAvailable"), ..FsUse::default() }
+}
+
+async fn evict(node: &Node, workers: &Workers, what: &str, available: u64, threshold: Threshold) {
     let Ok(stats) = node.runtime.list_pod_sandbox_stats(None).await else { return };
     let mut list = Vec::new();
     for shot in workers.all() {
@@ -79,8 +86,7 @@ async fn evict(node: &Node, workers: &Workers, what: &str, available: u64) {
     let Some(c) = rank(list).into_iter().next() else { return };
     let Some(h) = workers.get(&c.pod.metadata.uid) else { return };
     let message = format!(
-        "The node was low on resource: {what}. Threshold quantity: {}, available: {}. ",
-        node.cfg.eviction.memory_bytes, available
+        "The node was low on resource: {what}. Threshold quantity: {threshold}, available: {available}. "
     );
     node.recorder.warning(node.about_pod(&c.pod), "Evicted", message.clone());
     tracing::warn!(pod = %c.pod.key(), what, "evicting a pod because the node runs short");
@@ -114,10 +120,11 @@ mod tests {
 
     #[test]
     fn thresholds() {
-        let e = crate::Config::default().eviction;
-        let fs = |free| FsUse { size: 100, free, inodes: 0, inodes_free: 0 };
-        assert_eq!(pressure(&e, 1 << 30, fs(50)), Pressure::default());
-        assert!(pressure(&e, 1 << 20, fs(50)).memory);
-        assert!(pressure(&e, 1 << 30, fs(5)).disk);
+        let e = Eviction::default();
+        let fs = |size, free| FsUse { size, free, inodes: 0, inodes_free: 0 };
+        let fine = fs(8 << 30, 1 << 30);
+        assert_eq!(pressure(&e, fine, fs(100, 50)), Pressure::default());
+        assert!(pressure(&e, fs(8 << 30, 1 << 20), fs(100, 50)).memory);
+        assert!(pressure(&e, fine, fs(100, 5)).disk);
     }
 }

@@ -24,6 +24,7 @@ mod server;
 mod static_pods;
 #[cfg(test)]
 mod testing;
+mod thresholds;
 mod volumes;
 
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use hooks::drain::Slices;
 use manager::{Manager, Workers};
 use node_ctx::Node;
 use pod::Qos;
+pub use thresholds::Eviction;
 use volumes::mounter::{Mounter, NoMounter, SystemMounter};
 
 /// One kubelet; cheap to clone.

@@ -89,6 +89,9 @@ impl Cluster {
                 &format!("0.0.0.0:{}", self.port),
                 "--node-name",
                 "node-1",
+                // A builder's disk is often nearly full, which is not what the tests are about.
+                "--eviction-hard",
+                "memory.available<50Mi",
             ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

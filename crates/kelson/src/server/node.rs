@@ -192,6 +192,7 @@ fn kubelet_config(config: &Config) -> anyhow::Result<kubelet::Config> {
         cgroup_root: instance.cgroup_root(),
         resolv_conf: upstream_resolv_conf(),
         port: config.kubelet_port,
+        eviction: config.eviction.clone(),
         version: format!("v1.37.0+kelson-{}", crate::VERSION),
         ..kubelet::Config::default()
     })

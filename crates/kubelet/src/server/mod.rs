@@ -183,10 +183,10 @@ fn configz(cx: &Cx) -> Value {
         "nodeStatusReportFrequency": "5m0s", "nodeStatusUpdateFrequency": "10s", "nodeLeaseDurationSeconds": 40,
         "imageGCHighThresholdPercent": c.image_gc.high_percent, "imageGCLowThresholdPercent": c.image_gc.low_percent,
         "containerLogMaxSize": c.log_max_bytes.to_string(), "containerLogMaxFiles": c.log_max_files,
-        "evictionHard": {"memory.available": c.eviction.memory_bytes.to_string(),
-            "nodefs.available": format!("{}%", c.eviction.nodefs_percent),
-            "imagefs.available": format!("{}%", c.eviction.imagefs_percent),
-            "nodefs.inodesFree": format!("{}%", c.eviction.nodefs_inodes_percent)},
+        "evictionHard": {"memory.available": c.eviction.memory.to_string(),
+            "nodefs.available": c.eviction.nodefs.to_string(),
+            "imagefs.available": c.eviction.imagefs.to_string(),
+            "nodefs.inodesFree": c.eviction.nodefs_inodes.to_string()},
     }})
 }
 
