@@ -1,13 +1,17 @@
 //! How the commands on this machine speak to a running daemon: one JSON line in, JSON lines out, over a socket that only
 //! root can open. Spawns one task for the socket and one per connection.
 
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use cri::{ImageService, ImageSpec};
 use runtime::EmbeddedRuntime;
+use runtime::images::Progress;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -15,6 +19,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::bar::Bar;
+
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(100);
 const MAX_LINE: u64 = 64 << 10;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,6 +45,11 @@ pub struct ImageRow {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Reply {
+    /// Bytes of layers fetched so far; more follows.
+    Progress {
+        done: u64,
+        total: u64,
+    },
     Images(Vec<ImageRow>),
     Error(String),
 }
@@ -49,8 +62,24 @@ fn row(i: &cri::Image) -> ImageRow {
     ImageRow { names, id: i.id.clone(), size: i.size }
 }
 
+/// Returns when a pull has come further than what was told.
+pub async fn moved(progress: &Progress, told: &mut (u64, u64)) -> (u64, u64) {
+    loop {
+        let now = (progress.done.load(Ordering::Relaxed), progress.total.load(Ordering::Relaxed));
+        if now != *told {
+            *told = now;
+            return now;
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
 /// Carries a request out, in the daemon or in the command itself.
-pub async fn perform(runtime: &EmbeddedRuntime, request: Request) -> anyhow::Result<Vec<ImageRow>> {
+pub async fn perform(
+    runtime: &EmbeddedRuntime,
+    request: Request,
+    progress: &Progress,
+) -> anyhow::Result<Vec<ImageRow>> {
     let spec = |image: &str| ImageSpec { image: image.to_owned(), ..ImageSpec::default() };
     match request {
         Request::Import { path, name } => {
@@ -62,10 +91,7 @@ pub async fn perform(runtime: &EmbeddedRuntime, request: Request) -> anyhow::Res
                 .collect())
         }
         Request::Pull { image } => {
-            runtime
-                .pull_image(&spec(&image), None, None)
-                .await
-                .with_context(|| format!("failed to pull {image}"))?;
+            runtime.pull(&image, None, Some(progress)).await?;
             let found = runtime.image_status(&spec(&image)).await?;
             Ok(found.iter().map(row).collect())
         }
@@ -122,29 +148,58 @@ async fn connection(stream: UnixStream, runtime: &EmbeddedRuntime) -> anyhow::Re
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(MAX_LINE)).read_line(&mut line).await?;
+    let line_of = |reply: &Reply| serde_json::to_string(reply).map(|t| t + "\n");
     let reply = match serde_json::from_str::<Request>(&line) {
         Err(e) => Reply::Error(format!(
             "the daemon does not understand the request ({e}); are both of the same version?"
         )),
-        Ok(request) => match perform(runtime, request).await {
-            Ok(rows) => Reply::Images(rows),
-            Err(e) => Reply::Error(format!("{e:#}")),
-        },
+        Ok(request) => {
+            let (progress, mut told) = (Progress::default(), (0, 0));
+            let work = perform(runtime, request, &progress);
+            tokio::pin!(work);
+            let result = loop {
+                tokio::select! {
+                    biased;
+                    result = &mut work => break result,
+                    // When nobody waits any more, the pull ends with the connection.
+                    (done, total) = moved(&progress, &mut told) => {
+                        write.write_all(line_of(&Reply::Progress { done, total })?.as_bytes()).await?;
+                    }
+                }
+            };
+            match result {
+                Ok(rows) => Reply::Images(rows),
+                Err(e) => Reply::Error(format!("{e:#}")),
+            }
+        }
     };
-    let mut text = serde_json::to_string(&reply)?;
-    text.push('\n');
-    write.write_all(text.as_bytes()).await?;
+    write.write_all(line_of(&reply)?.as_bytes()).await?;
     Ok(())
 }
 
 /// Asks a running daemon; `None` when none is running.
-pub async fn ask(path: &Path, request: &Request) -> anyhow::Result<Option<Reply>> {
-    let Ok(stream) = UnixStream::connect(path).await else { return Ok(None) };
+pub async fn ask(path: &Path, request: &Request, bar: &mut Bar) -> anyhow::Result<Option<Vec<ImageRow>>> {
+    let stream = match UnixStream::connect(path).await {
+        Ok(stream) => stream,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(e).with_context(|| format!("failed to reach the daemon on {}", path.display())),
+    };
     let (read, mut write) = stream.into_split();
     let mut text = serde_json::to_string(request)?;
     text.push('\n');
     write.write_all(text.as_bytes()).await.context("failed to ask the daemon")?;
-    let mut line = String::new();
-    BufReader::new(read).read_line(&mut line).await.context("failed to hear from the daemon")?;
-    Ok(Some(serde_json::from_str(&line).context("the daemon went away in the middle of its answer")?))
+    let mut lines = BufReader::new(read).lines();
+    loop {
+        let line = lines.next_line().await.context("failed to hear from the daemon")?;
+        let line = line.context("the daemon went away in the middle of its answer")?;
+        match serde_json::from_str(&line).context(
+            "the daemon answered something this program does not understand; are both of the same version?",
+        )? {
+            Reply::Progress { done, total } => bar.show(done, total),
+            Reply::Images(rows) => return Ok(Some(rows)),
+            Reply::Error(e) => bail!("{e}"),
+        }
+    }
 }

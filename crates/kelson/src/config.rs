@@ -10,6 +10,8 @@ use netlink::Cidr;
 use serde::Deserialize;
 
 use crate::args::ServerArgs;
+use crate::mark::Networks;
+use crate::networks::overlap;
 
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/kelson";
 
@@ -48,15 +50,18 @@ pub struct Instance {
     pub run_dir: PathBuf,
 }
 
-fn fnv(s: &str) -> u32 {
+pub fn fnv(s: &str) -> u32 {
     s.bytes().fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
 }
 
 impl Instance {
     pub fn of(data_dir: &Path) -> Self {
         let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-        // Symbolic links lead to one cluster, not to two.
-        let data_dir = std::fs::canonicalize(&data_dir).unwrap_or(data_dir);
+        // Symbolic links lead to one cluster, not to two; also before the directory is there.
+        let real = data_dir.ancestors().find_map(|a| Some((a, std::fs::canonicalize(a).ok()?)));
+        let real =
+            real.and_then(|(a, r)| Some(r.join(data_dir.strip_prefix(a).ok()?).components().collect()));
+        let data_dir: PathBuf = real.unwrap_or(data_dir);
         let default = data_dir == Path::new(DEFAULT_DATA_DIR);
         let name =
             if default { "default".into() } else { format!("{:08x}", fnv(&data_dir.to_string_lossy())) };
@@ -97,14 +102,10 @@ impl Instance {
     pub fn container_logs(&self) -> PathBuf {
         if self.is_default() { "/var/log/containers".into() } else { self.data_dir.join("logs/containers") }
     }
-    /// Second byte of the networks: the well-known ones for the first cluster, others by the data directory, so that two
-    /// clusters do not share addresses.
-    fn networks(&self) -> (String, String) {
-        if self.is_default() {
-            return ("10.244.0.0/16".into(), "10.96.0.0/16".into());
-        }
-        let n = 100 + fnv(&self.name) % 60;
-        (format!("10.{n}.0.0/16"), format!("10.{}.0.0/16", n + 64))
+    /// Places outside the data directory that the node of this cluster writes to.
+    pub fn outside(&self) -> Vec<PathBuf> {
+        let all = [self.kubelet_dir(), self.pod_logs(), self.container_logs()];
+        all.into_iter().filter(|p| !p.starts_with(&self.data_dir)).collect()
     }
 }
 
@@ -116,6 +117,8 @@ pub struct Config {
     pub advertise: IpAddr,
     pub service_cidrs: Vec<Cidr>,
     pub cluster_cidrs: Vec<Cidr>,
+    /// Neither network was asked for: they follow from the instance.
+    pub own_networks: bool,
     pub domain: String,
     pub node_name: String,
     pub kubelet_port: u16,
@@ -130,6 +133,8 @@ pub struct Config {
     pub eviction: kubelet::Eviction,
 }
 
+/// The tenth service address is DNS.
+const MIN_ADDRESSES: u128 = 16;
 const PARTS: &[&str] = &["proxy", "dns", "cni", "scheduler", "controllers"];
 
 fn cidrs(flag: &str, text: &str) -> anyhow::Result<Vec<Cidr>> {
@@ -138,11 +143,30 @@ fn cidrs(flag: &str, text: &str) -> anyhow::Result<Vec<Cidr>> {
         .map(|s| s.trim().parse())
         .collect::<Result<_, _>>()
         .with_context(|| format!("--{flag}"))?;
+    for c in &all {
+        if c.nth(0) != Some(c.addr) {
+            bail!(
+                "--{flag} {c}: the address lies inside the network; write {}/{}",
+                c.nth(0).unwrap_or(c.addr),
+                c.len
+            );
+        }
+        if c.size() < MIN_ADDRESSES {
+            bail!("--{flag} {c}: the network is too small; it needs {MIN_ADDRESSES} addresses or more");
+        }
+    }
     let four = all.iter().filter(|c| c.addr.is_ipv4()).count();
     if all.len() > 2 || four > 1 || all.len() - four > 1 {
         bail!("--{flag} {text}: at most one IPv4 and one IPv6 network");
     }
     Ok(all)
+}
+
+fn name(flag: &str, text: String) -> anyhow::Result<String> {
+    match api::validation::names::dns1123_subdomain(&text).first() {
+        Some(why) => bail!("--{flag} {text:?}: {why}"),
+        None => Ok(text),
+    }
 }
 
 fn gates(text: &str) -> anyhow::Result<BTreeMap<String, bool>> {
@@ -188,13 +212,12 @@ impl Config {
             }
         };
         let instance = Instance::of(&a.data_dir.or(f.data_dir).unwrap_or_else(|| DEFAULT_DATA_DIR.into()));
-        let (pods, services) = instance.networks();
-        let service_cidrs = cidrs("service-cidr", &a.service_cidr.or(f.service_cidr).unwrap_or(services))?;
-        let cluster_cidrs = cidrs("cluster-cidr", &a.cluster_cidr.or(f.cluster_cidr).unwrap_or(pods))?;
-        if service_cidrs
-            .iter()
-            .any(|s| cluster_cidrs.iter().any(|c| c.contains(s.addr) || s.contains(c.addr)))
-        {
+        let (services, pods) = (a.service_cidr.or(f.service_cidr), a.cluster_cidr.or(f.cluster_cidr));
+        let own_networks = services.is_none() && pods.is_none();
+        let own = crate::networks::choose(&instance, &[]);
+        let service_cidrs = cidrs("service-cidr", &services.unwrap_or(own.services))?;
+        let cluster_cidrs = cidrs("cluster-cidr", &pods.unwrap_or(own.pods))?;
+        if service_cidrs.iter().any(|s| cluster_cidrs.iter().any(|c| overlap(s, c))) {
             bail!("--service-cidr and --cluster-cidr overlap; give them networks of their own");
         }
         let listen = a.listen.or(f.listen).unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 6443).into());
@@ -202,6 +225,13 @@ impl Config {
             a.advertise_address.or(f.advertise_address).or_else(own_address).unwrap_or(
                 if listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listen.ip() },
             );
+        for (flag, all) in [("service-cidr", &service_cidrs), ("cluster-cidr", &cluster_cidrs)] {
+            if let Some(c) = all.iter().find(|c| c.contains(advertise)) {
+                bail!(
+                    "--{flag} {c} holds this server's own address {advertise}; choose another network, or another --advertise-address"
+                );
+            }
+        }
         let mut disable = a.disable;
         disable.extend(f.disable);
         let known = |d: &&String| {
@@ -227,6 +257,11 @@ impl Config {
                 .to_ascii_lowercase();
             if name.is_empty() { "localhost".to_owned() } else { name }
         };
+        let node_name = name("node-name", a.node_name.or(f.node_name).unwrap_or_else(host))?;
+        let domain = name(
+            "cluster-domain",
+            a.cluster_domain.or(f.cluster_domain).unwrap_or_else(|| "cluster.local".into()),
+        )?;
         let eviction_hard = a.eviction_hard.or_else(|| {
             let pairs: Vec<String> = f.eviction_hard.iter().map(|(k, v)| format!("{k}<{v}")).collect();
             (!pairs.is_empty()).then(|| pairs.join(","))
@@ -242,8 +277,9 @@ impl Config {
             advertise,
             service_cidrs,
             cluster_cidrs,
-            domain: a.cluster_domain.or(f.cluster_domain).unwrap_or_else(|| "cluster.local".into()),
-            node_name: a.node_name.or(f.node_name).unwrap_or_else(host),
+            own_networks,
+            domain,
+            node_name,
             kubelet_port: a.kubelet_port.or(f.kubelet_port).unwrap_or(if instance.is_default() {
                 10250
             } else {
@@ -267,6 +303,13 @@ impl Config {
                 .unwrap_or_else(|| instance.data_dir.join("manifests")),
             instance,
         })
+    }
+
+    /// The networks chosen for this cluster take the place of those that follow from its name.
+    pub fn settle(&mut self, networks: &Networks) -> anyhow::Result<()> {
+        self.service_cidrs = cidrs("service-cidr", &networks.services)?;
+        self.cluster_cidrs = cidrs("cluster-cidr", &networks.pods)?;
+        Ok(())
     }
 
     pub fn enabled(&self, part: &str) -> bool {
@@ -318,6 +361,20 @@ mod tests {
         assert!(
             wrong(ServerArgs { service_cidr: Some("10.244.1.0/24".into()), ..ServerArgs::default() })
                 .contains("overlap")
+        );
+        let services =
+            |cidr: &str| wrong(ServerArgs { service_cidr: Some(cidr.into()), ..ServerArgs::default() });
+        assert!(services("10.96.0.1/16").contains("write 10.96.0.0/16"));
+        assert!(services("10.96.0.0/29").contains("too small"));
+        assert!(services("10.96.0.0/16,10.97.0.0/16").contains("at most one IPv4"));
+        let own = ServerArgs {
+            advertise_address: Some("10.244.3.4".parse().expect("ip")),
+            ..ServerArgs::default()
+        };
+        assert!(wrong(own).contains("own address 10.244.3.4"));
+        assert!(
+            wrong(ServerArgs { node_name: Some("Not_A_Name".into()), ..ServerArgs::default() })
+                .contains("--node-name")
         );
         assert!(
             wrong(ServerArgs { cluster_cidr: Some("ten".into()), ..ServerArgs::default() })

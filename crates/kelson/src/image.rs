@@ -1,13 +1,14 @@
 //! `kelson image`: asks the running daemon, or works on the data directory itself when none runs.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use runtime::EmbeddedRuntime;
+use runtime::images::Progress;
 
-use crate::admin::{self, ImageRow, Reply, Request};
+use crate::admin::{self, ImageRow, Request};
 use crate::args::{ImageArgs, ImageCommand};
+use crate::bar::Bar;
 use crate::config::Instance;
 use crate::server::runtime_config;
 
@@ -38,10 +39,10 @@ async fn run(args: ImageArgs) -> anyhow::Result<()> {
             Request::List => "",
             Request::Remove { .. } => "removed",
         };
-        if !listing && std::io::stderr().is_terminal() {
-            eprintln!("working…");
-        }
-        let rows = one(&instance, request).await?;
+        let rows = {
+            let mut bar = Bar::new(&title(&request));
+            one(&instance, request, &mut bar).await?
+        };
         if listing {
             print(&rows);
         } else {
@@ -53,20 +54,36 @@ async fn run(args: ImageArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn one(instance: &Instance, request: Request) -> anyhow::Result<Vec<ImageRow>> {
-    match admin::ask(&instance.admin_socket(), &request).await? {
-        Some(Reply::Images(rows)) => Ok(rows),
-        Some(Reply::Error(e)) => bail!("{e}"),
-        None => {
-            if !nix::unistd::geteuid().is_root() {
-                bail!(
-                    "no daemon answers on {}, and working on the images directly needs root",
-                    instance.admin_socket().display()
-                );
-            }
-            let config = runtime_config(instance, Arc::new(runtime::LoopbackOnly));
-            let runtime = EmbeddedRuntime::open(config).await.context("failed to open the images")?;
-            admin::perform(&runtime, request).await
+fn title(request: &Request) -> String {
+    match request {
+        Request::Import { path, .. } => format!("importing {}", path.display()),
+        Request::Pull { image } => format!("pulling {image}"),
+        Request::List => "listing".into(),
+        Request::Remove { image } => format!("removing {image}"),
+    }
+}
+
+async fn one(instance: &Instance, request: Request, bar: &mut Bar) -> anyhow::Result<Vec<ImageRow>> {
+    if let Some(rows) = admin::ask(&instance.admin_socket(), &request, bar).await? {
+        return Ok(rows);
+    }
+    if !nix::unistd::geteuid().is_root() {
+        bail!(
+            "no daemon answers on {}, and working on the images directly needs root",
+            instance.admin_socket().display()
+        );
+    }
+    crate::mark::claim(instance, &[], None)?;
+    let config = runtime_config(instance, Arc::new(runtime::LoopbackOnly));
+    let runtime = EmbeddedRuntime::open(config).await.context("failed to open the images")?;
+    let (progress, mut told) = (Progress::default(), (0, 0));
+    let work = admin::perform(&runtime, request, &progress);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut work => return result,
+            (done, total) = admin::moved(&progress, &mut told) => bar.show(done, total),
         }
     }
 }

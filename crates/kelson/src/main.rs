@@ -4,10 +4,13 @@
 
 mod admin;
 mod args;
+mod bar;
 mod clean;
 mod config;
 mod image;
 mod logging;
+mod mark;
+mod networks;
 mod server;
 
 use std::process::ExitCode;

@@ -18,6 +18,8 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug, Clone)]
 pub struct Output {
     pub ok: bool,
+    /// `None`: it was ended by a signal.
+    pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -27,6 +29,7 @@ pub struct Cluster {
     dir: PathBuf,
     port: u16,
     node: bool,
+    flags: Vec<String>,
 }
 
 /// Whether this machine lets us run containers; tests that need it say so when they skip.
@@ -43,10 +46,25 @@ fn program(variable: &str, name: &str) -> PathBuf {
     beside.filter(|p| p.is_file()).unwrap_or_else(|| name.into())
 }
 
+/// The program under test.
+pub fn kelson_path() -> PathBuf {
+    program("KELSON", "kelson")
+}
+
+/// One command of the program.
+pub fn kelson(args: &[&str]) -> Output {
+    run(Command::new(kelson_path()).args(args), None)
+}
+
 impl Cluster {
     /// A control plane alone.
     pub fn control_plane() -> Self {
-        Self::start(false)
+        Self::start(false, &[])
+    }
+
+    /// A control plane alone, or one with a node but without images, started with more flags.
+    pub fn with_flags(node: bool, flags: &[&str]) -> Self {
+        Self::start(node, flags)
     }
 
     /// A control plane and a node with the image `busybox:1.36`; `None`, said on standard error, where containers can't
@@ -56,21 +74,27 @@ impl Cluster {
             crate::skip("running containers needs root");
             return None;
         }
-        let c = Self::start(true);
+        let c = Self::start(true, &[]);
+        c.import_busybox();
+        Some(c)
+    }
+
+    pub fn import_busybox(&self) {
+        let c = self;
         let archive = c.dir.join("busybox.tar");
         busybox_archive(&archive, "docker.io/library/busybox:1.36");
         let out = c.kelson(&["image", "import", "--data-dir", &c.data(), &archive.to_string_lossy()]);
         assert!(out.ok, "failed to import the image: {out:?}");
-        Some(c)
     }
 
-    fn start(node: bool) -> Self {
+    fn start(node: bool, flags: &[&str]) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("kelson-e2e-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("test directory");
         let port =
             TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("a free port").port();
-        let mut c = Self { child: None, dir, port, node };
+        let flags = flags.iter().map(|f| (*f).to_owned()).collect();
+        let mut c = Self { child: None, dir, port, node, flags };
         c.run();
         c
     }
@@ -79,7 +103,7 @@ impl Cluster {
     pub fn run(&mut self) {
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).expect("log");
-        let mut command = Command::new(program("KELSON", "kelson"));
+        let mut command = Command::new(kelson_path());
         command
             .args([
                 "server",
@@ -93,6 +117,7 @@ impl Cluster {
                 "--eviction-hard",
                 "memory.available<50Mi",
             ])
+            .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -140,7 +165,7 @@ impl Cluster {
     }
 
     pub fn kelson(&self, args: &[&str]) -> Output {
-        run(Command::new(program("KELSON", "kelson")).args(args), None)
+        kelson(args)
     }
 
     /// kubectl, whatever it answers.
@@ -187,7 +212,8 @@ impl Cluster {
     }
 }
 
-fn run(command: &mut Command, input: Option<&str>) -> Output {
+/// Runs a command to its end.
+pub fn run(command: &mut Command, input: Option<&str>) -> Output {
     command
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
@@ -199,6 +225,7 @@ fn run(command: &mut Command, input: Option<&str>) -> Output {
     let out = child.wait_with_output().expect("wait for the command");
     Output {
         ok: out.status.success(),
+        code: out.status.code(),
         stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
     }

@@ -5,7 +5,7 @@
 mod cluster;
 mod image;
 
-pub use cluster::{Cluster, Output, node_possible};
+pub use cluster::{Cluster, Output, kelson, kelson_path, node_possible, run};
 pub use image::busybox_archive;
 
 use std::time::{Duration, Instant};

@@ -1,9 +1,10 @@
 //! `kelson server`: wires the roles, says when the cluster is ready, drains and stops. `control` is the control plane,
-//! `node` the node, `objects` what this wiring itself keeps in the API. Owns the runtime's threads.
+//! `node` the node, `preflight` what it needs of the machine, `objects` what this wiring itself keeps in the API. Owns the runtime's threads.
 
 mod control;
 mod node;
 mod objects;
+mod preflight;
 mod transport;
 
 pub use node::runtime_config;
@@ -17,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::args::ServerArgs;
 use crate::config::Config;
-use crate::{VERSION, logging};
+use crate::{VERSION, logging, mark, networks};
 
 /// How long the node's parts get to write their last status.
 const NODE_DRAIN: Duration = Duration::from_secs(5);
@@ -40,12 +41,44 @@ pub fn main(args: Box<ServerArgs>) -> anyhow::Result<()> {
     result
 }
 
-async fn run(config: Config, started: Instant) -> anyhow::Result<()> {
+/// Makes sure that a cluster can run here, and takes the place for it.
+fn prepare(config: &mut Config) -> anyhow::Result<()> {
     if config.node && !nix::unistd::geteuid().is_root() {
         anyhow::bail!(
             "a node needs root to run containers; run with sudo, or with --no-node for a control plane alone"
         );
     }
+    let instance = config.instance.clone();
+    if config.own_networks {
+        let kept = match mark::look(&instance.data_dir)? {
+            mark::Place::Marked(m) => m.networks,
+            _ => None,
+        };
+        let networks = match (config.node, kept) {
+            (true, kept) => Some(
+                networks::take(&instance, kept)
+                    .with_context(|| format!("failed to prepare {}", instance.run_dir.display()))?,
+            ),
+            (false, kept) => kept,
+        };
+        if let Some(n) = &networks {
+            config.settle(n)?;
+        }
+    }
+    if config.node {
+        preflight::check(config)?;
+    }
+    api::catalog::RuntimeConfig::parse(&config.runtime_config).context("--runtime-config")?;
+    let text = |all: &[netlink::Cidr]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let networks =
+        mark::Networks { pods: text(&config.cluster_cidrs), services: text(&config.service_cidrs) };
+    let outside = if config.node { instance.outside() } else { vec![] };
+    mark::claim(&instance, &outside, config.own_networks.then_some(networks))?;
+    Ok(())
+}
+
+async fn run(mut config: Config, started: Instant) -> anyhow::Result<()> {
+    prepare(&mut config)?;
     info!(version = VERSION, data_dir = %config.instance.data_dir.display(), "starting");
     // Each layer stops after the one above it: the node, then the loops, then the API, then the store.
     let (node_stop, loops_stop) = (CancellationToken::new(), CancellationToken::new());
