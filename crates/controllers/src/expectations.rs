@@ -11,6 +11,9 @@ use crate::skeleton::Key;
 
 const GIVE_UP: SignedDuration = SignedDuration::from_secs(60);
 
+/// When a loop that waits for what it expects looks again, should its informer never show it.
+pub const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(61);
+
 #[derive(Default)]
 struct Pending {
     creates: HashSet<String>,

@@ -17,10 +17,12 @@ mod template;
 
 mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod garbage;
 mod job;
 mod namespace;
+mod nodes;
 mod replicaset;
 mod resourcequota;
 mod serviceaccount;
@@ -93,7 +95,8 @@ pub async fn run(
         let identity = LocalIdentity::service_account("kube-system", l.account);
         let client = Client::local(server.clone(), identity, l.name);
         let context = Context {
-            events: EventRecorder::new(client.clone(), l.name, ""),
+            // Upstream's components are named like their service accounts.
+            events: EventRecorder::new(client.clone(), l.account, ""),
             client,
             informers: informers.clone(),
             config: config.clone(),

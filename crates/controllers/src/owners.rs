@@ -50,6 +50,23 @@ pub fn enqueue_for_pods(
     });
 }
 
+/// Adds the indexes behind `candidates`: by the managing owner's uid, and what has none by namespace.
+pub fn index(informer: &Informer) {
+    informer.index_by_owner();
+    informer.add_index("orphan", |o| match o.meta().controller() {
+        None => vec![o.namespace().to_owned()],
+        Some(_) => Vec::new(),
+    });
+}
+
+/// What may be a child of `owner`: its children and the orphans of its namespace, by name.
+pub fn candidates(informer: &Informer, owner: &Object) -> Vec<Object> {
+    let mut all = informer.by_index("owner", owner.uid());
+    all.extend(informer.by_index("orphan", owner.namespace()));
+    all.sort_by(|a, b| a.name().cmp(b.name()));
+    all
+}
+
 /// What to do with one object that may be a child.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -119,7 +136,8 @@ pub async fn claim_with(
                     // The informer may lag: adopting for an owner that is gone would lose the child to the collector.
                     let fresh = client.get(owner_resource, owner.namespace(), owner.name()).await?;
                     if fresh.uid() != owner.uid() || fresh.meta().is_deleting() {
-                        continue;
+                        let (r, name) = (owner_resource, owner.name());
+                        return Err(Status::conflict(&r.group, &r.plural, name, "it has just been deleted"));
                     }
                     checked_owner = true;
                 }

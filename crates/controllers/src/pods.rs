@@ -30,6 +30,14 @@ pub struct PodSpec {
     pub hostname: String,
     pub subdomain: String,
     pub restart_policy: String,
+    pub init_containers: Vec<InitContainer>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InitContainer {
+    pub name: String,
+    pub restart_policy: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -135,8 +143,21 @@ impl Pod {
         self.view.metadata.annotations.as_ref()?.get(name).map(String::as_str)
     }
 
-    pub fn restarts(&self) -> i64 {
-        self.view.status.container_statuses.iter().map(|c| c.restart_count).sum()
+    /// The most restarts of one container, and of one sidecar.
+    pub fn restarts(&self) -> (i64, i64) {
+        let most =
+            |all: &mut dyn Iterator<Item = &ContainerStatus>| all.map(|c| c.restart_count).max().unwrap_or(0);
+        let sidecar = |name: &str| {
+            self.view.spec.init_containers.iter().any(|c| c.name == name && c.restart_policy == "Always")
+        };
+        let status = &self.view.status;
+        let mut sidecars = status.init_container_statuses.iter().filter(|c| sidecar(&c.name));
+        (most(&mut status.container_statuses.iter()), most(&mut sidecars))
+    }
+
+    /// On its way out, and still running.
+    pub fn is_terminating(&self) -> bool {
+        self.object.meta().is_deleting() && !self.is_finished()
     }
 
     pub fn created(&self) -> &str {

@@ -3,8 +3,8 @@
 use futures::FutureExt;
 
 use crate::{
-    Loop, daemonset, deployment, endpoints, garbage, job, namespace, replicaset, resourcequota,
-    serviceaccount, statefulset, volumes,
+    Loop, daemonset, deployment, disruption, endpoints, garbage, job, namespace, nodes, replicaset,
+    resourcequota, serviceaccount, statefulset, volumes,
 };
 
 pub const LOOPS: &[Loop] = &[
@@ -137,5 +137,40 @@ pub const LOOPS: &[Loop] = &[
         watches: &["services", "pods", "endpoints"],
         writes: &["endpoints"],
         run: |c| endpoints::endpoints(c).boxed(),
+    },
+    Loop {
+        name: "node-lifecycle",
+        account: "node-controller",
+        watches: &["nodes", "leases", "pods"],
+        writes: &["nodes", "nodes/status", "pods/status"],
+        run: |c| nodes::lifecycle(c).boxed(),
+    },
+    Loop {
+        name: "taint-eviction",
+        account: "node-controller",
+        watches: &["nodes", "pods"],
+        writes: &["pods", "pods/status"],
+        run: |c| nodes::taint_eviction(c).boxed(),
+    },
+    Loop {
+        name: "pod-garbage-collector",
+        account: "pod-garbage-collector",
+        watches: &["nodes", "pods"],
+        writes: &["pods", "pods/status"],
+        run: |c| nodes::pod_gc(c).boxed(),
+    },
+    Loop {
+        name: "disruption",
+        account: "disruption-controller",
+        watches: &[
+            "poddisruptionbudgets",
+            "pods",
+            "deployments",
+            "replicasets",
+            "replicationcontrollers",
+            "statefulsets",
+        ],
+        writes: &["poddisruptionbudgets/status", "pods/status"],
+        run: |c| disruption::run(c).boxed(),
     },
 ];

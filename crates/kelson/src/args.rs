@@ -71,6 +71,12 @@ pub struct ServerArgs {
     /// Log lines as JSON.
     #[arg(long)]
     pub log_json: bool,
+    /// How long a node may be silent before it counts as unreachable [default: 50s].
+    #[arg(long, value_name = "DURATION")]
+    pub node_monitor_grace_period: Option<String>,
+    /// Ended pods beyond this number are removed, the oldest first; 0: none [default: 12500].
+    #[arg(long, value_name = "NUMBER")]
+    pub terminated_pod_gc_threshold: Option<usize>,
     /// Registries (host:port) to speak to without TLS, with commas; loopback always may.
     #[arg(long, value_name = "HOSTS", value_delimiter = ',')]
     pub insecure_registries: Vec<String>,

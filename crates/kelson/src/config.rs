@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use netlink::Cidr;
@@ -35,6 +36,8 @@ struct File {
     feature_gates: BTreeMap<String, bool>,
     log: Option<String>,
     log_json: bool,
+    node_monitor_grace_period: Option<String>,
+    terminated_pod_gc_threshold: Option<usize>,
     insecure_registries: Vec<String>,
     static_pods: Option<PathBuf>,
     eviction_hard: BTreeMap<String, String>,
@@ -128,6 +131,8 @@ pub struct Config {
     pub feature_gates: BTreeMap<String, bool>,
     pub log: String,
     pub log_json: bool,
+    pub node_grace: Duration,
+    pub terminated_pods: usize,
     pub insecure_registries: Vec<String>,
     pub static_pods: PathBuf,
     pub eviction: kubelet::Eviction,
@@ -182,6 +187,22 @@ fn gates(text: &str) -> anyhow::Result<BTreeMap<String, bool>> {
             Ok((name.trim().to_owned(), value))
         })
         .collect()
+}
+
+/// `90s`, `1.5m`, `500ms`: one number and its unit.
+fn duration(flag: &str, text: &str) -> anyhow::Result<Duration> {
+    let wrong = || format!("--{flag} {text:?}: a number with its unit is needed, such as 50s, 2m or 500ms");
+    let end = text.find(|c: char| c.is_ascii_alphabetic()).with_context(wrong)?;
+    let (number, unit) = text.split_at(end);
+    let number: f64 = number.parse().ok().filter(|n: &f64| *n > 0.0).with_context(wrong)?;
+    let seconds = match unit {
+        "ms" => number / 1000.0,
+        "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
+        _ => bail!(wrong()),
+    };
+    Duration::try_from_secs_f64(seconds).ok().with_context(wrong)
 }
 
 /// The address this machine uses towards the outside. Nothing is sent: connecting a datagram socket only looks up the
@@ -270,6 +291,15 @@ impl Config {
             None => kubelet::Eviction::default(),
             Some(text) => kubelet::Eviction::parse(&text).map_err(|e| anyhow!("--eviction-hard: {e}"))?,
         };
+        let controllers = controllers::Config::default();
+        let node_grace = match a.node_monitor_grace_period.or(f.node_monitor_grace_period) {
+            Some(text) => duration("node-monitor-grace-period", &text)?,
+            None => controllers.node_grace,
+        };
+        let terminated_pods = a
+            .terminated_pod_gc_threshold
+            .or(f.terminated_pod_gc_threshold)
+            .unwrap_or(controllers.terminated_pods);
         let mut insecure_registries = a.insecure_registries;
         insecure_registries.extend(f.insecure_registries);
         Ok(Self {
@@ -295,6 +325,8 @@ impl Config {
                 .or_else(|| std::env::var("KELSON_LOG").ok())
                 .unwrap_or_else(|| "info".into()),
             log_json: a.log_json || f.log_json,
+            node_grace,
+            terminated_pods,
             insecure_registries,
             eviction,
             static_pods: a
@@ -380,6 +412,10 @@ mod tests {
             wrong(ServerArgs { cluster_cidr: Some("ten".into()), ..ServerArgs::default() })
                 .contains("--cluster-cidr")
         );
+        let grace =
+            |t: &str| ServerArgs { node_monitor_grace_period: Some(t.into()), ..ServerArgs::default() };
+        assert!(wrong(grace("50")).contains("such as 50s") && wrong(grace("5d")).contains("such as 50s"));
+        assert_eq!(Config::new(grace("1.5m")).expect("config").node_grace, Duration::from_secs(90));
         assert!(
             wrong(ServerArgs { eviction_hard: Some("memory<1".into()), ..ServerArgs::default() })
                 .contains("--eviction-hard")

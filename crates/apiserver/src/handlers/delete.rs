@@ -118,7 +118,8 @@ impl Options {
         Ok(o)
     }
 
-    fn check(&self, target: &Target, current: &Object) -> Result<(), Status> {
+    /// Whether the object is the one that was meant.
+    pub fn check(&self, target: &Target, current: &Object) -> Result<(), Status> {
         let differ = |what: &str, want: &str, is: &str| {
             Err(target.conflict(
                 current.name(),

@@ -123,11 +123,11 @@ pub fn split_status(target: &Target, sub: &str, new: &mut Value, old: &Value) ->
         }
         let old_meta = old.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
         if let Some(m) = n.get_mut("metadata").and_then(Value::as_object_mut) {
-            // Nodes and pods take labels and annotations through /status; newer groups do not.
-            let frozen: &[&str] = if group.is_empty() {
-                &["ownerReferences", "finalizers"]
-            } else {
-                &["ownerReferences", "finalizers", "labels", "annotations"]
+            // Nodes and pods take labels and annotations through /status, workloads annotations; newer groups neither.
+            let frozen: &[&str] = match group {
+                "" => &["ownerReferences", "finalizers"],
+                "apps" => &["ownerReferences", "finalizers", "labels"],
+                _ => &["ownerReferences", "finalizers", "labels", "annotations"],
             };
             for k in frozen {
                 match old_meta.get(*k) {
@@ -150,6 +150,11 @@ pub fn spec_changed(new: &Value, old: &Value) -> bool {
     let skip = |k: &str| matches!(k, "metadata" | "status" | "apiVersion" | "kind");
     let (Some(n), Some(o)) = (new.as_object(), old.as_object()) else { return true };
     n.iter().any(|(k, v)| !skip(k) && o.get(k) != Some(v)) || o.keys().any(|k| !skip(k) && !n.contains_key(k))
+}
+
+pub fn annotations_changed(new: &Value, old: &Value) -> bool {
+    let of = |v: &Value| v["metadata"]["annotations"].as_object().filter(|m| !m.is_empty()).cloned();
+    of(new) != of(old)
 }
 
 pub fn generation(v: &Value) -> i64 {

@@ -101,7 +101,9 @@ pub async fn update(w: &Write<'_>, r: Rules, transform: Transform<'_>) -> Result
         adapt::canonical(kind, &mut new);
         if w.sub != "status"
             && rules::has_generation(&kind.group, &kind.plural, kind.custom)
-            && meta::spec_changed(&new, &old)
+            && (meta::spec_changed(&new, &old)
+                || (rules::annotations_count(&kind.group, &kind.plural)
+                    && meta::annotations_changed(&new, &old)))
         {
             meta::bump_generation(&mut new)?;
         }

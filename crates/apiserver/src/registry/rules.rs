@@ -20,6 +20,11 @@ pub fn has_generation(group: &str, plural: &str, custom: bool) -> bool {
         )
 }
 
+/// Kinds whose generation counts changes of annotations too.
+pub fn annotations_count(group: &str, plural: &str) -> bool {
+    (group, plural) == ("apps", "deployments")
+}
+
 /// PUT of a missing object makes it.
 pub fn create_on_update(group: &str, plural: &str) -> bool {
     matches!(

@@ -1,137 +1,22 @@
 //! The Deployment loop: one ReplicaSet per template, rolled over or recreated, with history, undo by revision, pause and
-//! a progress deadline. `rollout` decides (pure), this file acts, `status` words the conditions.
+//! a progress deadline. `rollout` and `revision` decide (pure), this file acts, `status` words the conditions.
 
+mod revision;
 mod rollout;
+mod sets;
 mod status;
-
-use std::time::Duration;
 
 use api::resource::{DEPLOYMENTS, PODS, REPLICA_SETS};
 use api::selector::LabelSelector;
 use api::{Object, Status};
 use client::{DeleteOptions, Informer, ObjectRef, Patch, clock};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::skeleton::{self, Error, Key, Next, Queue};
-use crate::{Context, owners, template};
-use rollout::{Sets, Strategy};
-
-pub const REVISION: &str = "deployment.kubernetes.io/revision";
-const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
-const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
-const MAX_REPLICAS: &str = "deployment.kubernetes.io/max-replicas";
-const HASH_LABEL: &str = "pod-template-hash";
-
-#[derive(Deserialize)]
-struct View {
-    metadata: Annotated,
-    spec: Spec,
-    #[serde(default)]
-    status: Value,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Annotated {
-    annotations: Option<serde_json::Map<String, Value>>,
-}
-
-impl Annotated {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.annotations.as_ref()?.get(name)?.as_str()
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Spec {
-    #[serde(default)]
-    replicas: Option<i64>,
-    selector: Value,
-    template: Value,
-    #[serde(default)]
-    strategy: Value,
-    #[serde(default)]
-    min_ready_seconds: i64,
-    #[serde(default)]
-    revision_history_limit: Option<i64>,
-    #[serde(default)]
-    progress_deadline_seconds: Option<i64>,
-    #[serde(default)]
-    paused: bool,
-}
-
-/// A ReplicaSet of the deployment with what the decisions need.
-#[derive(Debug, Clone)]
-pub struct Rs {
-    pub object: Object,
-    pub template: Value,
-    pub annotations: serde_json::Map<String, Value>,
-    pub replicas: i64,
-    pub status_replicas: i64,
-    pub ready: i64,
-    pub available: i64,
-    pub observed: bool,
-}
-
-impl Rs {
-    fn of(object: Object) -> Result<Self, Error> {
-        #[derive(Deserialize)]
-        struct V {
-            metadata: Annotated,
-            spec: S,
-            #[serde(default)]
-            status: T,
-        }
-        #[derive(Deserialize)]
-        struct S {
-            #[serde(default)]
-            replicas: Option<i64>,
-            #[serde(default)]
-            template: Value,
-        }
-        #[derive(Deserialize, Default)]
-        #[serde(rename_all = "camelCase", default)]
-        struct T {
-            replicas: i64,
-            ready_replicas: i64,
-            available_replicas: i64,
-            observed_generation: i64,
-        }
-        let v: V = object.view()?;
-        Ok(Self {
-            template: v.spec.template,
-            annotations: v.metadata.annotations.unwrap_or_default(),
-            replicas: v.spec.replicas.unwrap_or(1),
-            status_replicas: v.status.replicas,
-            ready: v.status.ready_replicas,
-            available: v.status.available_replicas,
-            observed: v.status.observed_generation >= object.meta().generation,
-            object,
-        })
-    }
-
-    fn revision(&self) -> i64 {
-        self.annotations.get(REVISION).and_then(Value::as_str).and_then(|r| r.parse().ok()).unwrap_or(0)
-    }
-
-    fn annotation_number(&self, name: &str) -> Option<i64> {
-        self.annotations.get(name)?.as_str()?.parse().ok()
-    }
-}
-
-/// Whether two templates are the same but for the hash label that this loop adds.
-fn same_template(a: &Value, b: &Value) -> bool {
-    let strip = |v: &Value| {
-        let mut v = v.clone();
-        if let Some(l) = v["metadata"].get_mut("labels").and_then(Value::as_object_mut) {
-            l.remove(HASH_LABEL);
-        }
-        v
-    };
-    strip(a) == strip(b)
-}
+use crate::{Context, owners, pods, template};
+use revision::Rollback;
+use rollout::Strategy;
+use sets::{HASH_LABEL, REVISION, ROLLBACK, Rs, Sets, View, same_template};
 
 struct Loop {
     ctx: Context,
@@ -140,14 +25,36 @@ struct Loop {
     pods: Informer,
 }
 
+/// One deployment under reconciliation.
+struct Run<'a> {
+    l: &'a Loop,
+    d: &'a Object,
+    view: &'a View,
+    strategy: Strategy,
+    desired: i64,
+}
+
 pub async fn run(ctx: Context) {
     let queue = Queue::default();
     let (deployments, sets, pods) =
         (ctx.informers.get(&DEPLOYMENTS), ctx.informers.get(&REPLICA_SETS), ctx.informers.get(&PODS));
-    sets.index_by_owner();
-    pods.index_by_owner();
+    owners::index(&sets);
+    owners::index(&pods);
     skeleton::enqueue_self(&deployments, &queue);
     skeleton::enqueue_owner(&sets, &queue, "Deployment");
+    // An orphan may be adopted by whoever selects it.
+    let (q, all) = (queue.clone(), deployments.clone());
+    sets.on_change(move |c| {
+        let Some(o) = c.new.filter(|o| o.meta().controller().is_none()) else { return };
+        for d in all.list(Some(o.namespace())) {
+            let selects = d.view::<View>().is_ok_and(|v| {
+                LabelSelector::from_value(&v.spec.selector).is_ok_and(|s| s.matches(&o.meta().labels))
+            });
+            if selects {
+                q.add(skeleton::key_of(&d));
+            }
+        }
+    });
     // A Recreate deployment goes on when the last old pod is gone.
     let (q, all) = (queue.clone(), sets.clone());
     pods.on_change(move |c| {
@@ -170,281 +77,314 @@ impl Loop {
     async fn reconcile(&self, key: Key) -> Result<Next, Error> {
         let Some(d) = self.deployments.get(&key.0, &key.1) else { return Ok(Next::Wait) };
         let view: View = d.view()?;
-        let spec = &view.spec;
-        let candidates = self.sets.list(Some(&key.0));
-        let client = &self.ctx.client;
-        let selector =
-            LabelSelector::from_value(&spec.selector).map_err(|e| Status::bad_request(e.to_string()))?;
-        let claimed =
-            owners::claim_all(client, &DEPLOYMENTS, &d, &selector, &REPLICA_SETS, candidates).await?;
-        let mut all = claimed.into_iter().map(Rs::of).collect::<Result<Vec<_>, _>>()?;
-        all.sort_by(|a, b| {
-            a.object
-                .meta()
-                .creation_timestamp
-                .cmp(&b.object.meta().creation_timestamp)
-                .then_with(|| a.object.name().cmp(b.object.name()))
-        });
-        let newest = all.iter().position(|rs| same_template(&rs.template, &spec.template));
-        let mut sets = Sets { new: newest.map(|i| all.remove(i)), old: all };
-        if d.meta().is_deleting() {
-            self.write_status(&d, &view, &sets, false).await?;
+        let desired = view.spec.desired();
+        let run = Run {
+            l: self,
+            d: &d,
+            view: &view,
+            strategy: Strategy::parse(&view.spec.strategy, desired),
+            desired,
+        };
+        run.reconcile().await
+    }
+}
+
+impl Run<'_> {
+    async fn reconcile(&self) -> Result<Next, Error> {
+        let (d, spec) = (self.d, &self.view.spec);
+        if spec.selects_all() {
+            let text = "This deployment is selecting all pods. A non-empty selector is required.";
+            self.l.ctx.events.warning(self.about(), "SelectingAll", text);
+            if self.view.status["observedGeneration"].as_i64().unwrap_or(0) < d.meta().generation {
+                self.patch_status(None, json!({ "observedGeneration": d.meta().generation })).await?;
+            }
             return Ok(Next::Wait);
         }
-        let desired = spec.replicas.unwrap_or(1);
-        let strategy = Strategy::parse(&spec.strategy, desired);
-
-        let scaling = rollout::is_scaling(&sets, desired);
-        if spec.paused || scaling {
-            if let Some(rs) = sets.new.take() {
-                sets.new = Some(self.mark(&d, &view, rs, &sets.old, &strategy, desired).await?);
-            }
-            for (name, n) in rollout::proportional(&sets, desired, &strategy) {
-                self.scale(&d, &mut sets, &name, n, &strategy, desired).await?;
-            }
-            if spec.paused {
-                self.clean_up(spec, &sets).await?;
-            }
-            return self.write_status(&d, &view, &sets, false).await;
+        let selector =
+            LabelSelector::from_value(&spec.selector).map_err(|e| Status::bad_request(e.to_string()))?;
+        let candidates = owners::candidates(&self.l.sets, d);
+        let client = &self.l.ctx.client;
+        let claimed =
+            owners::claim_all(client, &DEPLOYMENTS, d, &selector, &REPLICA_SETS, candidates).await?;
+        let all = claimed.into_iter().map(Rs::of).collect::<Result<Vec<_>, _>>()?;
+        let mut sets = Sets::sort(all, &spec.template);
+        if d.meta().is_deleting() {
+            self.mark(&mut sets).await?;
+            return self.write_status(&sets, false, false).await;
         }
-
-        let created;
-        match strategy {
+        if spec.paused {
+            return self.scale_only(sets).await;
+        }
+        if let Some(to) = self.view.metadata.get(ROLLBACK).and_then(|r| r.parse().ok()) {
+            return self.roll_back(&sets, to).await;
+        }
+        if rollout::is_scaling(&sets, self.desired) {
+            return self.scale_only(sets).await;
+        }
+        let created = match self.strategy {
             Strategy::Recreate => {
+                self.mark(&mut sets).await?;
                 let downs: Vec<String> =
-                    sets.old.iter().filter(|r| r.replicas > 0).map(|r| r.object.name().into()).collect();
-                if !downs.is_empty() {
-                    for name in downs {
-                        self.scale(&d, &mut sets, &name, 0, &strategy, desired).await?;
-                    }
-                    return self.write_status(&d, &view, &sets, false).await;
+                    sets.old.iter().filter(|r| r.replicas > 0).map(|r| r.name().into()).collect();
+                for name in &downs {
+                    self.scale(&mut sets, name, 0).await?;
                 }
-                if self.old_pods_remain(&sets) {
-                    return self.write_status(&d, &view, &sets, false).await;
+                if !downs.is_empty() || self.old_pods_remain(&sets) {
+                    return self.write_status(&sets, false, true).await;
                 }
-                created = self.ensure_new(&d, &view, &mut sets, &strategy, desired).await?;
-                if let Some(name) =
-                    sets.new.as_ref().filter(|r| r.replicas != desired).map(|r| r.object.name().to_owned())
-                {
-                    self.scale(&d, &mut sets, &name, desired, &strategy, desired).await?;
+                let created = self.ensure_new(&mut sets).await?;
+                if let Some(name) = sets.new.as_ref().map(|r| r.name().to_owned()) {
+                    self.scale(&mut sets, &name, self.desired).await?;
                 }
+                created
             }
             Strategy::Rolling { .. } => {
-                created = self.ensure_new(&d, &view, &mut sets, &strategy, desired).await?;
-                for (name, n) in rollout::step(&sets, desired, &strategy) {
-                    self.scale(&d, &mut sets, &name, n, &strategy, desired).await?;
+                let created = self.ensure_new(&mut sets).await?;
+                for (name, n) in rollout::step(&sets, self.desired, &self.strategy) {
+                    self.scale(&mut sets, &name, n).await?;
                 }
+                created
             }
+        };
+        if status::is_complete(&sets, self.desired) {
+            self.clean_up(&sets).await?;
         }
-        if status::is_complete(&sets, desired) {
-            self.clean_up(spec, &sets).await?;
+        self.write_status(&sets, created, true).await
+    }
+
+    fn about(&self) -> ObjectRef {
+        ObjectRef::of(&DEPLOYMENTS, self.d)
+    }
+
+    /// A paused deployment, or one whose size has changed: no rollout, only sizes.
+    async fn scale_only(&self, mut sets: Sets) -> Result<Next, Error> {
+        self.mark(&mut sets).await?;
+        for (name, n) in rollout::proportional(&sets, self.desired, &self.strategy) {
+            self.scale(&mut sets, &name, n).await?;
         }
-        self.write_status(&d, &view, &sets, created).await
+        if self.view.spec.paused {
+            self.clean_up(&sets).await?;
+        }
+        self.write_status(&sets, false, false).await
     }
 
     fn old_pods_remain(&self, sets: &Sets) -> bool {
+        let finished = |p: &Object| {
+            p.view::<pods::PodView>().is_ok_and(|v| matches!(v.status.phase.as_str(), "Failed" | "Succeeded"))
+        };
         sets.old.iter().any(|rs| {
-            self.pods.by_index("owner", rs.object.uid()).iter().any(|p| {
-                !p.view::<crate::pods::PodView>()
-                    .is_ok_and(|v| matches!(v.status.phase.as_str(), "Failed" | "Succeeded"))
-            })
+            rs.status_replicas > 0
+                || self.l.pods.by_index("owner", rs.object.uid()).iter().any(|p| !finished(p))
         })
     }
 
     /// Makes the ReplicaSet of the present template, or brings its annotations up to date; true when it was made.
-    async fn ensure_new(
-        &self,
-        d: &Object,
-        view: &View,
-        sets: &mut Sets,
-        strategy: &Strategy,
-        desired: i64,
-    ) -> Result<bool, Error> {
-        if let Some(rs) = sets.new.take() {
-            sets.new = Some(self.mark(d, view, rs, &sets.old, strategy, desired).await?);
+    async fn ensure_new(&self, sets: &mut Sets) -> Result<bool, Error> {
+        if sets.new.is_some() {
+            self.mark(sets).await?;
             return Ok(false);
         }
-        let collisions = view.status["collisionCount"].as_i64().unwrap_or(0);
-        let hash = template::hash(&view.spec.template, collisions);
-        let name = format!("{}-{hash}", d.name());
-        let revision = sets.old.iter().map(Rs::revision).max().unwrap_or(0) + 1;
-        let mut template = view.spec.template.clone();
+        let (d, spec, client) = (self.d, &self.view.spec, &self.l.ctx.client);
+        let collisions = self.view.status["collisionCount"].as_i64().unwrap_or(0);
+        let hash = template::hash(&spec.template, collisions);
+        let name = revision::name(d.name(), &hash);
+        let mut template = spec.template.clone();
         template["metadata"]["labels"][HASH_LABEL] = json!(hash);
-        let mut selector = view.spec.selector.clone();
+        let mut selector = spec.selector.clone();
         selector["matchLabels"][HASH_LABEL] = json!(hash);
-        let replicas = rollout::new_replicas(sets, desired, strategy);
-        let mut annotations = inherited(&view.metadata);
-        annotations.insert(REVISION.into(), json!(revision.to_string()));
-        annotations.insert(DESIRED.into(), json!(desired.to_string()));
-        annotations.insert(MAX_REPLICAS.into(), json!((desired + strategy.surge()).to_string()));
+        let replicas = rollout::new_replicas(sets, self.desired, &self.strategy);
+        let mut annotations = revision::inherited(&self.view.metadata);
+        annotations.insert(REVISION.into(), json!(revision::newest(&sets.old, None).to_string()));
+        for (k, v) in revision::sizes(self.desired, &self.strategy) {
+            annotations.insert(k.into(), v);
+        }
         let body = json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet",
             "metadata": { "name": name, "namespace": d.namespace(), "labels": template["metadata"]["labels"],
                 "annotations": annotations, "ownerReferences": [owners::controller_ref(&DEPLOYMENTS, d)] },
-            "spec": { "replicas": replicas, "minReadySeconds": view.spec.min_ready_seconds, "selector": selector, "template": template } });
-        match self.ctx.client.create(&REPLICA_SETS, d.namespace(), &body).await {
+            "spec": { "replicas": replicas, "minReadySeconds": spec.min_ready_seconds, "selector": selector, "template": template } });
+        match client.create(&REPLICA_SETS, d.namespace(), &body).await {
             Ok(o) => {
                 if replicas > 0 {
                     let message = format!("Scaled up replica set {name} from 0 to {replicas}");
-                    self.ctx.events.normal(ObjectRef::of(&DEPLOYMENTS, d), "ScalingReplicaSet", message);
+                    self.l.ctx.events.normal(self.about(), "ScalingReplicaSet", message);
                 }
                 sets.new = Some(Rs::of(o)?);
-                self.set_revision(d, view, revision).await?;
                 Ok(true)
             }
             Err(s) if s.is_already_exists() => {
-                let existing = self.ctx.client.get(&REPLICA_SETS, d.namespace(), &name).await?;
+                let existing = client.get(&REPLICA_SETS, d.namespace(), &name).await?;
                 let ours = existing.meta().controller().is_some_and(|c| c.uid == d.uid());
                 let rs = Rs::of(existing)?;
-                if ours && same_template(&rs.template, &view.spec.template) {
+                if ours && same_template(&rs.template, &spec.template) {
                     sets.new = Some(rs);
-                    return Ok(true);
+                    return Ok(false);
                 }
                 // Two templates with one hash: count the collision, which changes the next name.
-                let status = json!({ "collisionCount": collisions + 1 });
-                self.ctx.client.patch_status(&DEPLOYMENTS, d.namespace(), d.name(), status).await?;
+                self.patch_status(None, json!({ "collisionCount": collisions + 1 })).await?;
                 Err(s.into())
             }
+            // Nothing is made in a namespace on its way out, and nothing is wrong with that.
+            Err(s) if s.causes.iter().any(|c| c.reason == "NamespaceTerminating") => Ok(false),
             Err(s) => {
-                let patch = status::failed_create(&view.status, &name, &s, clock::now());
-                self.ctx.client.patch_status(&DEPLOYMENTS, d.namespace(), d.name(), patch).await?;
+                if spec.deadline().is_some() {
+                    self.patch_status(
+                        None,
+                        status::failed_create(&self.view.status, &name, &s, clock::now()),
+                    )
+                    .await?;
+                }
+                self.l.ctx.events.warning(
+                    self.about(),
+                    "ReplicaSetCreateError",
+                    status::create_error(&name, &s),
+                );
                 Err(s.into())
             }
         }
     }
 
-    /// Brings the revision and the annotations of the present ReplicaSet up to date.
-    async fn mark(
-        &self,
-        d: &Object,
-        view: &View,
-        rs: Rs,
-        old: &[Rs],
-        strategy: &Strategy,
-        desired: i64,
-    ) -> Result<Rs, Error> {
-        let newest_old = old.iter().map(Rs::revision).max().unwrap_or(0);
-        let revision = if rs.revision() > newest_old { rs.revision() } else { newest_old + 1 };
-        let mut want = inherited(&view.metadata);
-        if revision != rs.revision() && rs.revision() > 0 {
-            let history = rs.annotations.get(REVISION_HISTORY).and_then(Value::as_str).unwrap_or_default();
-            let joined = if history.is_empty() {
-                rs.revision().to_string()
-            } else {
-                format!("{history},{}", rs.revision())
-            };
-            want.insert(REVISION_HISTORY.into(), json!(joined));
+    /// Brings revision, annotations and `minReadySeconds` of the present ReplicaSet up to date.
+    async fn mark(&self, sets: &mut Sets) -> Result<(), Error> {
+        let Some(rs) = &sets.new else { return Ok(()) };
+        let annotations = revision::changes(&self.view.metadata, rs, revision::newest(&sets.old, Some(rs)));
+        let min_ready = self.view.spec.min_ready_seconds;
+        if annotations.is_empty() && rs.min_ready_seconds == min_ready {
+            return Ok(());
         }
-        want.insert(REVISION.into(), json!(revision.to_string()));
-        if rs.annotation_number(DESIRED).is_none() {
-            want.insert(DESIRED.into(), json!(desired.to_string()));
-            want.insert(MAX_REPLICAS.into(), json!((desired + strategy.surge()).to_string()));
-        }
-        let changed = want.iter().any(|(k, v)| rs.annotations.get(k) != Some(v));
-        let rs = if changed {
-            let patch = Patch::Merge(json!({ "metadata": { "annotations": want },
-                "spec": { "minReadySeconds": view.spec.min_ready_seconds } }));
-            Rs::of(self.ctx.client.patch(&REPLICA_SETS, d.namespace(), rs.object.name(), "", &patch).await?)?
-        } else {
-            rs
-        };
-        self.set_revision(d, view, revision).await?;
-        Ok(rs)
-    }
-
-    async fn set_revision(&self, d: &Object, view: &View, revision: i64) -> Result<(), Error> {
-        let text = revision.to_string();
-        if view.metadata.get(REVISION) != Some(&text) {
-            let patch = Patch::Merge(json!({ "metadata": { "annotations": { REVISION: text } } }));
-            self.ctx.client.patch(&DEPLOYMENTS, d.namespace(), d.name(), "", &patch).await?;
-        }
+        let patch =
+            json!({ "metadata": { "annotations": annotations }, "spec": { "minReadySeconds": min_ready } });
+        sets.new = Some(self.patch_set(rs, patch).await?);
         Ok(())
     }
 
-    async fn scale(
-        &self,
-        d: &Object,
-        sets: &mut Sets,
-        name: &str,
-        to: i64,
-        strategy: &Strategy,
-        desired: i64,
-    ) -> Result<(), Error> {
-        let Some(rs) = sets.iter_mut().find(|r| r.object.name() == name) else { return Ok(()) };
-        let max = (desired + strategy.surge()).to_string();
-        let desired = desired.to_string();
-        let noted = rs.annotations.get(DESIRED).and_then(Value::as_str) == Some(&desired)
-            && rs.annotations.get(MAX_REPLICAS).and_then(Value::as_str) == Some(&max);
-        if rs.replicas == to && noted {
+    /// Changes a set as it was seen: a newer one makes the write lose, and the next look decides again.
+    async fn patch_set(&self, rs: &Rs, mut patch: Value) -> Result<Rs, Error> {
+        patch["metadata"]["uid"] = json!(rs.object.uid());
+        patch["metadata"]["resourceVersion"] = json!(rs.object.revision().to_string());
+        let ns = self.d.namespace();
+        Rs::of(self.l.ctx.client.patch(&REPLICA_SETS, ns, rs.name(), "", &Patch::Merge(patch)).await?)
+    }
+
+    async fn scale(&self, sets: &mut Sets, name: &str, to: i64) -> Result<(), Error> {
+        let Some(rs) = sets.iter_mut().find(|r| r.name() == name) else { return Ok(()) };
+        let sizes = revision::sizes(self.desired, &self.strategy);
+        if rs.replicas == to && sizes.iter().all(|(k, v)| rs.annotations.get(*k) == Some(v)) {
             return Ok(());
         }
         let from = rs.replicas;
-        let patch = Patch::Merge(json!({ "metadata": { "uid": rs.object.uid(),
-            "annotations": { DESIRED: desired, MAX_REPLICAS: max } }, "spec": { "replicas": to } }));
-        *rs = Rs::of(self.ctx.client.patch(&REPLICA_SETS, d.namespace(), name, "", &patch).await?)?;
+        let annotations: serde_json::Map<String, Value> =
+            sizes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        *rs = self
+            .patch_set(rs, json!({ "metadata": { "annotations": annotations }, "spec": { "replicas": to } }))
+            .await?;
         if from != to {
             let way = if to > from { "up" } else { "down" };
             let message = format!("Scaled {way} replica set {name} from {from} to {to}");
-            self.ctx.events.normal(ObjectRef::of(&DEPLOYMENTS, d), "ScalingReplicaSet", message);
+            self.l.ctx.events.normal(self.about(), "ScalingReplicaSet", message);
         }
         Ok(())
     }
 
-    /// Deletes the oldest ReplicaSets beyond the history limit, only such that are scaled down and settled.
-    async fn clean_up(&self, spec: &Spec, sets: &Sets) -> Result<(), Error> {
-        let Some(limit) = spec.revision_history_limit.and_then(|l| usize::try_from(l).ok()) else {
-            return Ok(());
-        };
-        let mut done: Vec<&Rs> = sets
-            .old
-            .iter()
-            .filter(|r| {
-                r.replicas == 0 && r.status_replicas == 0 && r.observed && !r.object.meta().is_deleting()
-            })
-            .collect();
-        done.sort_by_key(|r| r.revision());
-        let surplus = done.len().saturating_sub(limit);
-        for rs in done.into_iter().take(surplus) {
-            let options = DeleteOptions::uid(rs.object.uid());
-            self.ctx
+    async fn clean_up(&self, sets: &Sets) -> Result<(), Error> {
+        let Some(limit) = self.view.spec.history_limit() else { return Ok(()) };
+        for rs in revision::surplus(&sets.old, limit) {
+            let o = &rs.object;
+            self.l
+                .ctx
                 .client
-                .delete_if_there(&REPLICA_SETS, rs.object.namespace(), rs.object.name(), &options)
+                .delete_if_there(&REPLICA_SETS, o.namespace(), o.name(), &DeleteOptions::uid(o.uid()))
                 .await?;
         }
         Ok(())
     }
 
-    async fn write_status(&self, d: &Object, view: &View, sets: &Sets, created: bool) -> Result<Next, Error> {
+    /// Carries the deprecated rollback annotation out and takes it away.
+    async fn roll_back(&self, sets: &Sets, to: i64) -> Result<Next, Error> {
+        let about = self.about();
+        let mut patch = json!({ "metadata": { "annotations": { ROLLBACK: null }, "resourceVersion": self.d.revision().to_string() } });
+        let events = &self.l.ctx.events;
+        match revision::rollback(sets, &self.view.spec.template, to) {
+            Rollback::To { revision, template, annotations } => {
+                for k in
+                    revision::inherited(&self.view.metadata).keys().filter(|k| !annotations.contains_key(*k))
+                {
+                    patch["metadata"]["annotations"][k] = Value::Null;
+                }
+                for (k, v) in annotations {
+                    patch["metadata"]["annotations"][k] = v;
+                }
+                // Whole, so that nothing of the present template stays.
+                let mut body = self.d.value()?;
+                body["spec"]["template"] = template;
+                body = merged(body, &patch);
+                self.l.ctx.client.update(&DEPLOYMENTS, self.d.namespace(), self.d.name(), "", &body).await?;
+                events.normal(
+                    about,
+                    "DeploymentRollback",
+                    format!("Rolled back deployment \"{}\" to revision {revision}", self.d.name()),
+                );
+                return Ok(Next::Wait);
+            }
+            Rollback::Unchanged(revision) => {
+                let text = format!(
+                    "The rollback revision contains the same template as current deployment \"{}\"",
+                    self.d.name()
+                );
+                tracing::debug!(revision, "{text}");
+                events.warning(about, "DeploymentRollbackTemplateUnchanged", text);
+            }
+            Rollback::NotFound(text) => events.warning(about, "DeploymentRollbackRevisionNotFound", text),
+        }
+        self.l
+            .ctx
+            .client
+            .patch(&DEPLOYMENTS, self.d.namespace(), self.d.name(), "", &Patch::Merge(patch))
+            .await?;
+        Ok(Next::Wait)
+    }
+
+    /// Status, and the revision beside it when it is another one; through `status`, so that the generation stays.
+    async fn patch_status(&self, revision: Option<String>, status: Value) -> Result<(), Error> {
+        let mut patch = json!({ "metadata": { "uid": self.d.uid() }, "status": status });
+        if let Some(revision) = revision {
+            patch["metadata"]["annotations"] = json!({ REVISION: revision });
+        }
+        let client = &self.l.ctx.client;
+        client.patch(&DEPLOYMENTS, self.d.namespace(), self.d.name(), "status", &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+
+    async fn write_status(&self, sets: &Sets, created: bool, rollout: bool) -> Result<Next, Error> {
         let now = clock::now();
-        let spec = &view.spec;
+        let spec = &self.view.spec;
         let want = status::Inputs {
-            generation: d.meta().generation,
-            desired: spec.replicas.unwrap_or(1),
-            max_unavailable: Strategy::parse(&spec.strategy, spec.replicas.unwrap_or(1)).unavailable(),
-            deadline: spec.progress_deadline_seconds.filter(|s| *s < i64::from(i32::MAX)),
+            generation: self.d.meta().generation,
+            desired: self.desired,
+            max_unavailable: self.strategy.unavailable(),
+            deadline: spec.deadline(),
             paused: spec.paused,
             created,
+            rollout,
         };
-        let new = status::status(&view.status, d.name(), sets, &want, now);
-        if new != view.status {
-            self.ctx.client.patch_status(&DEPLOYMENTS, d.namespace(), d.name(), new.clone()).await?;
+        let new = status::status(&self.view.status, self.d.name(), sets, &want, now);
+        let revision = sets.new.as_ref().map(Rs::revision).filter(|r| *r > 0).map(|r| r.to_string());
+        let revision = revision.filter(|r| self.view.metadata.get(REVISION) != Some(r));
+        if new != self.view.status || revision.is_some() {
+            self.patch_status(revision, new.clone()).await?;
         }
-        Ok(status::next_check(&new, &want, sets, now)
-            .map_or(Next::Wait, |s| Next::After(Duration::from_secs(s))))
+        Ok(status::next_check(&new, &want, sets, now).map_or(Next::Wait, Next::After))
     }
 }
 
-/// The deployment's annotations that its ReplicaSets carry too.
-fn inherited(m: &Annotated) -> serde_json::Map<String, Value> {
-    let skip = |k: &str| {
-        matches!(
-            k,
-            REVISION
-                | REVISION_HISTORY
-                | DESIRED
-                | MAX_REPLICAS
-                | "kubectl.kubernetes.io/last-applied-configuration"
-                | "deprecated.deployment.rollback.to"
-        )
-    };
-    m.annotations.iter().flatten().filter(|(k, _)| !skip(k)).map(|(k, v)| (k.clone(), v.clone())).collect()
+/// Annotations and resourceVersion of a merge patch, on a whole object.
+fn merged(mut body: Value, patch: &Value) -> Value {
+    body["metadata"]["resourceVersion"] = patch["metadata"]["resourceVersion"].clone();
+    for (k, v) in patch["metadata"]["annotations"].as_object().into_iter().flatten() {
+        if v.is_null() {
+            body["metadata"]["annotations"].as_object_mut().map(|m| m.remove(k));
+        } else {
+            body["metadata"]["annotations"][k] = v.clone();
+        }
+    }
+    body
 }

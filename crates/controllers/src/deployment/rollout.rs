@@ -3,29 +3,7 @@
 use api::int_or_string;
 use serde_json::Value;
 
-use super::{DESIRED, MAX_REPLICAS, Rs};
-
-pub struct Sets {
-    /// The one with the present template.
-    pub new: Option<Rs>,
-    /// All others, oldest first.
-    pub old: Vec<Rs>,
-}
-
-impl Sets {
-    pub fn iter(&self) -> impl Iterator<Item = &Rs> {
-        self.old.iter().chain(self.new.iter())
-    }
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Rs> {
-        self.old.iter_mut().chain(self.new.iter_mut())
-    }
-    pub fn total(&self) -> i64 {
-        self.iter().map(|r| r.replicas).sum()
-    }
-    pub fn available(&self) -> i64 {
-        self.iter().map(|r| r.available).sum()
-    }
-}
+use super::sets::{DESIRED, MAX_REPLICAS, Rs, Sets};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Strategy {
@@ -91,15 +69,16 @@ pub fn step(sets: &Sets, desired: i64, strategy: &Strategy) -> Vec<(String, i64)
     let min_available = desired - strategy.unavailable();
     let new_unavailable = new.replicas - new.available;
     let mut budget = sets.total() - min_available - new_unavailable;
+    if budget <= 0 {
+        return Vec::new();
+    }
     let mut out: Vec<(String, i64)> = Vec::new();
     let mut sizes: Vec<i64> = sets.old.iter().map(|r| r.replicas).collect();
-    if budget > 0 {
-        // First those that serve nobody.
-        for (rs, size) in sets.old.iter().zip(sizes.iter_mut()) {
-            let unhealthy = (*size - rs.available).max(0).min(budget);
-            *size -= unhealthy;
-            budget -= unhealthy;
-        }
+    // First those that serve nobody.
+    for (rs, size) in sets.old.iter().zip(sizes.iter_mut()) {
+        let unhealthy = (*size - rs.available).max(0).min(budget);
+        *size -= unhealthy;
+        budget -= unhealthy;
     }
     // Then healthy ones, as long as enough stay available.
     let mut spare = sets.available() - min_available;
@@ -116,67 +95,70 @@ pub fn step(sets: &Sets, desired: i64, strategy: &Strategy) -> Vec<(String, i64)
     out
 }
 
+/// The new set carries the whole deployment.
+fn is_saturated(sets: &Sets, desired: i64) -> bool {
+    sets.new.as_ref().is_some_and(|n| {
+        n.replicas == desired
+            && n.available == desired
+            && n.annotation_number(DESIRED).is_none_or(|d| d == desired)
+    })
+}
+
 /// Sizes after the deployment was scaled: a lone active set takes it all; in the middle of a rollout each set gets its
 /// share of the change, the largest ones first, and what rounding leaves goes to the largest.
 pub fn proportional(sets: &Sets, desired: i64, strategy: &Strategy) -> Vec<(String, i64)> {
-    let active: Vec<&Rs> = sets.iter().filter(|r| r.replicas > 0).collect();
+    let mut active: Vec<&Rs> = sets.iter().filter(|r| r.replicas > 0).collect();
     let sole = match active.as_slice() {
         [] => sets.new.as_ref().or(sets.old.last()),
         [one] => Some(*one),
         _ => None,
     };
     if let Some(one) = sole {
-        return vec![(one.object.name().to_owned(), desired)];
+        return vec![(one.name().to_owned(), desired)];
     }
-    if sets.new.as_ref().is_some_and(|n| n.replicas == desired && n.available == desired) {
-        return sets.old.iter().filter(|r| r.replicas > 0).map(|r| (r.object.name().to_owned(), 0)).collect();
+    if is_saturated(sets, desired) {
+        return sets.old.iter().filter(|r| r.replicas > 0).map(|r| (r.name().to_owned(), 0)).collect();
     }
     let Strategy::Rolling { surge, .. } = strategy else { return Vec::new() };
     let allowed = if desired > 0 { desired + surge } else { 0 };
-    let total: i64 = active.iter().map(|r| r.replicas).sum();
-    let change = allowed - total;
-    let mut sorted = active;
-    sorted.sort_by_key(|r| std::cmp::Reverse(r.replicas));
-    if change > 0 {
-        // Newer ones first among equals, so that growth goes to the new template.
-        sorted.reverse();
-        sorted.sort_by_key(|r| std::cmp::Reverse(r.replicas));
-    }
-    let mut out: Vec<(String, i64)> = Vec::with_capacity(sorted.len());
-    let mut given = 0;
-    for rs in &sorted {
-        let base = rs.annotation_number(MAX_REPLICAS).filter(|m| *m > 0).unwrap_or(total.max(1));
-        let share = (rs.replicas * allowed + base / 2) / base - rs.replicas;
-        let left = change - given;
-        let n = if change > 0 { share.clamp(0, left.max(0)) } else { share.clamp(left.min(0), 0) };
-        given += n;
-        out.push((rs.object.name().to_owned(), rs.replicas + n));
+    let change = allowed - active.iter().map(|r| r.replicas).sum::<i64>();
+    // Among equals growth goes to the newer ones, and the older ones shrink.
+    active.sort_by(|a, b| {
+        let age = Rs::older(a, b);
+        b.replicas.cmp(&a.replicas).then(if change > 0 { age.reverse() } else { age })
+    });
+    let before = sets.status_total();
+    let mut left = change;
+    let mut out: Vec<(String, i64)> = Vec::with_capacity(active.len());
+    for rs in &active {
+        let n = if left == 0 { 0 } else { share(rs, desired, desired + surge, before) };
+        let n = if change > 0 { n.min(left) } else { n.max(left) };
+        left -= n;
+        out.push((rs.name().to_owned(), rs.replicas + n));
     }
     if let Some(first) = out.first_mut() {
-        first.1 = (first.1 + change - given).max(0);
+        first.1 = (first.1 + left).max(0);
     }
     out
+}
+
+/// How much a set grows or shrinks when what all may have together changes to `allowed`, rounded to the nearest.
+fn share(rs: &Rs, desired: i64, allowed: i64, before: i64) -> i64 {
+    if desired == 0 {
+        return -rs.replicas;
+    }
+    let base = rs.annotation_number(MAX_REPLICAS).filter(|m| *m > 0).unwrap_or(before);
+    if base <= 0 {
+        return 0;
+    }
+    (2 * rs.replicas * allowed + base).div_euclid(2 * base) - rs.replicas
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::Object;
+    use crate::deployment::sets::tests::rs;
     use serde_json::json;
-
-    fn rs(name: &str, replicas: i64, available: i64) -> Rs {
-        let object = Object::from_value(json!({"metadata": {"name": name}}), 1).expect("object");
-        Rs {
-            object,
-            template: Value::Null,
-            annotations: serde_json::Map::new(),
-            replicas,
-            status_replicas: replicas,
-            ready: available,
-            available,
-            observed: true,
-        }
-    }
 
     #[test]
     fn a_rolling_update_never_breaks_its_bounds_and_ends() {
@@ -220,5 +202,33 @@ mod tests {
         assert_eq!(out.iter().map(|(_, n)| n).sum::<i64>(), 18);
         let down = proportional(&sets, 5, &strategy);
         assert_eq!(down.iter().map(|(_, n)| n).sum::<i64>(), 8);
+    }
+
+    #[test]
+    fn shares_follow_what_was_allowed_before() {
+        let sized = |name: &str, replicas: i64, max: i64| {
+            let mut r = rs(name, replicas, replicas);
+            r.annotations.insert(MAX_REPLICAS.into(), json!(max.to_string()));
+            r
+        };
+        let go = |new: Rs, old: Vec<Rs>, desired: i64, surge: i64| {
+            let mut out = proportional(
+                &Sets { new: Some(new), old },
+                desired,
+                &Strategy::Rolling { surge, unavailable: 0 },
+            );
+            out.sort();
+            out
+        };
+        let sizes =
+            |pairs: &[(&str, i64)]| pairs.iter().map(|(n, s)| ((*n).to_owned(), *s)).collect::<Vec<_>>();
+        // Twice as many: everybody doubles.
+        assert_eq!(go(sized("new", 2, 12), vec![sized("a", 10, 12)], 20, 4), sizes(&[("a", 20), ("new", 4)]));
+        // To nothing, everybody goes.
+        assert_eq!(go(sized("new", 2, 12), vec![sized("a", 10, 12)], 0, 0), sizes(&[("a", 0), ("new", 0)]));
+        // One more among equals goes to the newer by name, the same age given.
+        assert_eq!(go(sized("new", 5, 10), vec![sized("a", 5, 10)], 11, 0), sizes(&[("a", 5), ("new", 6)]));
+        // A saturated new set ends the old ones.
+        assert_eq!(go(rs("new", 3, 3), vec![rs("a", 1, 1)], 3, 1), sizes(&[("a", 0)]));
     }
 }

@@ -3,6 +3,7 @@
 
 mod plan;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::resource::{PODS, REPLICA_SETS, REPLICATION_CONTROLLERS};
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use crate::expectations::Expectations;
 use crate::pods::{self, Condition, Pod};
 use crate::skeleton::{self, Error, Key, Next, Queue, key_of};
-use crate::{Context, owners, template};
+use crate::{Context, expectations, owners, template};
 
 /// Creates or deletes at once at most.
 const BURST: usize = 500;
@@ -60,7 +61,10 @@ pub async fn replication_controllers(ctx: Context) {
 async fn run(ctx: Context, resource: Resource) {
     let queue = Queue::default();
     let (sets, pods) = (ctx.informers.get(&resource), ctx.informers.get(&PODS));
-    pods.index_by_owner();
+    owners::index(&pods);
+    if resource == REPLICA_SETS {
+        sets.index_by_owner();
+    }
     let expected = Arc::new(Expectations::default());
     skeleton::enqueue_self(&sets, &queue);
     let (q, e, all, kind) = (queue.clone(), expected.clone(), sets.clone(), resource.kind.to_string());
@@ -122,18 +126,26 @@ impl Set {
         let view: View = set.view()?;
         let selector = parse_selector(&view.spec.selector)?;
         let client = &self.ctx.client;
-        let candidates = self.pods.list(Some(&key.0));
+        let (active, rest): (Vec<Pod>, Vec<Pod>) =
+            pods::parse(owners::candidates(&self.pods, &set))?.into_iter().partition(Pod::is_active);
+        let candidates = active.into_iter().map(|p| p.object).collect();
         let claimed = owners::claim_all(client, &self.resource, &set, &selector, &PODS, candidates).await?;
-        let all = pods::parse(claimed)?;
-        let active: Vec<Pod> = all.into_iter().filter(Pod::is_active).collect();
+        let active = pods::parse(claimed)?;
+        let mine = |p: &&Pod| p.object.meta().controller().is_some_and(|c| c.uid == set.uid());
+        let leaving = rest
+            .iter()
+            .filter(mine)
+            .filter(|p| p.is_terminating() && selector.matches(&p.object.meta().labels));
+        let terminating = (self.resource == REPLICA_SETS).then(|| leaving.count());
         let want = usize::try_from(view.spec.replicas.unwrap_or(1)).unwrap_or(0);
 
         let mut failure = None;
         if ready_to_act && !set.meta().is_deleting() {
             failure = self.manage(&key, &set, &view, &active, want).await.err();
         }
+        let min_ready = view.spec.min_ready_seconds;
         let status =
-            plan::status(&view.status, &set, &active, &view.spec.template, view.spec.min_ready_seconds, now);
+            plan::status(&view.status, &set, &active, terminating, &view.spec.template, min_ready, now);
         let status = with_failure(status, failure.as_ref(), active.len(), want);
         if status != view.status {
             client.patch_status(&self.resource, &key.0, &key.1, status).await?;
@@ -141,7 +153,19 @@ impl Set {
         if let Some(status) = failure {
             return Err(status.into());
         }
-        Ok(plan::next_available(&active, view.spec.min_ready_seconds, now))
+        let next = plan::next_available(&active, min_ready, now);
+        Ok(if next == Next::Wait && !ready_to_act { Next::After(expectations::LOOK_AGAIN) } else { next })
+    }
+
+    /// Active pods by node, of this set and of those with the same owner: a deployment spreads as a whole.
+    fn related(&self, set: &Object, active: &[Pod]) -> HashMap<String, usize> {
+        let Some(owner) = set.meta().controller().filter(|_| self.resource == REPLICA_SETS) else {
+            return plan::per_node(active.iter());
+        };
+        let sets = self.sets.by_index("owner", &owner.uid);
+        let objects = sets.iter().flat_map(|s| self.pods.by_index("owner", s.uid()));
+        let all: Vec<Pod> = objects.filter_map(|o| Pod::of(o).ok()).filter(Pod::is_active).collect();
+        plan::per_node(all.iter())
     }
 
     async fn manage(
@@ -158,28 +182,33 @@ impl Set {
         if active.len() > want {
             let surplus = (active.len() - want).min(BURST);
             let now = clock::now();
-            let victims = plan::victims(active, surplus, now);
+            let victims = plan::victims(active, surplus, &self.related(set, active), now);
             let deletes = victims.into_iter().map(|pod| async move {
                 self.expected.deleting(key, &pod.object, now);
                 let o = &pod.object;
-                let result = self
-                    .ctx
-                    .client
-                    .delete_if_there(&PODS, &key.0, o.name(), &DeleteOptions::uid(o.uid()))
-                    .await;
+                let result =
+                    self.ctx.client.delete(&PODS, &key.0, o.name(), &DeleteOptions::uid(o.uid())).await;
                 let about = ObjectRef::of(&self.resource, set);
-                match &result {
-                    Ok(()) => self.ctx.events.normal(
-                        about,
-                        "SuccessfulDelete",
-                        format!("Deleted pod: {}", o.name()),
-                    ),
+                match result {
+                    Ok(()) => {
+                        self.ctx.events.normal(
+                            about,
+                            "SuccessfulDelete",
+                            format!("Deleted pod: {}", o.name()),
+                        );
+                        Ok(())
+                    }
+                    // Gone, or another one by that name: nothing to wait for.
+                    Err(s) if s.is_not_found() || s.is_conflict() => {
+                        self.expected.not_deleted(key, o);
+                        Ok(())
+                    }
                     Err(s) => {
                         self.expected.not_deleted(key, o);
                         self.ctx.events.warning(about, "FailedDelete", format!("Error deleting: {s}"));
+                        Err(s)
                     }
                 }
-                result
             });
             return join_all(deletes).await.into_iter().find(Result::is_err).unwrap_or(Ok(()));
         }
@@ -197,7 +226,7 @@ impl Set {
                 self.expected.created(key, &pod, &self.pods, clock::now());
                 Ok::<Object, Status>(pod)
             };
-            let mut failed = None;
+            let (mut failed, mut ended) = (None, false);
             for result in join_all((0..n).map(|_| one())).await {
                 let about = ObjectRef::of(&self.resource, set);
                 match result {
@@ -205,6 +234,8 @@ impl Set {
                         let message = format!("Created pod: {}", pod.name());
                         self.ctx.events.normal(about, "SuccessfulCreate", message);
                     }
+                    // A namespace on its way out is no failure.
+                    Err(s) if s.causes.iter().any(|c| c.reason == "NamespaceTerminating") => ended = true,
                     Err(s) => {
                         self.ctx.events.warning(about, "FailedCreate", format!("Error creating: {s}"));
                         failed = Some(s);
@@ -213,6 +244,9 @@ impl Set {
             }
             if let Some(s) = failed {
                 return Err(s);
+            }
+            if ended {
+                return Ok(());
             }
             left -= n;
             batch *= 2;

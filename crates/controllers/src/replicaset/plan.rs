@@ -11,13 +11,23 @@ use serde_json::{Value, json};
 use crate::pods::Pod;
 use crate::skeleton::Next;
 
-/// The pods to delete, in upstream's order: not placed, not running, not ready, cheap to delete, doubled on their node,
-/// ready for the shortest time, restarted most, youngest.
-pub fn victims(active: &[Pod], count: usize, now: Timestamp) -> Vec<&Pod> {
-    let mut per_node: HashMap<&str, usize> = HashMap::new();
-    for p in active {
-        *per_node.entry(p.view.spec.node_name.as_str()).or_default() += 1;
+/// The pods to delete, in upstream's order: not placed, not running, not ready, cheap to delete, with the most related
+/// pods on their node, ready for the shortest time, restarted most, youngest.
+///
+/// `per_node`: active pods of all sets with the same owner, by node. Ages count by powers of two of a nanosecond, so that
+/// small differences do not decide; among equals the uid does.
+pub fn victims<'a>(
+    active: &'a [Pod],
+    count: usize,
+    per_node: &HashMap<String, usize>,
+    now: Timestamp,
+) -> Vec<&'a Pod> {
+    if count >= active.len() {
+        return active.iter().collect();
     }
+    let age = |t: Option<Timestamp>| {
+        t.map(|t| now.as_nanosecond().saturating_sub(t.as_nanosecond()).checked_ilog2())
+    };
     let rank = |p: &Pod| {
         let phase = match p.view.status.phase.as_str() {
             "Pending" => 0,
@@ -29,44 +39,38 @@ pub fn victims(active: &[Pod], count: usize, now: Timestamp) -> Vec<&Pod> {
             .and_then(|c| c.parse().ok())
             .unwrap_or(0);
         let neighbours = per_node.get(p.view.spec.node_name.as_str()).copied().unwrap_or(0);
-        // By powers of two, so that small differences in age do not decide.
-        let ready_for = p.ready_since().map_or(0, |t| now.duration_since(t).as_secs().max(0).ilog2_or_zero());
         (
             !p.view.spec.node_name.is_empty(),
             phase,
             p.is_ready(),
             cost,
             Reverse(neighbours),
-            ready_for,
+            age(p.ready_since()),
             Reverse(p.restarts()),
+            age(client::clock::parse(p.created())),
+            p.object.uid().to_owned(),
         )
     };
-    let mut sorted: Vec<&Pod> = active.iter().collect();
-    sorted.sort_by(|a, b| {
-        rank(a)
-            .cmp(&rank(b))
-            .then_with(|| b.created().cmp(a.created()))
-            .then_with(|| a.object.uid().cmp(b.object.uid()))
-    });
-    sorted.truncate(count);
-    sorted
+    let mut sorted: Vec<_> = active.iter().map(|p| (rank(p), p)).collect();
+    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    sorted.into_iter().take(count).map(|(_, p)| p).collect()
 }
 
-trait Log {
-    fn ilog2_or_zero(self) -> u32;
-}
-
-impl Log for i64 {
-    fn ilog2_or_zero(self) -> u32 {
-        if self > 0 { self.ilog2() } else { 0 }
+/// Active pods by node.
+pub fn per_node<'a>(pods: impl Iterator<Item = &'a Pod>) -> HashMap<String, usize> {
+    let mut out = HashMap::new();
+    for p in pods {
+        *out.entry(p.view.spec.node_name.clone()).or_default() += 1;
     }
+    out
 }
 
-/// The status as it should be; fields this loop does not know are kept.
+/// The status as it should be; fields this loop does not know are kept. `terminating`: for kinds that report it.
 pub fn status(
     old: &Value,
     set: &Object,
     active: &[Pod],
+    terminating: Option<usize>,
     template: &Value,
     min_ready: i64,
     now: Timestamp,
@@ -92,6 +96,9 @@ pub fn status(
             (n, _) => new[name] = json!(n),
         }
     }
+    if let Some(n) = terminating {
+        new["terminatingReplicas"] = json!(n);
+    }
     new["observedGeneration"] = json!(set.meta().generation);
     new
 }
@@ -110,5 +117,70 @@ pub fn next_available(active: &[Pod], min_ready: i64, now: Timestamp) -> Next {
     match soonest {
         Some(s) => Next::After(Duration::from_secs(u64::try_from(s.max(1)).unwrap_or(1))),
         None => Next::Wait,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str, change: impl FnOnce(&mut Value)) -> Pod {
+        let mut v = json!({"metadata": {"name": name, "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"nodeName": "n"}, "status": {"phase": "Running",
+                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+        change(&mut v);
+        Pod::of(Object::from_value(v, 1).expect("object")).expect("pod")
+    }
+
+    #[test]
+    fn the_least_missed_pod_goes_first() {
+        let pods = [
+            pod("z-best", |_| {}),
+            pod("g-young", |v| v["metadata"]["creationTimestamp"] = json!("2026-01-01T11:00:00Z")),
+            pod("f-restarted", |v| {
+                v["status"]["containerStatuses"] = json!([{"restartCount": 2}, {"restartCount": 1}])
+            }),
+            pod("e-just-ready", |v| {
+                v["status"]["conditions"][0]["lastTransitionTime"] = json!("2026-01-01T11:59:00Z")
+            }),
+            pod("d-crowded", |v| v["spec"]["nodeName"] = json!("full")),
+            pod("d2-cheap", |v| {
+                v["metadata"]["annotations"] = json!({"controller.kubernetes.io/pod-deletion-cost": "-1"})
+            }),
+            pod("c-unready", |v| v["status"]["conditions"][0]["status"] = json!("False")),
+            pod("b-pending", |v| v["status"]["phase"] = json!("Pending")),
+            pod("a-unplaced", |v| v["spec"]["nodeName"] = json!("")),
+        ];
+        let mut nodes = per_node(pods.iter());
+        nodes.insert("full".into(), 50);
+        let now = "2026-01-01T12:00:00Z".parse().expect("time");
+        let order: Vec<&str> = victims(&pods, 8, &nodes, now).iter().map(|p| p.object.name()).collect();
+        let want = [
+            "a-unplaced",
+            "b-pending",
+            "c-unready",
+            "d2-cheap",
+            "d-crowded",
+            "e-just-ready",
+            "f-restarted",
+            "g-young",
+        ];
+        assert_eq!(order, want);
+        assert_eq!(victims(&pods, 99, &nodes, now).len(), pods.len());
+    }
+
+    #[test]
+    fn counts_and_the_next_look() {
+        let now: Timestamp = "2026-01-01T00:00:04Z".parse().expect("time");
+        let set = Object::from_value(json!({"metadata": {"name": "s", "generation": 3}}), 1).expect("object");
+        let pods = [pod("a", |_| {}), pod("b", |v| v["status"]["conditions"][0]["status"] = json!("False"))];
+        let s = status(&json!({"availableReplicas": 1}), &set, &pods, Some(1), &json!({}), 10, now);
+        assert_eq!(
+            s,
+            json!({"replicas": 2, "readyReplicas": 1, "availableReplicas": null, "fullyLabeledReplicas": 2,
+            "terminatingReplicas": 1, "observedGeneration": 3})
+        );
+        assert_eq!(next_available(&pods, 10, now), Next::After(Duration::from_secs(6)));
+        assert_eq!(next_available(&pods, 0, now), Next::Wait);
     }
 }

@@ -158,7 +158,8 @@ fn start_loops(control: &Control, config: &Config, token: &CancellationToken) {
     if config.enabled("controllers") {
         let settings = controllers::Config {
             root_ca: control.pki.ca.cert_pem().to_owned(),
-            ..controllers::Config::default()
+            node_grace: config.node_grace,
+            terminated_pods: config.terminated_pods,
         };
         let (server, token, disabled) = (control.server.clone(), token.clone(), config.disable.clone());
         tasks.spawn(async move {

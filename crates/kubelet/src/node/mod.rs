@@ -42,7 +42,9 @@ pub async fn run(node: Arc<Node>, token: CancellationToken) {
             let new = status::compute(&node, &runtime, sent.as_ref()).await;
             let was_ready = std::mem::replace(&mut ready, status::is_ready(&new));
             let due = now.as_second() - sent_at >= REPORT_SECONDS;
-            if due || sent.as_ref().is_none_or(|s| status::without_times(s) != status::without_times(&new)) {
+            let changed =
+                sent.as_ref().is_none_or(|s| status::without_times(s) != status::without_times(&new));
+            if due || changed || overruled(&node, &new).await {
                 match write(&node, &new).await {
                     Ok(()) => {
                         if ready && !was_ready {
@@ -77,6 +79,16 @@ pub async fn run(node: Arc<Node>, token: CancellationToken) {
         }
     };
     tokio::select! { () = token.cancelled() => {}, () = work => {} }
+}
+
+/// Whether the API shows conditions other than ours: the node lifecycle loop took us for dead.
+async fn overruled(node: &Node, status: &Value) -> bool {
+    match node.client.find(&NODES, "", &node.cfg.node_name).await {
+        Ok(Some(o)) => o.value().is_ok_and(|v| !status::same_conditions(&v["status"], status)),
+        // Gone: the write below finds that out and registers anew.
+        Ok(None) => true,
+        Err(_) => false,
+    }
 }
 
 async fn write(node: &Node, status: &Value) -> Result<(), Status> {

@@ -149,6 +149,13 @@ pub fn is_ready(status: &Value) -> bool {
     c.any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
+/// Whether `theirs` has each of our conditions with our status.
+pub fn same_conditions(theirs: &Value, ours: &Value) -> bool {
+    let list = |v: &Value| v["conditions"].as_array().cloned().unwrap_or_default();
+    let theirs = list(theirs);
+    list(ours).iter().all(|c| theirs.iter().any(|t| t["type"] == c["type"] && t["status"] == c["status"]))
+}
+
 /// For "has anything changed": heartbeats do not count, nor does free space.
 pub fn without_times(status: &Value) -> Value {
     let mut v = status.clone();
