@@ -173,4 +173,11 @@ pub const LOOPS: &[Loop] = &[
         writes: &["poddisruptionbudgets/status", "pods/status"],
         run: |c| disruption::run(c).boxed(),
     },
+    Loop {
+        name: "endpointslicemirroring",
+        account: "endpointslicemirroring-controller",
+        watches: &["services", "endpoints", "endpointslices"],
+        writes: &["endpointslices"],
+        run: |c| endpoints::mirror(c).boxed(),
+    },
 ];

@@ -1,21 +1,31 @@
 //! The endpoint slice loop and the endpoints loop: from a Service's selector and its pods to addresses. `plan` is pure;
-//! this file reads, compares and writes. Slices hold at most 100 endpoints; those that are right are left alone.
+//! `pack` too: how they are spread over slices. This file reads and writes.
 
 mod legacy;
+mod mirror;
+mod pack;
 mod plan;
+mod slices;
+mod trigger;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use api::resource::{ENDPOINT_SLICES, NODES, PODS, SERVICES};
 use client::{DeleteOptions, Informer, Object, clock};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub use legacy::run as endpoints;
+pub use mirror::run as mirror;
 
 use crate::Context;
 use crate::pods::{self, Pod};
 use crate::skeleton::{self, Error, Key, Next, Queue, key_of};
+use pack::Have;
+use slices::{Dress, Slices};
+use trigger::Triggers;
 
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
@@ -86,108 +96,106 @@ pub fn selected(service: &Service, namespace: &str, pods: &Informer) -> Result<V
     Ok(pods::parse(objects)?)
 }
 
+struct Loop {
+    services: Informer,
+    pods: Informer,
+    nodes: Informer,
+    slices: Arc<Slices>,
+    triggers: Triggers,
+}
+
+const ZONE: &str = "topology.kubernetes.io/zone";
+
 pub async fn run(ctx: Context) {
     let queue = Queue::default();
     let (services, pods) = (ctx.informers.get(&SERVICES), ctx.informers.get(&PODS));
-    let (slices, nodes) = (ctx.informers.get(&ENDPOINT_SLICES), ctx.informers.get(&NODES));
-    slices.add_index("service", |o| {
-        let service = o.meta().labels.get(SERVICE_NAME);
-        service.map(|s| format!("{}/{s}", o.namespace())).into_iter().collect()
-    });
+    let (informer, nodes) = (ctx.informers.get(&ENDPOINT_SLICES), ctx.informers.get(&NODES));
+    let slices = Arc::new(Slices::new(ctx.client.clone(), informer.clone(), MANAGER));
     skeleton::enqueue_self(&services, &queue);
     enqueue_by_pods(&services, &pods, &queue);
-    let q = queue.clone();
-    slices.on_change(move |c| {
-        // Slices that somebody else changes or deletes are put right.
-        if let Some(o) = c.object().filter(|o| o.meta().labels.get(MANAGED_BY).is_some_and(|m| m == MANAGER))
-            && let Some(s) = o.meta().labels.get(SERVICE_NAME)
-        {
-            q.add((o.namespace().to_owned(), s.clone()));
+    slices.watch(&queue);
+    let (q, all) = (queue.clone(), services.clone());
+    nodes.on_change(move |c| {
+        let zone = |o: Option<&Object>| o.and_then(|o| o.meta().labels.get(ZONE).cloned());
+        if c.old.is_some() && c.new.is_some() && zone(c.old) != zone(c.new) {
+            all.list(None).iter().for_each(|s| q.add(key_of(s)));
         }
     });
-    if !skeleton::synced(&ctx.token, &[&services, &pods, &slices, &nodes]).await {
+    if !skeleton::synced(&ctx.token, &[&services, &pods, &informer, &nodes]).await {
         return;
     }
-    skeleton::work("endpointslice", &ctx.token, &queue, 5, |key| {
-        let (ctx, services, pods, slices, nodes) = (&ctx, &services, &pods, &slices, &nodes);
-        reconcile(ctx, services, pods, slices, nodes, key)
-    })
-    .await;
+    let l = Loop { services, pods, nodes, slices, triggers: Triggers::default() };
+    skeleton::work("endpointslice", &ctx.token, &queue, 5, |key| l.reconcile(key)).await;
 }
 
-async fn reconcile(
-    ctx: &Context,
-    services: &Informer,
-    pods: &Informer,
-    slices: &Informer,
-    nodes: &Informer,
-    key: Key,
-) -> Result<Next, Error> {
-    let existing: Vec<Object> = slices
-        .by_index("service", &format!("{}/{}", key.0, key.1))
-        .into_iter()
-        .filter(|o| o.meta().labels.get(MANAGED_BY).is_some_and(|m| m == MANAGER))
-        .collect();
-    let service = services.get(&key.0, &key.1).filter(|s| !s.meta().is_deleting());
-    let wanted = match &service {
-        None => Vec::new(),
-        Some(o) => {
-            let s: Service = o.view()?;
-            if selects(&s).is_none() {
-                return Ok(Next::Wait);
-            }
-            let zone = |node: &str| {
-                nodes.get("", node).and_then(|n| n.meta().labels.get("topology.kubernetes.io/zone").cloned())
-            };
-            plan::slices(&s, &selected(&s, &key.0, pods)?, zone)
-        }
-    };
-    let steps = plan::difference(&existing, wanted)?;
-    for slice in steps.create {
-        let Some(o) = &service else { break };
-        let mut labels: serde_json::Map<String, Value> = o
-            .meta()
-            .labels
-            .iter()
-            .filter(|(k, _)| k.as_str() != HEADLESS)
-            .map(|(k, v)| (k.clone(), json!(v)))
-            .collect();
-        labels.insert(SERVICE_NAME.into(), json!(key.1));
-        labels.insert(MANAGED_BY.into(), json!(MANAGER));
-        let s: Service = o.view()?;
-        if s.spec.cluster_ip == "None" {
-            labels.insert(HEADLESS.into(), json!(""));
-        }
-        let body = json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": { "generateName": format!("{}-", key.1), "labels": labels,
-                "annotations": { "endpoints.kubernetes.io/last-change-trigger-time": clock::rfc3339(clock::now()) },
-                "ownerReferences": [crate::owners::controller_ref(&SERVICES, o)] },
-            "addressType": slice.address_type, "endpoints": slice.endpoints, "ports": slice.ports });
-        let made = ctx.client.create(&ENDPOINT_SLICES, &key.0, &body).await?;
-        wait_for(slices, &made).await;
+/// The labels of a service's slices: the service's own, and those that tell whose they are.
+fn labels(service: &Object, s: &Service) -> BTreeMap<String, String> {
+    let mut l = service.meta().labels.clone();
+    if is_headless(s) {
+        l.insert(HEADLESS.into(), String::new());
+    } else {
+        l.remove(HEADLESS);
     }
-    for (old, slice) in steps.update {
-        let mut body = old.value()?;
-        body["endpoints"] = json!(slice.endpoints);
-        body["ports"] = json!(slice.ports);
-        let made = ctx.client.update(&ENDPOINT_SLICES, &key.0, old.name(), "", &body).await?;
-        wait_for(slices, &made).await;
-    }
-    for old in steps.delete {
-        ctx.client
-            .delete_if_there(&ENDPOINT_SLICES, &key.0, old.name(), &DeleteOptions::uid(old.uid()))
-            .await?;
-    }
-    Ok(Next::Wait)
+    l.insert(SERVICE_NAME.into(), service.name().to_owned());
+    l.insert(MANAGED_BY.into(), MANAGER.into());
+    l
 }
 
-/// Until the informer shows the write, so that the next look does not create the same slice again; bounded, since the
-/// slice may be gone by then.
-async fn wait_for(slices: &Informer, made: &Object) {
-    for _ in 0..200 {
-        if slices.get(made.namespace(), made.name()).is_some_and(|o| o.revision() >= made.revision()) {
-            return;
+pub fn is_headless(s: &Service) -> bool {
+    matches!(s.spec.cluster_ip.as_str(), "" | "None")
+}
+
+/// As annotations carry it.
+fn precise(t: Option<jiff::Timestamp>) -> Option<String> {
+    t.map(|t| t.to_string())
+}
+
+impl Loop {
+    async fn reconcile(&self, key: Key) -> Result<Next, Error> {
+        let Some(service) = self.services.get(&key.0, &key.1).filter(|s| !s.meta().is_deleting()) else {
+            self.triggers.forget(&key);
+            self.slices.clear(&ENDPOINT_SLICES, &key).await?;
+            return Ok(Next::Wait);
+        };
+        let s: Service = service.view()?;
+        if selects(&s).is_none() {
+            return Ok(Next::Wait);
         }
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        let Some(existing) = self.slices.existing(&key) else {
+            return Ok(Next::After(Duration::from_secs(1)));
+        };
+        let pods = selected(&s, &key.0, &self.pods)?;
+        let created = service.meta().creation_timestamp.as_deref().and_then(clock::parse);
+        let trigger = self.triggers.look(&key, created, &pods);
+        let labels = labels(&service, &s);
+        let mut have =
+            existing.iter().map(|o| Have::of(o, &labels, service.uid())).collect::<Result<Vec<_>, _>>()?;
+        let families = plan::families(&s);
+        let node = |name: &str| match self.nodes.get("", name) {
+            Some(n) => plan::Node::In(n.meta().labels.get(ZONE).filter(|z| !z.is_empty()).cloned()),
+            None => plan::Node::Unknown,
+        };
+        let mut waits = false;
+        for family in &families {
+            let (groups, missing) = plan::desired(service.name(), &s, &pods, family, node);
+            waits |= missing;
+            let (mine, rest) = have.into_iter().partition(|h| h.family == *family);
+            have = rest;
+            let steps = pack::pack(mine, groups, pack::MAX);
+            let annotations = vec![(trigger::ANNOTATION, precise(trigger))];
+            let dress =
+                Dress { owner_resource: &SERVICES, owner: &service, family, labels: &labels, annotations };
+            self.slices.apply(&ENDPOINT_SLICES, &key, steps, &dress).await?;
+        }
+        // Of families that the service has no more.
+        for h in have {
+            let o = &h.object;
+            self.slices
+                .client
+                .delete_if_there(&ENDPOINT_SLICES, &key.0, o.name(), &DeleteOptions::uid(o.uid()))
+                .await?;
+        }
+        // The node may be about to show up, or the pod about to be collected.
+        Ok(if waits { Next::After(Duration::from_secs(1)) } else { Next::Wait })
     }
 }
