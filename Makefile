@@ -30,10 +30,8 @@ test: deps kubectl ## unit, property and end-to-end tests
 	cargo build -p kelson
 	./scripts/e2e $(TARGET)/debug/kelson $(KUBECTL)
 
-check: deps ## format, lints, layering
-	cargo fmt --all --check
-	cargo clippy --workspace --all-targets
-	cargo test -p xtask
+check: deps ## format, lints, layering, ARM64 where it can be had
+	@./scripts/check
 
 fresh: ## make up, the README's lines, make test and make down in a fresh Debian root with namespaces of its own
 	@$(SUDO) ./scripts/fresh

@@ -7,7 +7,10 @@ use serde_json::Value;
 
 /// Fills in what upstream's decoder fills in, in the version at hand.
 pub fn default(kind: &Descriptor, version: &str, v: &mut Value) {
-    api::defaults::apply(&kind.group, version, &kind.kind, v);
+    match kind.custom_of(version) {
+        Some(c) => c.default(v),
+        None => api::defaults::apply(&kind.group, version, &kind.kind, v),
+    }
 }
 
 /// What a failed patch means to the client.
@@ -39,10 +42,16 @@ fn invalid(kind: &Descriptor, v: &Value, errors: ErrorList) -> Result<(), Status
 }
 
 pub fn validate_create(kind: &Descriptor, new: &Value) -> Result<(), Status> {
+    if let Some(c) = kind.custom_of(&kind.hub.version) {
+        return invalid(kind, new, validation::custom_resource(c.checks(), kind.namespaced, new, None));
+    }
     invalid(kind, new, validation::create(&kind.hub.group, &kind.hub.kind, new))
 }
 
 pub fn validate_update(kind: &Descriptor, sub: &str, new: &Value, old: &Value) -> Result<(), Status> {
+    if let Some(c) = kind.custom_of(&kind.hub.version) {
+        return invalid(kind, new, validation::custom_resource(c.checks(), kind.namespaced, new, Some(old)));
+    }
     let errors = match sub {
         "" => validation::update(&kind.hub.group, &kind.hub.kind, new, old),
         sub => validation::update_subresource(&kind.hub.group, &kind.hub.kind, sub, new, old),

@@ -10,6 +10,7 @@ pub mod bootstrap;
 pub mod call;
 pub mod chain;
 pub mod discovery;
+mod extensions;
 pub mod flow;
 pub mod handlers;
 mod impersonation;

@@ -24,7 +24,7 @@ use crate::registry::core::services::Allocators;
 use crate::storage::Storage;
 use crate::store_reader::StoreReader;
 use crate::streaming::NodeTransport;
-use crate::{bootstrap, openapi, registry};
+use crate::{bootstrap, extensions, openapi, registry};
 
 /// Facts of the cluster that the API needs to know.
 #[derive(Debug, Clone)]
@@ -59,9 +59,12 @@ pub struct Config {
     pub stop: CancellationToken,
 }
 
+/// The catalog as it is now; replaced whole when a custom resource comes or goes.
+pub(crate) type SharedCatalog = Arc<RwLock<Arc<Catalog>>>;
+
 pub struct Inner {
     pub storage: Storage,
-    catalog: RwLock<Arc<Catalog>>,
+    catalog: SharedCatalog,
     pub cluster: Cluster,
     pub authn: Authn,
     pub issuer: TokenIssuer,
@@ -90,7 +93,7 @@ impl Deref for ApiServer {
 impl ApiServer {
     pub fn new(c: Config) -> Result<Self, Status> {
         let storage = Storage::new(c.store);
-        let catalog = Arc::new(c.catalog);
+        let catalog: SharedCatalog = Arc::new(RwLock::new(Arc::new(c.catalog)));
         let reader: Arc<dyn Reader> = Arc::new(StoreReader::new(storage.clone(), catalog.clone()));
         let authorizer = Authorizer::new(reader.clone());
         let admission = Chain::new(reader.clone(), authorizer.clone());
@@ -98,7 +101,7 @@ impl ApiServer {
         let allocators = Allocators::new(&c.cluster).map_err(Status::internal)?;
         Ok(Self(Arc::new(Inner {
             storage,
-            catalog: RwLock::new(catalog),
+            catalog,
             cluster: c.cluster,
             authn: security.authn,
             issuer: security.issuer,
@@ -121,6 +124,7 @@ impl ApiServer {
         bootstrap::run(self.reader.as_ref()).await?;
         self.authorizer.start(&self.stop).await?;
         registry::core::services::start(self).await?;
+        extensions::start(self).await?;
         self.flow.learn(self.reader.as_ref()).await?;
         self.ready.store(true, Ordering::Release);
         Ok(())
@@ -128,6 +132,11 @@ impl ApiServer {
 
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.read().clone()
+    }
+
+    pub(crate) fn set_catalog(&self, catalog: Catalog) {
+        *self.catalog.write() = Arc::new(catalog);
+        self.openapi.forget();
     }
 
     pub fn reader(&self) -> &Arc<dyn Reader> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::catalog::{Catalog, Descriptor};
+use api::catalog::Descriptor;
 use api::{Object, Status};
 use async_trait::async_trait;
 use client::WatchEvent;
@@ -13,6 +13,7 @@ use crate::adapt;
 use crate::handlers::meta;
 use crate::reader::{Change, Changes, Decide, Reader};
 use crate::registry::{rules, strategy};
+use crate::server::SharedCatalog;
 use crate::storage::watch::plain;
 use crate::storage::{Encoded, Storage, failed};
 
@@ -20,16 +21,16 @@ const TRIES: usize = 100;
 
 pub struct StoreReader {
     storage: Storage,
-    catalog: Arc<Catalog>,
+    catalog: SharedCatalog,
 }
 
 impl StoreReader {
-    pub fn new(storage: Storage, catalog: Arc<Catalog>) -> Self {
+    pub fn new(storage: Storage, catalog: SharedCatalog) -> Self {
         Self { storage, catalog }
     }
 
-    fn kind(&self, group: &str, plural: &str) -> Result<&Arc<Descriptor>, Status> {
-        self.catalog.by_plural(group, plural).ok_or_else(|| {
+    fn kind(&self, group: &str, plural: &str) -> Result<Arc<Descriptor>, Status> {
+        self.catalog.read().by_plural(group, plural).cloned().ok_or_else(|| {
             Status::internal(format!("resource {plural} of group {group:?} is not in the catalog"))
         })
     }
@@ -105,7 +106,7 @@ impl Reader for StoreReader {
                 self.storage.get(&key).await?.ok_or_else(|| Status::not_found(group, plural, name))?;
             let old = current.value().map_err(Status::internal)?;
             let Some(mut new) = decide(old.clone())? else { return Ok(current) };
-            adapt::canonical(kind, &mut new);
+            adapt::canonical(&kind, &mut new);
             if rules::has_generation(group, plural, kind.custom) && meta::spec_changed(&new, &old) {
                 meta::bump_generation(&mut new)?;
             }
@@ -126,8 +127,8 @@ impl Reader for StoreReader {
         let m = meta::meta_mut(&mut value)?;
         m.entry("uid").or_insert_with(|| json!(uuid::Uuid::new_v4().to_string()));
         m.entry("creationTimestamp").or_insert_with(|| json!(client::clock::rfc3339(client::clock::now())));
-        adapt::default(kind, &kind.hub.version, &mut value);
-        adapt::canonical(kind, &mut value);
+        adapt::default(&kind, &kind.hub.version, &mut value);
+        adapt::canonical(&kind, &mut value);
         let key = kind.key(meta::text(&value, "/metadata/namespace"), meta::name(&value));
         let name = meta::name(&value).to_owned();
         let ttl = strategy(group, plural).ttl(&value);

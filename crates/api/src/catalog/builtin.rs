@@ -60,6 +60,7 @@ fn parse(text: &str) -> Vec<Descriptor> {
                     selectable_fields: fields::builtin(&group, plural),
                     stored: true,
                     custom: false,
+                    terminating: false,
                     group,
                 });
                 out.len() - 1
@@ -116,6 +117,7 @@ fn new_version(d: &Descriptor, name: &str, verbs: Vec<String>) -> Version {
             }
             _ => None,
         },
+        custom: None,
     }
 }
 

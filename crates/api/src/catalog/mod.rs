@@ -3,6 +3,7 @@
 //! structure at run time. Owns the built-in catalog, spawns nothing.
 
 mod builtin;
+pub mod custom;
 mod fields;
 pub mod runtime_config;
 
@@ -40,6 +41,8 @@ pub struct Descriptor {
     pub stored: bool,
     /// Made from a CustomResourceDefinition.
     pub custom: bool,
+    /// Its definition is being deleted: nothing new is made.
+    pub terminating: bool,
 }
 
 /// Group, version and kind of the stored form.
@@ -85,6 +88,8 @@ pub struct Version {
     pub openapi: Option<Arc<Value>>,
     /// Text of the Warning header for a deprecated version.
     pub deprecation_warning: Option<String>,
+    /// What only custom resources have.
+    pub custom: Option<Arc<custom::Custom>>,
 }
 
 /// Where the schema of a version comes from.
@@ -214,9 +219,18 @@ impl Descriptor {
         Ok(())
     }
 
-    /// True when stored bytes can be sent as `version` without any rewriting.
+    /// True when stored bytes can be sent as `version` without any rewriting. Those of a custom resource may be in a
+    /// version that was stored earlier, or lack a default that came later.
     pub fn is_hub(&self, version: &str) -> bool {
-        self.hub.version == version && self.hub.group == self.group
+        self.hub.version == version
+            && self.hub.group == self.group
+            && (!self.custom
+                || self.versions.len() == 1 && !self.custom_of(version).is_some_and(|c| c.has_defaults))
+    }
+
+    /// What a version of a custom resource has beyond a built-in one.
+    pub fn custom_of(&self, version: &str) -> Option<&custom::Custom> {
+        self.version(version)?.custom.as_deref()
     }
 
     fn need(&self, version: &str) -> Result<&Version, CatalogError> {

@@ -7,6 +7,7 @@ mod apps;
 mod autoscaling;
 mod batch;
 mod core;
+pub mod custom;
 mod flowcontrol;
 mod networking;
 pub mod pod;

@@ -54,6 +54,22 @@ pub fn update(group: &str, kind: &str, new: &Value, old: &Value) -> ErrorList {
     e
 }
 
+/// Rules for a custom resource, new or changed, metadata included.
+pub fn custom_resource(
+    schema: &custom::Schema,
+    namespaced: bool,
+    new: &Value,
+    old: Option<&Value>,
+) -> ErrorList {
+    let scope = if namespaced { Scope::Namespaced } else { Scope::Cluster };
+    let mut e = match old {
+        None => meta::create(new, scope, NameRule::Subdomain),
+        Some(old) => meta::update(new, old),
+    };
+    schema.check(new, old, &mut e);
+    e
+}
+
 /// Rules for a change that goes through the `status` subresource.
 pub fn update_status(group: &str, kind: &str, new: &Value, old: &Value) -> ErrorList {
     update_subresource(group, kind, "status", new, old)

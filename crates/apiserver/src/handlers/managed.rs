@@ -17,6 +17,9 @@ pub struct Manager<'a> {
 }
 
 fn endpoint_filter(target: &Target, sub: &str) -> Option<Filter> {
+    if target.kind.custom {
+        return filter::custom(target.has_subresource("status"), sub);
+    }
     filter::builtin(&target.kind.group, &target.kind.plural, sub)
 }
 

@@ -108,6 +108,12 @@ pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
     if misplaced || !version.has_verb(&call.info.verb) {
         return Err(method_not_allowed());
     }
+    if kind.terminating && call.info.verb == "create" {
+        return Err(Status::new(
+            Reason::MethodNotAllowed,
+            "create not allowed while custom resource definition is terminating",
+        ));
+    }
     match call.info.verb.as_str() {
         "get" => read::get(s, &call, &target).await,
         "list" => read::list(s, &call, &target).await,

@@ -45,6 +45,10 @@ pub fn convert(target: &Target, o: &Object) -> Result<Object, Status> {
     }
     let mut v = o.value().map_err(Status::internal)?;
     target.kind.from_hub(&target.version, &mut v).map_err(Status::internal)?;
+    if target.kind.custom {
+        // Defaults may be younger than the object.
+        crate::adapt::default(&target.kind, &target.version, &mut v);
+    }
     Object::from_value(v, o.revision()).map_err(Status::internal)
 }
 
@@ -56,6 +60,9 @@ fn partial(o: &Object) -> Result<Value, Status> {
 
 fn table(target: &Target, objects: &[Object], include: IncludeObject, meta: &ListMeta) -> Vec<u8> {
     let now = client::clock::now().as_second();
+    if let Some(c) = target.kind.custom_of(&target.version) {
+        return columns::custom::table(&c.columns, objects, now, include, meta);
+    }
     columns::table(&target.kind.group, &target.kind.kind, objects, now, include, meta)
 }
 

@@ -1,5 +1,6 @@
 //! The scale subresource: an autoscaling/v1 view on `spec.replicas`.
 
+use api::catalog::custom::ScalePaths;
 use api::{Status, scale};
 use http::StatusCode;
 use serde_json::Value;
@@ -11,14 +12,42 @@ use crate::body::Reply;
 use crate::call::Call;
 use crate::server::ApiServer;
 
-fn of(target: &Target, object: &Value) -> Value {
-    scale::of_object(&target.kind.kind, object)
+fn paths(target: &Target) -> Option<&ScalePaths> {
+    target.kind.custom_of(&target.version)?.scale.as_ref()
+}
+
+fn at<'a>(v: &'a Value, path: &[String]) -> &'a Value {
+    path.iter().fold(v, |v, name| v.get(name).unwrap_or(&Value::Null))
+}
+
+fn of(target: &Target, object: &Value) -> Result<Value, Status> {
+    let Some(p) = paths(target) else { return Ok(scale::of_object(&target.kind.kind, object)) };
+    let Some(replicas) = at(object, &p.spec_replicas).as_i64() else {
+        return Err(Status::internal(format!(
+            "the spec replicas field \".{}\" does not exist",
+            p.spec_replicas.join(".")
+        )));
+    };
+    let current = at(object, &p.status_replicas).as_i64().unwrap_or(0);
+    let selector = p.selector.as_ref().and_then(|s| at(object, s).as_str()).unwrap_or_default();
+    Ok(scale::build(&object["metadata"], replicas, current, selector))
+}
+
+/// Writes the replicas of a Scale where the kind keeps them.
+fn write(target: &Target, wanted: &Value, object: &mut Value) {
+    let Some(p) = paths(target) else { return scale::apply(wanted, object) };
+    let mut v = object;
+    for name in &p.spec_replicas {
+        let Some(o) = v.as_object_mut() else { return };
+        v = o.entry(name.as_str()).or_insert_with(|| serde_json::json!({}));
+    }
+    *v = scale::wanted(wanted).into();
 }
 
 pub async fn get(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
     let o = s.storage.get(&target.key(call.namespace(), call.name())).await?;
     let o = o.ok_or_else(|| target.not_found(call.name()))?;
-    output::value(call, StatusCode::OK, &of(target, &o.value().map_err(Status::internal)?))
+    output::value(call, StatusCode::OK, &of(target, &o.value().map_err(Status::internal)?)?)
 }
 
 /// Checks what a Scale asks for, and puts it into the object.
@@ -45,7 +74,7 @@ fn put(target: &Target, name: &str, wanted: &Value, old: &Value) -> Result<Value
         )));
     }
     let mut new = old.clone();
-    scale::apply(wanted, &mut new);
+    write(target, wanted, &mut new);
     let m = meta::meta_mut(&mut new)?;
     for k in ["resourceVersion", "uid"] {
         match wanted["metadata"][k].as_str().filter(|v| !v.is_empty()) {
@@ -58,7 +87,6 @@ fn put(target: &Target, name: &str, wanted: &Value, old: &Value) -> Result<Value
             None => {}
         }
     }
-    let _ = target;
     Ok(new)
 }
 
@@ -78,12 +106,12 @@ pub async fn patch(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply,
     let p = patching::Patch::parse(call, target)?;
     if let patching::Patch::Apply { body, force } = &p {
         // Applied on the parent, so that conflicts and owners are the parent's.
-        let config = patch::apply::scale::parent_config(
-            body,
-            &target.api_version(),
-            &target.kind.kind,
-            &["spec", "replicas"],
-        );
+        let replicas: Vec<&str> = match paths(target) {
+            Some(p) => p.spec_replicas.iter().map(String::as_str).collect(),
+            None => vec!["spec", "replicas"],
+        };
+        let config =
+            patch::apply::scale::parent_config(body, &target.api_version(), &target.kind.kind, &replicas);
         let applied = managed::Apply::new(&w, &config, *force)?;
         return finish(call, target, &w, Rules { owns_fields: true, ..RULES }, &mut |old| {
             put(target, call.name(), body, old)?;
@@ -92,7 +120,7 @@ pub async fn patch(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply,
         .await;
     }
     run(call, target, &w, &mut |old| {
-        let doc = of(target, old);
+        let doc = of(target, old)?;
         let wanted = match &p {
             patching::Patch::Json(j) => j.apply(doc),
             patching::Patch::Merge(m) => patch::merge_patch(&doc, m),
@@ -128,5 +156,5 @@ async fn finish(
         None => Err(target.not_found(name)),
     })
     .await?;
-    output::value(call, StatusCode::OK, &of(target, &o.value().map_err(Status::internal)?))
+    output::value(call, StatusCode::OK, &of(target, &o.value().map_err(Status::internal)?)?)
 }

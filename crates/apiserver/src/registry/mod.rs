@@ -5,6 +5,7 @@ pub mod apps;
 pub mod batch;
 pub mod certificates;
 pub mod core;
+pub mod definitions;
 pub mod rules;
 mod status;
 
@@ -102,6 +103,7 @@ pub fn strategy(group: &str, plural: &str) -> &'static dyn Strategy {
         ("" | "events.k8s.io", "events") => &core::small::Events,
         ("apps", "daemonsets") => &apps::DaemonSets,
         ("batch", "jobs") => &batch::Jobs,
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &definitions::Definitions,
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::Requests,
         _ => &Plain,
     }

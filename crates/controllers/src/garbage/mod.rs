@@ -4,15 +4,17 @@
 
 mod graph;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::resource::CUSTOM_RESOURCE_DEFINITIONS;
 use api::{Object, OwnerReference, Resource, Status};
 use client::{Client, DeleteOptions, Informer, Patch, WorkQueue};
 use futures::stream::{FuturesUnordered, StreamExt};
 use parking_lot::{Mutex, RwLock};
 use serde_json::json;
+use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use crate::{Context, discovery};
@@ -20,6 +22,8 @@ use graph::{FOREGROUND, Graph, Node, ORPHAN, Owner, Verdict, judge};
 
 const WORKERS: usize = 8;
 const LOOK_FOR_KINDS: Duration = Duration::from_secs(30);
+/// Definitions come in crowds, and each is served a moment after it was written.
+const SETTLE: Duration = Duration::from_millis(200);
 
 struct Collector {
     client: Client,
@@ -27,6 +31,8 @@ struct Collector {
     queue: WorkQueue<Node>,
     /// In the order of `Node::kind`; only grows.
     kinds: RwLock<Vec<(Resource, Informer)>>,
+    /// Objects with an owner of a kind that was not known when they were looked at.
+    puzzling: Mutex<HashSet<Node>>,
 }
 
 pub async fn run(ctx: Context) {
@@ -35,14 +41,22 @@ pub async fn run(ctx: Context) {
         graph: Mutex::default(),
         queue: WorkQueue::new(),
         kinds: RwLock::default(),
+        puzzling: Mutex::default(),
     });
+    // A definition that comes brings a kind along.
+    let definitions = Arc::new(Notify::new());
+    let tell = definitions.clone();
+    ctx.informers.get(&CUSTOM_RESOURCE_DEFINITIONS).on_change(move |_| tell.notify_one());
     let find = async {
         loop {
             match discovery::resources(&ctx.client, &["list", "watch", "delete"]).await {
                 Ok(found) => c.watch(&ctx, found).await,
                 Err(s) => warn!(error = %s, "failed to discover kinds for the garbage collector"),
             }
-            tokio::time::sleep(LOOK_FOR_KINDS).await;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_FOR_KINDS) => {}
+                () = definitions.notified() => tokio::time::sleep(SETTLE).await,
+            }
         }
     };
     let mut workers: FuturesUnordered<_> = (0..WORKERS).map(|_| c.work()).collect();
@@ -78,9 +92,15 @@ impl Collector {
             });
             new.push(informer);
         }
+        let mut learned = false;
         for i in new {
             // An owner that is not in yet is asked for before anything is deleted, so this is only a courtesy.
             let _ = tokio::time::timeout(Duration::from_secs(5), i.synced()).await;
+            learned = true;
+        }
+        if learned {
+            let again = std::mem::take(&mut *self.puzzling.lock());
+            again.into_iter().for_each(|n| self.queue.add(n));
         }
     }
 
@@ -121,7 +141,7 @@ impl Collector {
         }
         let mut owners = Vec::with_capacity(m.owner_references.len());
         for r in &m.owner_references {
-            owners.push((r.clone(), self.owner(r, object.namespace()).await?));
+            owners.push((r.clone(), self.owner(node, r, object.namespace()).await?));
         }
         let has_dependents = !self.graph.lock().dependents(object.uid()).is_empty();
         match judge(&owners, has_dependents) {
@@ -133,7 +153,7 @@ impl Collector {
     }
 
     /// What became of an owner: by the graph when it is there, by the API when it seems gone.
-    async fn owner(&self, r: &OwnerReference, namespace: &str) -> Result<Owner, Status> {
+    async fn owner(&self, node: &Node, r: &OwnerReference, namespace: &str) -> Result<Owner, Status> {
         let found = self.graph.lock().find(&r.uid).cloned();
         if let Some((_, o)) = found.and_then(|n| self.get(&n)).filter(|(_, o)| o.uid() == r.uid) {
             let waiting = o.meta().is_deleting() && o.meta().finalizers.iter().any(|f| f == FOREGROUND);
@@ -148,7 +168,10 @@ impl Collector {
             .find(|k| k.group == group && k.kind == r.kind.as_str())
             .cloned();
         // An unknown kind may be one that is not served just now: nothing is deleted for it.
-        let Some(resource) = resource else { return Ok(Owner::Alive) };
+        let Some(resource) = resource else {
+            self.puzzling.lock().insert(node.clone());
+            return Ok(Owner::Alive);
+        };
         let ns = if resource.namespaced { namespace } else { "" };
         match self.client.find(&resource, ns, &r.name).await? {
             Some(o) if o.uid() == r.uid => Ok(Owner::Alive),
