@@ -1,17 +1,17 @@
 //! Cron schedules: parsing, and the next time after a moment in a time zone. Five fields with lists, ranges, steps,
 //! names and the `@hourly` kind of shorthand; `@every` with a Go duration. No clock in here.
 
-use jiff::civil::DateTime;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp};
 
 /// Why a schedule cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CronError {
     #[error("empty spec string")]
     Empty,
-    #[error("expected exactly 5 fields, found {0}: {1:?}")]
-    Fields(usize, Vec<String>),
+    #[error("expected exactly 5 fields, found {0}: [{1}]")]
+    Fields(usize, String),
     #[error("failed to parse int from {0}: strconv.Atoi: parsing {0:?}: invalid syntax")]
     Number(String),
     #[error("end of range ({0}) above maximum ({1}): {2}")]
@@ -36,6 +36,8 @@ pub enum CronError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     kind: Kind,
+    /// The zone that the text names (`TZ=…`, `CRON_TZ=…`).
+    zone: Option<TimeZone>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,81 +65,88 @@ pub fn zone(name: &str) -> Option<TimeZone> {
 
 impl Schedule {
     pub fn parse(text: &str) -> Result<Self, CronError> {
-        let mut text = text;
         if text.is_empty() {
             return Err(CronError::Empty);
         }
-        for prefix in ["TZ=", "CRON_TZ="] {
-            if let Some(rest) = text.strip_prefix(prefix) {
-                let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-                if !known_zone(name) {
-                    return Err(CronError::Zone(name.into()));
-                }
-                text = rest.trim();
-            }
-        }
+        let named = text.strip_prefix("TZ=").or_else(|| text.strip_prefix("CRON_TZ="));
+        let Some(named) = named else { return Ok(Self { kind: Kind::parse(text)?, zone: None }) };
+        let (name, rest) = named.split_once(' ').unwrap_or((named, ""));
+        let zone = zone(name).ok_or_else(|| CronError::Zone(name.into()))?;
+        Ok(Self { kind: Kind::parse(rest.trim())?, zone: Some(zone) })
+    }
+
+    /// The first time after `after` (whole seconds), in the zone that the text names, else in `zone`; none within five
+    /// years means never.
+    pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        self.kind.next(after, self.zone.as_ref().unwrap_or(zone))
+    }
+}
+
+impl Kind {
+    fn parse(text: &str) -> Result<Self, CronError> {
         if text.starts_with('@') {
             return descriptor(text);
         }
         let fields: Vec<&str> = text.split_whitespace().collect();
         let &[minute, hour, day, month, weekday] = fields.as_slice() else {
-            return Err(CronError::Fields(fields.len(), fields.iter().map(|s| (*s).to_owned()).collect()));
+            return Err(CronError::Fields(fields.len(), fields.join(" ")));
         };
         let (minute, _) = field(minute, 0, 59, &[])?;
         let (hour, _) = field(hour, 0, 23, &[])?;
         let (day, any_day) = field(day, 1, 31, &[])?;
         let (month, _) = field(month, 1, 12, &MONTHS)?;
         let (weekday, any_weekday) = field(weekday, 0, 6, &DAYS)?;
-        Ok(Schedule { kind: Kind::Fields { minute, hour, day, month, weekday, any_day, any_weekday } })
+        Ok(Kind::Fields { minute, hour, day, month, weekday, any_day, any_weekday })
     }
 
-    /// The first time after `after` (whole seconds) in the zone; none within five years means never.
-    pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        match &self.kind {
+    fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        match *self {
             Kind::Every(seconds) => {
                 let base = Timestamp::from_second(after.as_second()).ok()?;
-                base.checked_add(SignedDuration::from_secs(*seconds)).ok()
+                base.checked_add(SignedDuration::from_secs(seconds)).ok()
             }
-            Kind::Fields { .. } => self.next_field(after, zone),
+            Kind::Fields { month, .. } => {
+                let from = Timestamp::from_second((after.as_second().div_euclid(60) + 1) * 60).ok()?;
+                let mut day = after.to_zoned(zone.clone()).date();
+                let last = day.year() + 5;
+                while day.year() <= last {
+                    if !has(month, day.month()) {
+                        day = day.last_of_month().tomorrow().ok()?;
+                        continue;
+                    }
+                    if self.day_matches(day)
+                        && let Some(t) = self.within(day, from, zone)
+                    {
+                        return Some(t);
+                    }
+                    day = day.tomorrow().ok()?;
+                }
+                None
+            }
         }
     }
 
-    fn next_field(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        let Kind::Fields { minute, hour, month, .. } = self.kind else { return None };
-        let start = after.to_zoned(zone.clone()).datetime();
-        let mut t = start.checked_add(1.minute()).ok()?;
-        t = t.with().second(0).subsec_nanosecond(0).build().ok()?;
-        let last = start.year() + 5;
-        while t.year() <= last {
-            if !has(month, t.month()) {
-                t = next_day(t.last_of_month())?;
-                continue;
+    /// The first match on that day, not before `from`. Goes by real minutes: a time that daylight saving skips does not
+    /// happen, one that it repeats happens twice.
+    fn within(&self, day: Date, from: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let Kind::Fields { minute, hour, .. } = *self else { return None };
+        let mut t = zone.to_ambiguous_zoned(day.at(0, 0, 0, 0)).compatible().ok()?.timestamp().max(from);
+        loop {
+            let at = t.to_zoned(zone.clone());
+            if at.date() != day {
+                return None;
             }
-            if !self.day_matches(t) {
-                t = next_day(t)?;
-                continue;
-            }
-            if !has(hour, t.hour()) {
-                t = t.with().minute(0).build().ok()?.checked_add(1.hour()).ok()?;
-                continue;
-            }
-            if !has(minute, t.minute()) {
-                t = t.checked_add(1.minute()).ok()?;
-                continue;
-            }
-            // A time that daylight saving skips does not happen; one that it repeats happens once.
-            let zoned = zone.to_ambiguous_zoned(t);
-            let moment = zoned.compatible().ok()?;
-            if moment.datetime() == t && moment.timestamp() > after {
-                return Some(moment.timestamp());
-            }
-            t = t.checked_add(1.minute()).ok()?;
+            let step = match (has(hour, at.hour()), has(minute, at.minute())) {
+                (true, true) => return Some(t),
+                (true, false) => 1,
+                (false, _) => 60 - i64::from(at.minute()),
+            };
+            t = t.checked_add(SignedDuration::from_mins(step)).ok()?;
         }
-        None
     }
 
-    fn day_matches(&self, t: DateTime) -> bool {
-        let Kind::Fields { day, weekday, any_day, any_weekday, .. } = self.kind else { return false };
+    fn day_matches(&self, t: Date) -> bool {
+        let Kind::Fields { day, weekday, any_day, any_weekday, .. } = *self else { return false };
         let by_day = has(day, t.day());
         let by_weekday = has(weekday, t.weekday().to_sunday_zero_offset());
         if any_day || any_weekday { by_day && by_weekday } else { by_day || by_weekday }
@@ -147,14 +156,11 @@ impl Schedule {
 fn has(set: u64, n: i8) -> bool {
     u32::try_from(n).is_ok_and(|n| set & (1 << n) != 0)
 }
-fn next_day(t: DateTime) -> Option<DateTime> {
-    t.with().hour(0).minute(0).build().ok()?.checked_add(1.day()).ok()
-}
 
-fn descriptor(text: &str) -> Result<Schedule, CronError> {
+fn descriptor(text: &str) -> Result<Kind, CronError> {
     if let Some(d) = text.strip_prefix("@every ") {
         let seconds = go_duration(d).ok_or_else(|| CronError::Duration(text.into()))?;
-        return Ok(Schedule { kind: Kind::Every(seconds.max(1)) });
+        return Ok(Kind::Every(seconds.max(1)));
     }
     let fields = match text {
         "@yearly" | "@annually" => "0 0 1 1 *",
@@ -164,12 +170,18 @@ fn descriptor(text: &str) -> Result<Schedule, CronError> {
         "@hourly" => "0 * * * *",
         _ => return Err(CronError::Descriptor(text.into())),
     };
-    Schedule::parse(fields)
+    Kind::parse(fields)
 }
 
 /// Whole seconds of `1h30m`.
 fn go_duration(text: &str) -> Option<i64> {
-    let mut rest = text;
+    if let Some(rest) = text.strip_prefix('-') {
+        return go_duration(rest).map(|s| -s);
+    }
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Some(0);
+    }
     let mut nanos = 0f64;
     if rest.is_empty() {
         return None;
@@ -289,7 +301,7 @@ mod tests {
         }
         assert_eq!(
             Schedule::parse("* * *").expect_err("three").to_string(),
-            "expected exactly 5 fields, found 3: [\"*\", \"*\", \"*\"]"
+            "expected exactly 5 fields, found 3: [* * *]"
         );
     }
 
@@ -305,6 +317,12 @@ mod tests {
             ("@hourly", "2024-01-01T00:00:00Z", "", Some("2024-01-01T01:00:00Z")),
             ("@every 90s", "2024-01-01T00:00:00Z", "", Some("2024-01-01T00:01:30Z")),
             ("0 12 * * *", "2024-07-01T00:00:00Z", "Europe/Berlin", Some("2024-07-01T10:00:00Z")),
+            ("CRON_TZ=Europe/Berlin 0 12 * * *", "2024-07-01T00:00:00Z", "", Some("2024-07-01T10:00:00Z")),
+            // The hour that comes twice when the clocks go back.
+            ("30 1 * * *", "2024-11-03T00:00:00Z", "America/New_York", Some("2024-11-03T05:30:00Z")),
+            ("30 1 * * *", "2024-11-03T05:30:00Z", "America/New_York", Some("2024-11-03T06:30:00Z")),
+            ("* * * * *", "2024-11-03T05:59:00Z", "America/New_York", Some("2024-11-03T06:00:00Z")),
+            ("0 0 * * *", "2024-12-31T12:00:00Z", "Asia/Kolkata", Some("2024-12-31T18:30:00Z")),
             // 02:30 does not exist on the day the clocks go forward.
             ("30 2 * * *", "2024-03-30T12:00:00Z", "Europe/Berlin", Some("2024-04-01T00:30:00Z")),
         ];

@@ -178,6 +178,10 @@ impl ErrorList {
     pub fn bad(&mut self, at: &At<'_, '_>, detail: &str) {
         self.push(ErrorType::Invalid, at, Some(at.shown()), detail);
     }
+    /// Invalid, without showing the value.
+    pub fn wrong(&mut self, at: &dyn Place, detail: &str) {
+        self.push(ErrorType::Invalid, at, None, detail);
+    }
     /// `supported` should be sorted, as upstream lists them.
     pub fn not_supported(&mut self, at: &dyn Place, value: impl Shown, supported: &[&str]) {
         let list: Vec<String> = supported.iter().map(|s| quote(s)).collect();

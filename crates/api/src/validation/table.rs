@@ -97,6 +97,7 @@ pub fn update(group: &str, kind: &str, n: &Value, o: &Value, e: &mut ErrorList) 
         ("apps", "DaemonSet") => workloads::daemon_set_update(n, o, e),
         ("apps", "ControllerRevision") => workloads::controller_revision_update(n, o, e),
         ("batch", "Job") => batch::job_update(n, o, e),
+        ("batch", "CronJob") => batch::cron_job_update(n, o, e),
         ("discovery.k8s.io", "EndpointSlice") => service::slice_update(n, o, e),
         ("scheduling.k8s.io", "PriorityClass") => policy::priority_class_update(n, o, e),
         ("node.k8s.io", "RuntimeClass") => policy::runtime_class_update(n, o, e),

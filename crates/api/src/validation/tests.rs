@@ -108,7 +108,7 @@ fn cases() -> Vec<Case> {
             "batch",
             "Job",
             "j",
-            json!({"spec": {"completions": 1, "parallelism": 1, "backoffLimit": 6, "completionMode": "NonIndexed", "selector": selector(), "template": job_template}}),
+            json!({"spec": {"completions": 1, "parallelism": 1, "backoffLimit": 6, "completionMode": "NonIndexed", "manualSelector": true, "selector": selector(), "template": job_template}}),
             vec![
                 (
                     json!({"spec": {"template": {"spec": {"restartPolicy": "Always"}}}}),
@@ -132,7 +132,7 @@ fn cases() -> Vec<Case> {
             vec![
                 (
                     json!({"spec": {"schedule": "* * *"}}),
-                    "spec.schedule: Invalid value: \"* * *\": expected exactly 5 fields, found 3: [\"*\", \"*\", \"*\"]",
+                    "spec.schedule: Invalid value: \"* * *\": expected exactly 5 fields, found 3: [* * *]",
                 ),
                 (json!({"spec": {"schedule": ""}}), "spec.schedule: Required value"),
                 (
@@ -716,7 +716,13 @@ fn defaulted_objects_pass() {
         ),
         ("apps", "v1", "DaemonSet", "d", json!({"spec": {"selector": selector(), "template": small}})),
         ("apps", "v1", "ControllerRevision", "c", json!({"data": {"a": 1}, "revision": 1})),
-        ("batch", "v1", "Job", "j", json!({"spec": {"selector": selector(), "template": never}})),
+        (
+            "batch",
+            "v1",
+            "Job",
+            "j",
+            json!({"spec": {"manualSelector": true, "selector": selector(), "template": never}}),
+        ),
         (
             "batch",
             "v1",

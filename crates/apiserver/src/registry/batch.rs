@@ -1,25 +1,31 @@
-//! Jobs: selector and pod labels are made from the job's uid, unless its author does that.
+//! Jobs and cron jobs: a job's selector and its pods' labels are made from its uid, unless its author does that.
 
+use api::validation::names;
 use serde_json::{Map, Value, json};
 
 use super::{Strategy, status};
 
 pub struct Jobs;
+pub struct CronJobs;
 
-fn labels(v: &mut Value) -> Option<&mut Map<String, Value>> {
-    let meta =
-        v.pointer_mut("/spec/template")?.as_object_mut()?.entry("metadata").or_insert_with(|| json!({}));
-    if meta.is_null() {
-        *meta = json!({});
+/// Both have a name with the project's prefix, and one from before there was a prefix.
+const UID: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-uid"];
+const NAME: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
+
+/// The map at that place, made when it is not there.
+fn map<'a>(v: &'a mut Value, path: &[&str]) -> Option<&'a mut Map<String, Value>> {
+    let mut at = v;
+    for field in path {
+        at = at.as_object_mut()?.entry(*field).or_insert_with(|| json!({}));
+        if at.is_null() {
+            *at = json!({});
+        }
     }
-    let l = meta.as_object_mut()?.entry("labels").or_insert_with(|| json!({}));
-    if l.is_null() {
-        *l = json!({});
-    }
-    l.as_object_mut()
+    at.as_object_mut()
 }
 
 impl Strategy for Jobs {
+    /// What the author has set himself stays; validation holds it against what it has to be.
     fn prepare_create(&self, new: &mut Value) {
         status::clear_status(new);
         if new.pointer("/spec/manualSelector").and_then(Value::as_bool) == Some(true) {
@@ -27,23 +33,50 @@ impl Strategy for Jobs {
         }
         let uid = new["metadata"]["uid"].clone();
         let name = new["metadata"]["name"].clone();
-        if let Some(l) = labels(new) {
-            for key in ["batch.kubernetes.io/controller-uid", "controller-uid"] {
-                l.insert(key.into(), uid.clone());
-            }
-            for key in ["batch.kubernetes.io/job-name", "job-name"] {
-                l.insert(key.into(), name.clone());
+        if let Some(labels) = map(new, &["spec", "template", "metadata", "labels"]) {
+            for (keys, value) in [(UID, &uid), (NAME, &name)] {
+                for key in keys {
+                    labels.entry(key).or_insert_with(|| value.clone());
+                }
             }
         }
-        if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut)
-            && spec.get("selector").is_none_or(Value::is_null)
-        {
-            spec.insert(
-                "selector".into(),
-                json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}),
-            );
+        if let Some(wanted) = map(new, &["spec", "selector", "matchLabels"]) {
+            wanted.entry(UID[0]).or_insert(uid);
         }
     }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        warnings(new, old, &new["spec"])
+    }
+}
+
+impl Strategy for CronJobs {
+    fn prepare_create(&self, new: &mut Value) {
+        status::clear_status(new);
+    }
+
+    fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        warnings(new, old, &new["spec"]["jobTemplate"]["spec"])
+    }
+}
+
+fn warnings(new: &Value, old: Option<&Value>, spec: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    let why = names::dns1123_label(new["metadata"]["name"].as_str().unwrap_or_default());
+    if old.is_none() && !why.is_empty() {
+        out.push(format!(
+            "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{}]",
+            why.join(" ")
+        ));
+    }
+    let above = |field: &str, limit: i64| spec[field].as_i64().is_some_and(|n| n > limit);
+    if spec["completionMode"] == "Indexed" && above("completions", 100_000) && above("parallelism", 10_000) {
+        out.push(
+            "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+                .into(),
+        );
+    }
+    out
 }
 
 #[cfg(test)]
@@ -61,5 +94,29 @@ mod tests {
             json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"manualSelector": true, "template": {}}});
         Jobs.prepare_create(&mut v);
         assert!(v["spec"].get("selector").is_none());
+    }
+
+    #[test]
+    fn what_the_author_set_is_not_overwritten() {
+        let mut v = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b", "controller-uid": "other"}}}}});
+        Jobs.prepare_create(&mut v);
+        let labels = &v["spec"]["template"]["metadata"]["labels"];
+        assert_eq!(
+            (&labels["controller-uid"], &labels["batch.kubernetes.io/job-name"]),
+            (&json!("other"), &json!("j"))
+        );
+        assert_eq!(
+            v["spec"]["selector"]["matchLabels"],
+            json!({"a": "b", "batch.kubernetes.io/controller-uid": "u"})
+        );
+    }
+
+    #[test]
+    fn names_that_make_odd_pods_are_warned_about() {
+        let v = json!({"metadata": {"name": "a.b"}, "spec": {}});
+        assert!(Jobs.warnings(&v, None)[0].starts_with("metadata.name: this is used in Pod names"));
+        assert!(CronJobs.warnings(&v, Some(&v)).is_empty());
     }
 }

@@ -104,6 +104,7 @@ pub fn strategy(group: &str, plural: &str) -> &'static dyn Strategy {
         ("apps", "daemonsets") => &apps::DaemonSets,
         ("batch", "jobs") => &batch::Jobs,
         ("apiextensions.k8s.io", "customresourcedefinitions") => &definitions::Definitions,
+        ("batch", "cronjobs") => &batch::CronJobs,
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::Requests,
         _ => &Plain,
     }
