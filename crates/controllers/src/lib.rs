@@ -15,6 +15,7 @@ mod slow_start;
 pub mod table;
 mod template;
 
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod disruption;
@@ -27,6 +28,7 @@ mod replicaset;
 mod resourcequota;
 mod serviceaccount;
 mod statefulset;
+mod ttl_after_finished;
 mod volumes;
 
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 use futures::FutureExt;
 
 use crate::{
-    Loop, daemonset, deployment, disruption, endpoints, garbage, job, namespace, nodes, replicaset,
-    resourcequota, serviceaccount, statefulset, volumes,
+    Loop, cronjob, daemonset, deployment, disruption, endpoints, garbage, job, namespace, nodes, replicaset,
+    resourcequota, serviceaccount, statefulset, ttl_after_finished, volumes,
 };
 
 pub const LOOPS: &[Loop] = &[
@@ -35,6 +35,20 @@ pub const LOOPS: &[Loop] = &[
         watches: &["jobs", "pods"],
         writes: &["pods", "jobs/status"],
         run: |c| job::run(c).boxed(),
+    },
+    Loop {
+        name: "cronjob",
+        account: "cronjob-controller",
+        watches: &["cronjobs", "jobs"],
+        writes: &["jobs", "cronjobs/status"],
+        run: |c| cronjob::run(c).boxed(),
+    },
+    Loop {
+        name: "ttl-after-finished",
+        account: "ttl-after-finished-controller",
+        watches: &["jobs"],
+        writes: &["deletes jobs"],
+        run: |c| ttl_after_finished::run(c).boxed(),
     },
     Loop {
         name: "statefulset",
