@@ -1,4 +1,4 @@
-//! The Job loop: runs pods until enough have succeeded or the job has failed. `plan` decides (pure), this file and `act`
+//! The Job loop: runs pods until enough have succeeded or the job has failed. `plan` and `tally` decide (pure), this file and `act`
 //! carry it out. Ended pods are counted exactly once: each holds a finalizer until its uid stands in the status, and
 //! leaves it for a counter once the finalizer is gone. Owns expectations, back-off records and the revisions it wrote;
 //! spawns its workers, and one that frees pods without a job of their finalizer.
@@ -8,6 +8,7 @@ mod backoff;
 pub mod children;
 mod plan;
 mod policy;
+mod tally;
 #[cfg(test)]
 mod tests;
 pub mod view;

@@ -89,6 +89,8 @@ impl World {
         }
         sync.acted(done);
         let ended = sync.track();
+        let first = sync.status.onto(&object).expect("status");
+        self.accepted(&first, &self.job);
         let uids: Vec<&str> = ended.iter().map(|p| p.object.uid()).collect();
         for p in self.pods.iter_mut().filter(|p| uids.iter().any(|u| p["metadata"]["uid"] == *u)) {
             p["metadata"]["finalizers"] = json!([]);
@@ -98,12 +100,21 @@ impl World {
         sync.finish();
         self.again = sync.again;
         let new = sync.status.onto(&object).expect("status");
+        self.accepted(&new, &first);
         self.job = new;
         // What is deleted and held by nobody goes, as a kubelet would have it.
         self.pods.retain(|p| {
             p["metadata"]["deletionTimestamp"].is_null() || p["metadata"]["finalizers"] == json!([TRACKING])
         });
         self
+    }
+
+    /// The API would take this status.
+    fn accepted(&self, new: &Value, old: &Value) {
+        let errors = api::validation::update_status("batch", "Job", new, old);
+        let told: Vec<String> =
+            errors.iter().map(ToString::to_string).filter(|e| e.starts_with("status")).collect();
+        assert!(told.is_empty(), "{told:?}\nold {old}\nnew {new}");
     }
 
     /// Steps until nothing changes any more.
