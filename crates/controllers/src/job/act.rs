@@ -1,6 +1,7 @@
 //! What the job loop does to pods: makes and deletes them, and takes their finalizer off. Counts what went well.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use api::resource::{JOBS, PODS};
 use api::{Object, Status};
@@ -14,6 +15,7 @@ use super::children::{NewPod, TRACKING, is_tracked};
 use super::plan::{Action, Done};
 use crate::pods::Pod;
 use crate::skeleton::Key;
+use crate::slow_start::slow_start;
 
 /// Pods whose finalizer was taken off and whose informer has not seen that yet, per job.
 #[derive(Default)]
@@ -82,7 +84,7 @@ impl Loop {
             Action::None => Outcome { done: Done::default(), error: None },
             Action::Stop(uids) => self.delete(key, job, pods, &uids, false).await,
             Action::Remove(uids) => self.delete(key, job, pods, &uids, true).await,
-            Action::Create(new) => self.create(key, job, template, &new).await,
+            Action::Create(new) => self.create(key, job, template, new).await,
         }
     }
 
@@ -123,42 +125,27 @@ impl Loop {
         outcome
     }
 
-    /// In batches that double, so that a pod that can't be created (quota) costs one failed request, not hundreds.
-    async fn create(&self, key: &Key, job: &Object, template: &Value, new: &[NewPod]) -> Outcome {
-        let mut outcome = Outcome { done: Done::default(), error: None };
-        let (mut left, mut batch) = (new, 1);
-        while !left.is_empty() && outcome.error.is_none() {
-            let (now, later) = left.split_at(batch.min(left.len()));
-            let one = |n: &NewPod| {
-                let body = n.body(template, job);
-                async move {
-                    let pod = self.ctx.client.create(&PODS, &key.0, &body).await?;
+    async fn create(&self, key: &Key, job: &Object, template: &Value, new: Vec<NewPod>) -> Outcome {
+        let created = &AtomicUsize::new(0);
+        let one = |n: NewPod| async move {
+            let about = ObjectRef::of(&JOBS, job);
+            match self.ctx.client.create(&PODS, &key.0, &n.body(template, job)).await {
+                Ok(pod) => {
                     self.expected.created(key, &pod, &self.pods, clock::now());
-                    Ok::<Object, Status>(pod)
+                    created.fetch_add(1, Ordering::Relaxed);
+                    self.ctx.events.normal(about, "SuccessfulCreate", format!("Created pod: {}", pod.name()));
+                    Ok(())
                 }
-            };
-            for result in join_all(now.iter().map(one)).await {
-                let about = ObjectRef::of(&JOBS, job);
-                match result {
-                    Ok(pod) => {
-                        outcome.done.created += 1;
-                        self.ctx.events.normal(
-                            about,
-                            "SuccessfulCreate",
-                            format!("Created pod: {}", pod.name()),
-                        );
-                    }
-                    // Nothing can be made there any more; the job goes with its namespace.
-                    Err(s) if s.causes.iter().any(|c| c.reason == "NamespaceTerminating") => return outcome,
-                    Err(s) => {
-                        self.ctx.events.warning(about, "FailedCreate", format!("Error creating: {s}"));
-                        outcome.error = Some(s);
-                    }
+                // Nothing can be made there any more; the job goes with its namespace.
+                Err(s) if s.causes.iter().any(|c| c.reason == "NamespaceTerminating") => Ok(()),
+                Err(s) => {
+                    self.ctx.events.warning(about, "FailedCreate", format!("Error creating: {s}"));
+                    Err(s)
                 }
             }
-            (left, batch) = (later, batch * 2);
-        }
-        outcome
+        };
+        let error = slow_start(new, one).await.err();
+        Outcome { done: Done { created: created.load(Ordering::Relaxed), ..Done::default() }, error }
     }
 
     /// Answers the uids that are free now, and the first error.

@@ -147,13 +147,12 @@ fn rank(p: &Pod) -> impl Ord + use<> {
         "Running" => 2,
         _ => 1,
     };
-    let restarts = p.view.status.container_statuses.iter().map(|c| c.restart_count).max().unwrap_or(0);
     (
         !p.view.spec.node_name.is_empty(),
         phase,
         p.is_ready(),
         Reverse(p.ready_since()),
-        Reverse(restarts),
+        Reverse(p.restarts()),
         Reverse(clock::parse(p.created())),
         p.object.uid().to_owned(),
     )

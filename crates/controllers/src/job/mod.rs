@@ -19,10 +19,10 @@ use std::sync::Arc;
 use api::Object;
 use api::resource::{JOBS, PODS};
 use api::selector::LabelSelector;
-use client::{Change, Informer, ObjectRef, clock};
+use client::{Informer, ObjectRef, clock};
 use parking_lot::Mutex;
 
-use crate::expectations::Expectations;
+use crate::expectations::{Expectations, LOOK_AGAIN};
 use crate::skeleton::{self, Error, Key, Next, Queue, key_of};
 use crate::{Context, owners, pods};
 use act::Released;
@@ -46,13 +46,17 @@ struct Loop {
 pub async fn run(ctx: Context) {
     let (queue, strays) = (Queue::default(), Queue::default());
     let (jobs, pods) = (ctx.informers.get(&JOBS), ctx.informers.get(&PODS));
-    pods.index_by_owner();
+    owners::index(&pods);
     let expected = Arc::new(Expectations::default());
     skeleton::enqueue_self(&jobs, &queue);
-    {
-        let (queue, strays, expected, jobs) = (queue.clone(), strays.clone(), expected.clone(), jobs.clone());
-        pods.on_change(move |c| pod_changed(c, &queue, &strays, &expected, &jobs));
-    }
+    let seen = expected.clone();
+    owners::enqueue_for_pods(&pods, &jobs, &JOBS, &queue, selector, move |key, c| seen.observe(key, c));
+    let strayed = strays.clone();
+    pods.on_change(move |c| {
+        if let Some(o) = c.new.filter(|o| o.meta().controller().is_none() && is_tracked(o)) {
+            strayed.add(key_of(o));
+        }
+    });
     if !skeleton::synced(&ctx.token, &[&jobs, &pods]).await {
         return;
     }
@@ -70,34 +74,6 @@ pub async fn run(ctx: Context) {
         skeleton::work("job", &token, &queue, 5, |key| l.reconcile(key)),
         skeleton::work("job-strays", &token, &strays, 1, |key| l.free_stray(key)),
     );
-}
-
-fn pod_changed(c: Change<'_>, queue: &Queue, strays: &Queue, expected: &Expectations, jobs: &Informer) {
-    for o in [c.old, c.new].into_iter().flatten() {
-        match o.meta().controller() {
-            Some(owner) if owner.kind == JOBS.kind => {
-                let key = (o.namespace().to_owned(), owner.name.clone());
-                expected.observe(&key, c);
-                queue.add(key);
-            }
-            Some(_) => {}
-            None => {
-                let was = c.old.is_some_and(|old| {
-                    old.meta().labels == o.meta().labels && old.meta().controller().is_none()
-                });
-                if !was {
-                    for job in jobs.list(Some(o.namespace())) {
-                        if selector(&job).is_ok_and(|s| s.matches(&o.meta().labels)) {
-                            queue.add(key_of(&job));
-                        }
-                    }
-                }
-                if is_tracked(o) {
-                    strays.add(key_of(o));
-                }
-            }
-        }
-    }
 }
 
 fn selector(job: &Object) -> Result<LabelSelector, Error> {
@@ -135,7 +111,7 @@ impl Loop {
     async fn sync(&self, key: &Key, mut job: Object, view: &Job) -> Result<Next, Error> {
         let now = clock::now();
         let seen_all = self.expected.satisfied(key, now);
-        let candidates = self.pods.list(Some(&key.0));
+        let candidates = owners::candidates(&self.pods, &job);
         let selector = view::selector(&view.spec)?;
         let client = &self.ctx.client;
         let claimed =
@@ -174,6 +150,7 @@ impl Loop {
         }
         match outcome.error.or(failed) {
             Some(status) => Err(status.into()),
+            None if !seen_all => Ok(Next::After(sync.again.map_or(LOOK_AGAIN, |a| a.min(LOOK_AGAIN)))),
             None => Ok(sync.again.map_or(Next::Wait, Next::After)),
         }
     }
@@ -216,17 +193,13 @@ impl Loop {
 
     /// Takes the finalizer off the pods of a job that has ended, or is gone.
     async fn free_children(&self, key: &Key, ended: Option<&Object>) -> Result<Next, Error> {
-        let children: Vec<Object> = self
-            .pods
-            .list(Some(&key.0))
-            .into_iter()
-            .filter(|p| is_tracked(p))
-            .filter(|p| match (p.meta().controller(), ended) {
-                (Some(c), Some(job)) => c.uid == job.uid(),
-                (Some(c), None) => c.kind == JOBS.kind && c.name == key.1,
-                (None, _) => false,
-            })
-            .collect();
+        let named =
+            |p: &Object| p.meta().controller().is_some_and(|c| c.kind == JOBS.kind && c.name == key.1);
+        let mut children = match ended {
+            Some(job) => self.pods.by_index("owner", job.uid()),
+            None => self.pods.list(Some(&key.0)).into_iter().filter(named).collect(),
+        };
+        children.retain(is_tracked);
         if children.is_empty() {
             return Ok(Next::Wait);
         }

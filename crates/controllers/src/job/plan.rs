@@ -77,10 +77,6 @@ pub(super) fn len(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-fn is_terminating(p: &Pod) -> bool {
-    !p.is_finished() && p.object.meta().is_deleting()
-}
-
 pub(super) fn has_failed(p: &Pod, spec: &Spec) -> bool {
     match p.view.status.phase.as_str() {
         "Failed" => true,
@@ -103,7 +99,7 @@ impl<'a> Sync<'a> {
         let active: Vec<&Pod> = f.pods.iter().filter(|p| p.is_active()).collect();
         status.active = len(active.len());
         status.ready = Some(len(active.iter().filter(|p| p.is_ready()).count()));
-        status.terminating = Some(len(f.pods.iter().filter(|p| is_terminating(p)).count()));
+        status.terminating = Some(len(f.pods.iter().filter(|p| p.is_terminating()).count()));
         let mut s = Self {
             status,
             record: f.record,
@@ -339,7 +335,7 @@ impl<'a> Sync<'a> {
         }
         let mut taken = self.done.with(&children::indexes(self.active.iter().copied()));
         if spec.replaces_ended_only() {
-            taken = taken.with(&children::indexes(self.f.pods.iter().filter(|p| is_terminating(p))));
+            taken = taken.with(&children::indexes(self.f.pods.iter().filter(|p| p.is_terminating())));
         }
         if let Some(failed) = &self.failed_indexes {
             taken = taken.merge(failed);
