@@ -175,8 +175,10 @@ mod tests {
             ("0 * * * *", "05T12:30:00", start("05T12:00:00"), 1800),
             ("@every 45s", "02T10:01:15", start("02T10:01:15"), 45),
             ("@every 45s", "02T10:03:00", start("02T10:02:45"), 30),
-            // Uneven distances: 6, 10, 14 o'clock on workdays; the 7th is a Saturday.
-            ("30 6-16/4 * * 1-5", "07T12:00:00", start("06T14:30:00"), 42 * 3600 + 1800),
+            // Uneven distances: 6, 10, 14 o'clock on workdays; the 7th is a Saturday, and the search goes back two
+            // distances only, as upstream's does.
+            ("30 6-16/4 * * 1-5", "06T15:00:00", start("06T14:30:00"), 63 * 3600 + 1800),
+            ("30 6-16/4 * * 1-5", "07T12:00:00", Verdict::Wait, 42 * 3600 + 1800),
         ] {
             let d = ask(&facts(now), schedule);
             assert_eq!(d.verdict, verdict, "{schedule} {now}");
@@ -201,8 +203,8 @@ mod tests {
         let mut f = facts("02T12:00:20");
         for (deadline, verdict) in [
             (None, start("02T12:00:00")),
-            (Some(20), start("02T12:00:00")),
-            (Some(19), Verdict::Wait),
+            (Some(21), start("02T12:00:00")),
+            (Some(20), Verdict::Wait),
             (Some(0), Verdict::Wait),
         ] {
             f.deadline_seconds = deadline;
