@@ -16,7 +16,8 @@ pub fn default(kind: &Descriptor, version: &str, v: &mut Value) {
 /// What a failed patch means to the client.
 pub fn patch_error(kind: &Descriptor, name: &str, e: patch::Error) -> Status {
     let mut s = Status::from(e);
-    if s.reason != api::Reason::BadRequest {
+    // Like upstream, a patch that does not fit names no object: kubectl shows the reason only then.
+    if !matches!(s.reason, api::Reason::BadRequest | api::Reason::Invalid) {
         s.group = kind.group.clone();
         s.kind = kind.plural.clone();
         s.name = name.to_owned();

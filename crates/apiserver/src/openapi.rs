@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::Status;
+use api::openapi::proto;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
@@ -26,11 +27,11 @@ struct Document {
 pub struct Documents(Mutex<HashMap<String, Arc<Document>>>);
 
 impl Documents {
-    fn get(&self, key: &str, make: impl FnOnce() -> Value) -> Arc<Document> {
+    fn get(&self, key: &str, make: impl FnOnce() -> Vec<u8>) -> Arc<Document> {
         if let Some(d) = self.0.lock().get(key) {
             return d.clone();
         }
-        let bytes = Bytes::from(serde_json::to_vec(&make()).unwrap_or_default());
+        let bytes = Bytes::from(make());
         let hash = Sha512::digest(&bytes).iter().map(|b| format!("{b:02X}")).collect();
         let d = Arc::new(Document { bytes, hash });
         self.0.lock().insert(key.to_owned(), d.clone());
@@ -60,9 +61,19 @@ fn send(call: &Call, d: &Document, content_type: &'static str) -> Reply {
     r
 }
 
+fn json_bytes(v: &Value) -> Vec<u8> {
+    serde_json::to_vec(v).unwrap_or_default()
+}
+
 pub fn v2(s: &ApiServer, call: &Call) -> Result<Reply, Status> {
-    let d = s.openapi.get("v2", || api::openapi::v2(&s.catalog(), &api::openapi::no_descriptions));
-    Ok(send(call, &d, body::JSON))
+    let make = || api::openapi::v2(&s.catalog(), &api::openapi::no_descriptions);
+    let mut reply = if proto::wanted(call.header("accept")) {
+        send(call, &s.openapi.get("v2.pb", || proto::encode(&make())), proto::CONTENT_TYPE)
+    } else {
+        send(call, &s.openapi.get("v2", || json_bytes(&make())), body::JSON)
+    };
+    reply.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    Ok(reply)
 }
 
 /// `rest` is what follows `/openapi/v3`: empty, `api/v1` or `apis/GROUP/VERSION`.
@@ -95,6 +106,9 @@ pub fn v3(s: &ApiServer, call: &Call, rest: &str) -> Result<Reply, Status> {
 
 fn document(s: &ApiServer, group: &str, version: &str, path: &str) -> Arc<Document> {
     s.openapi.get(&format!("v3/{path}"), || {
-        api::openapi::v3(&s.catalog(), group, version, &api::openapi::no_descriptions).unwrap_or_default()
+        json_bytes(
+            &api::openapi::v3(&s.catalog(), group, version, &api::openapi::no_descriptions)
+                .unwrap_or_default(),
+        )
     })
 }

@@ -15,6 +15,7 @@ mod slow_start;
 pub mod table;
 mod template;
 
+mod certificates;
 mod cronjob;
 mod daemonset;
 mod deployment;
@@ -31,6 +32,8 @@ mod statefulset;
 mod ttl_after_finished;
 mod volumes;
 
+pub use certificates::Sign;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +49,8 @@ use tracing::{error, info};
 pub struct Config {
     /// PEM of the cluster's certificate authority, for `kube-root-ca.crt`.
     pub root_ca: String,
+    /// Signs certificates for the cluster's own signers; without it requests stay as they are.
+    pub sign: Option<Sign>,
     /// How long a node may be silent before it is taken for unreachable.
     pub node_grace: Duration,
     /// Ended pods beyond this number are collected.
@@ -54,7 +59,12 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { root_ca: String::new(), node_grace: Duration::from_secs(50), terminated_pods: 12_500 }
+        Self {
+            root_ca: String::new(),
+            sign: None,
+            node_grace: Duration::from_secs(50),
+            terminated_pods: 12_500,
+        }
     }
 }
 

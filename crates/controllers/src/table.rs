@@ -3,8 +3,8 @@
 use futures::FutureExt;
 
 use crate::{
-    Loop, cronjob, daemonset, deployment, disruption, endpoints, garbage, job, namespace, nodes, replicaset,
-    resourcequota, serviceaccount, statefulset, ttl_after_finished, volumes,
+    Loop, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage, job, namespace,
+    nodes, replicaset, resourcequota, serviceaccount, statefulset, ttl_after_finished, volumes,
 };
 
 pub const LOOPS: &[Loop] = &[
@@ -130,6 +130,13 @@ pub const LOOPS: &[Loop] = &[
         watches: &["namespaces", "serviceaccounts"],
         writes: &["serviceaccounts"],
         run: |c| serviceaccount::default_accounts(c).boxed(),
+    },
+    Loop {
+        name: "csrsigning",
+        account: "certificate-controller",
+        watches: &["certificatesigningrequests"],
+        writes: &["certificatesigningrequests/status"],
+        run: |c| certificates::run(c).boxed(),
     },
     Loop {
         name: "root-ca",

@@ -333,11 +333,11 @@ async fn registries_that_lie_or_are_not_there() {
 
     let (_r, name) = registry(|r| r.cuts = AtomicU32::new(100)).await;
     let (reason, e) = failing(format!("{name}:v1")).await;
-    assert_eq!(reason, PullReason::RegistryUnavailable, "{e}");
+    assert_eq!(reason, PullReason::ErrImagePull, "{e}");
     let (_, e) = failing(format!("{name}:v2")).await;
     assert!(e.contains("not found"), "{e}");
     let (reason, e) = failing("127.0.0.1:1/x:1".into()).await;
-    assert_eq!(reason, PullReason::RegistryUnavailable);
+    assert_eq!(reason, PullReason::ErrImagePull);
     assert!(e.contains("failed to reach 127.0.0.1:1"), "{e}");
     let (reason, _) = failing("Bad Name".into()).await;
     assert_eq!(reason, PullReason::InvalidImageName);

@@ -168,15 +168,20 @@ impl Cluster {
         kelson(args)
     }
 
-    /// kubectl, whatever it answers.
-    pub fn try_kubectl(&self, args: &[&str], input: Option<&str>) -> Output {
+    /// kubectl against this cluster, for a test that needs its environment or its pipes.
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program("KUBECTL", "kubectl"));
         command
             .env("KUBECONFIG", self.kubeconfig())
             .env("HOME", &self.dir)
             .env_remove("KUBECTL_EXTERNAL_DIFF")
             .args(args);
-        run(&mut command, input)
+        command
+    }
+
+    /// kubectl, whatever it answers.
+    pub fn try_kubectl(&self, args: &[&str], input: Option<&str>) -> Output {
+        run(&mut self.command(args), input)
     }
 
     /// kubectl, which must succeed; its standard output.

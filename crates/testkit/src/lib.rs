@@ -2,9 +2,11 @@
 //! images without a registry, and leaves nothing behind, also when the test fails.
 #![forbid(unsafe_code)]
 
+mod background;
 mod cluster;
 mod image;
 
+pub use background::Background;
 pub use cluster::{Cluster, Output, kelson, kelson_path, node_possible, run};
 pub use image::busybox_archive;
 

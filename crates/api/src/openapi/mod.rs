@@ -3,6 +3,7 @@
 
 mod components;
 mod paths;
+pub mod proto;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -5,7 +5,7 @@
 mod asset;
 mod decode;
 mod encode;
-mod wire;
+pub(crate) mod wire;
 
 use serde_json::{Map, Value};
 

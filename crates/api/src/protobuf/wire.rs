@@ -14,17 +14,17 @@ fn tag(out: &mut Vec<u8>, number: u32, wire: u8) {
     varint(out, u64::from(number) << 3 | u64::from(wire));
 }
 
-pub(super) fn int(out: &mut Vec<u8>, number: u32, v: i64) {
+pub(crate) fn int(out: &mut Vec<u8>, number: u32, v: i64) {
     tag(out, number, 0);
     varint(out, v as u64);
 }
 
-pub(super) fn double(out: &mut Vec<u8>, number: u32, v: f64) {
+pub(crate) fn double(out: &mut Vec<u8>, number: u32, v: f64) {
     tag(out, number, 1);
     out.extend_from_slice(&v.to_le_bytes());
 }
 
-pub(super) fn bytes(out: &mut Vec<u8>, number: u32, v: &[u8]) {
+pub(crate) fn bytes(out: &mut Vec<u8>, number: u32, v: &[u8]) {
     tag(out, number, 2);
     varint(out, v.len() as u64);
     out.extend_from_slice(v);

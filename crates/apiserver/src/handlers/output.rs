@@ -119,6 +119,22 @@ pub fn value(call: &Call, code: StatusCode, v: &Value) -> Result<Reply, Status> 
     Ok(send(code, v, accepted))
 }
 
+/// A view on a stored object (Scale), as a row where a Table is asked for.
+pub fn view(call: &Call, (group, kind): (&str, &str), v: Value, revision: u64) -> Result<Reply, Status> {
+    let w = Wanted::of(call)?;
+    if w.accepted.form != Form::Table {
+        return Ok(send(StatusCode::OK, &v, w.accepted));
+    }
+    let o = Object::from_value(v, revision).map_err(Status::internal)?;
+    let meta = ListMeta { resource_version: revision.to_string(), ..ListMeta::default() };
+    let now = client::clock::now().as_second();
+    as_table(
+        StatusCode::OK,
+        columns::table(group, kind, std::slice::from_ref(&o), now, w.include, &meta),
+        w.accepted,
+    )
+}
+
 pub fn list(call: &Call, target: &Target, mut l: ObjectList) -> Result<Reply, Status> {
     let w = Wanted::of(call)?;
     if !target.is_hub() {

@@ -1,8 +1,7 @@
 //! The scale subresource: an autoscaling/v1 view on `spec.replicas`.
 
 use api::catalog::custom::ScalePaths;
-use api::{Status, scale};
-use http::StatusCode;
+use api::{Object, Status, scale};
 use serde_json::Value;
 
 use super::update::{Rules, update as change};
@@ -44,10 +43,15 @@ fn write(target: &Target, wanted: &Value, object: &mut Value) {
     *v = scale::wanted(wanted).into();
 }
 
+fn answer(call: &Call, target: &Target, o: &Object) -> Result<Reply, Status> {
+    let v = of(target, &o.value().map_err(Status::internal)?)?;
+    output::view(call, ("autoscaling", "Scale"), v, o.revision())
+}
+
 pub async fn get(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
     let o = s.storage.get(&target.key(call.namespace(), call.name())).await?;
     let o = o.ok_or_else(|| target.not_found(call.name()))?;
-    output::value(call, StatusCode::OK, &of(target, &o.value().map_err(Status::internal)?)?)
+    answer(call, target, &o)
 }
 
 /// Checks what a Scale asks for, and puts it into the object.
@@ -156,5 +160,5 @@ async fn finish(
         None => Err(target.not_found(name)),
     })
     .await?;
-    output::value(call, StatusCode::OK, &of(target, &o.value().map_err(Status::internal)?)?)
+    answer(call, target, &o)
 }

@@ -153,6 +153,13 @@ pub async fn start(config: &Config, loops: &CancellationToken) -> anyhow::Result
     Ok(control)
 }
 
+/// The cluster's authority as the controllers may use it.
+fn signer(pki: Arc<pki::Pki>) -> controllers::Sign {
+    controllers::Sign(Arc::new(move |csr, server, seconds| {
+        pki.ca.sign_request(csr, server, seconds, clock::now().as_second()).map_err(|e| e.to_string())
+    }))
+}
+
 fn start_loops(control: &Control, config: &Config, token: &CancellationToken) {
     let mut tasks = control.tasks.lock();
     if config.enabled("controllers") {
@@ -160,6 +167,7 @@ fn start_loops(control: &Control, config: &Config, token: &CancellationToken) {
             root_ca: control.pki.ca.cert_pem().to_owned(),
             node_grace: config.node_grace,
             terminated_pods: config.terminated_pods,
+            sign: Some(signer(control.pki.clone())),
         };
         let (server, token, disabled) = (control.server.clone(), token.clone(), config.disable.clone());
         tasks.spawn(async move {

@@ -15,6 +15,9 @@ use crate::node_ctx::Node;
 use crate::pod::{Container, Kind, Pod};
 use crate::volumes::mounts;
 
+/// What waiting shows of a container whose postStart failed.
+pub const POST_START_ERROR: &str = "PostStartHookError";
+
 /// How a failed start is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
@@ -34,15 +37,20 @@ pub struct StartError {
     /// What waiting shows once the first reason was seen for a while.
     pub later: Option<(String, String)>,
     pub retry: Retry,
+    /// The container runs, but has to go (its postStart failed).
+    pub kill: Option<String>,
 }
 
 impl StartError {
     pub fn config(reason: &str, message: impl Into<String>) -> Self {
-        Self { reason: reason.into(), message: message.into(), later: None, retry: Retry::Config }
+        Self { reason: reason.into(), message: message.into(), later: None, retry: Retry::Config, kill: None }
+    }
+    fn exit(reason: &str, message: impl Into<String>) -> Self {
+        Self { retry: Retry::Exit, ..Self::config(reason, message) }
     }
     pub fn image(reason: &str, message: impl Into<String>, later: impl Into<String>) -> Self {
         let later = Some(("ImagePullBackOff".to_owned(), later.into()));
-        Self { reason: reason.into(), message: message.into(), later, retry: Retry::Image }
+        Self { reason: reason.into(), message: message.into(), later, retry: Retry::Image, kill: None }
     }
 }
 
@@ -104,12 +112,7 @@ pub async fn start(cx: &PodCx, s: &Start<'_>) -> Result<PodSandboxStatusResponse
             other => other.to_string(),
         };
         node.recorder.warning(about, "Failed", format!("Error: {message}"));
-        return Err(StartError {
-            reason: "RunContainerError".into(),
-            message,
-            later: None,
-            retry: Retry::Exit,
-        });
+        return Err(StartError::exit("RunContainerError", message));
     }
     node.recorder.normal(about.clone(), "Started", "Container started");
     link_log(node, pod, c, s.attempt, &id);
@@ -121,23 +124,13 @@ pub async fn start(cx: &PodCx, s: &Start<'_>) -> Result<PodSandboxStatusResponse
     };
     let hook = tokio::select! { () = s.cancel.cancelled() => Ok(()), r = hook => r };
     if let Err(e) = hook {
-        node.recorder.warning(about.clone(), "FailedPostStartHook", format!("PostStartHook failed: {e}"));
-        node.recorder.normal(about, "Killing", "FailedPostStartHook");
-        let grace = pod.spec.termination_grace_period_seconds.unwrap_or(30);
-        let _ = node.runtime.stop_container(&id, grace).await;
-        return Err(StartError {
-            reason: "PostStartHookError".into(),
-            message: e,
-            later: None,
-            retry: Retry::Exit,
-        });
+        node.recorder.warning(about, "FailedPostStartHook", format!("PostStartHook failed: {e}"));
+        return Err(StartError { kill: Some(id), ..StartError::exit(POST_START_ERROR, e) });
     }
-    node.runtime.pod_sandbox_status(s.sandbox_id).await.map_err(|e| StartError {
-        reason: "RunContainerError".into(),
-        message: e.to_string(),
-        later: None,
-        retry: Retry::Exit,
-    })
+    node.runtime
+        .pod_sandbox_status(s.sandbox_id)
+        .await
+        .map_err(|e| StartError::exit("RunContainerError", e.to_string()))
 }
 
 /// `/var/log/containers/<pod>_<namespace>_<container>-<id>.log`, where log shippers look.

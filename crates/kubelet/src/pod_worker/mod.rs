@@ -384,7 +384,8 @@ impl Worker {
         let ips = self.pod_ips();
         for st in running {
             let Some((kind, c)) = self.pod.container(&st.metadata.name) else { continue };
-            if !matches!(kind, Kind::App | Kind::Sidecar) {
+            let in_hook = c.lifecycle.post_start.is_some() && self.busy.start.as_ref() == Some(&c.name);
+            if !matches!(kind, Kind::App | Kind::Sidecar) || in_hook {
                 continue;
             }
             let health = self.health.entry(st.id.clone()).or_insert_with(|| Health {

@@ -10,7 +10,7 @@ use crate::containers::resources;
 use crate::hooks::container::{Retry, Start, StartError};
 use crate::hooks::{self, StepError, container, sandbox, stop};
 use crate::pod::{Kind, Pod};
-use crate::pod_worker::plan::{Action, Step, over};
+use crate::pod_worker::plan::{Action, Failed, Step, over};
 use crate::pod_worker::{Hold, Worker};
 use crate::podstatus::{PodStatus, Waiting};
 use crate::volumes::setup::Volumes;
@@ -180,7 +180,11 @@ impl Worker {
     }
 
     fn kill(&mut self, id: String, name: String, grace: i64, message: String) {
-        let deadline = self.node.now_ms() + grace * 1000;
+        let now = self.node.now_ms();
+        // Not later than the pod's own, which whole seconds of grace would round up past: the plan would take that for a
+        // kill to be cut short, and preStop would be.
+        let latest = self.stop.as_ref().map_or(i64::MAX, |s| s.deadline.max(now));
+        let deadline = (now + grace * 1000).min(latest);
         let again = self.busy.kills.insert(id.clone(), deadline).is_some();
         let pod_ends = self.stop.is_some();
         let was_ready = self.status.is_true("Ready") || self.status.of(&name).is_some_and(|c| c.ready);
@@ -381,6 +385,10 @@ impl Worker {
             }
             Err(e) => {
                 self.waiting.insert(name.clone(), Waiting { reason: e.reason, message: e.message });
+                if let Some(id) = e.kill {
+                    let unhealthy = Failed { message: "FailedPostStartHook".into(), grace: None };
+                    self.health.entry(id).or_default().failed = Some(unhealthy);
+                }
                 match e.retry {
                     Retry::Config => self.hold(Step::Start(name), CONFIG_RETRY),
                     Retry::Image => {
@@ -391,8 +399,9 @@ impl Worker {
                         }
                     }
                     Retry::Exit => {
-                        // The view decides; the hold only keeps a broken runtime from being asked without end.
-                        self.hold(Step::Start(name), (100, 1_000));
+                        // The view decides; the hold keeps a broken runtime from being asked without end, and the reason
+                        // on show for as long as upstream's next look takes.
+                        self.hold(Step::Start(name), (1_000, 1_000));
                         let _ = self.me.try_send(crate::pod_worker::Msg::Relist);
                     }
                 }

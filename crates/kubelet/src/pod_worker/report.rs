@@ -118,6 +118,7 @@ impl Worker {
             containers: &self.containers,
             health: &self.health,
             waiting: &self.waiting,
+            starting: self.busy.start.as_deref(),
             messages: &self.messages,
             stop: self.stop.as_ref(),
             terminal,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use cri::{ContainerState, ContainerStatus as CriStatus};
 
+use crate::hooks::container::POST_START_ERROR;
 use crate::pod::{Container, Kind, Pod, RestartPolicy};
 use crate::pod_worker::plan::{Health, Stop, over};
 use crate::podstatus::{
@@ -21,6 +22,8 @@ pub struct Input<'a> {
     pub containers: &'a [CriStatus],
     pub health: &'a HashMap<String, Health>,
     pub waiting: &'a HashMap<String, Waiting>,
+    /// The container whose start is under way.
+    pub starting: Option<&'a str>,
     /// Termination messages by container id.
     pub messages: &'a HashMap<String, String>,
     pub stop: Option<&'a Stop>,
@@ -61,14 +64,30 @@ fn terminated(st: &CriStatus, i: &Input<'_>) -> Terminated {
     }
 }
 
+/// Made but not yet running, or running while its postStart hook has not succeeded.
+fn being_started(i: &Input<'_>, c: &Container, st: &CriStatus) -> bool {
+    match st.state {
+        ContainerState::Created => true,
+        ContainerState::Running => {
+            c.lifecycle.post_start.is_some()
+                && (i.starting == Some(c.name.as_str())
+                    || i.waiting.get(&c.name).is_some_and(|w| w.reason == POST_START_ERROR))
+        }
+        _ => false,
+    }
+}
+
 fn container(i: &Input<'_>, kind: Kind, c: &Container, init_done: bool) -> ContainerStatus {
     let mut all: Vec<&CriStatus> = i.containers.iter().filter(|s| s.metadata.name == c.name).collect();
     all.sort_by_key(|s| (s.metadata.attempt, s.created_at));
-    // A container that never got to run says nothing beyond "waiting".
-    let newest = all.pop();
+    let waiting = i.waiting.get(&c.name);
+    let mut newest = all.pop();
+    // Until a container is wholly started, the one before it is what there is.
+    if newest.is_some_and(|n| being_started(i, c, n)) && all.last().is_some_and(|p| over(p)) {
+        newest = all.pop();
+    }
     let previous = all.pop().filter(|p| over(p));
     let old = i.old.of(&c.name);
-    let waiting = i.waiting.get(&c.name);
     let mut out =
         ContainerStatus { name: c.name.clone(), image: c.image.clone(), ..ContainerStatus::default() };
     match newest {
@@ -80,6 +99,10 @@ fn container(i: &Input<'_>, kind: Kind, c: &Container, init_done: bool) -> Conta
             }
             out.image_id.clone_from(if st.image_ref.is_empty() { &st.image_id } else { &st.image_ref });
             match st.state {
+                _ if being_started(i, c, st) => {
+                    out.state = State::waiting("ContainerCreating", "");
+                    out.started = Some(false);
+                }
                 ContainerState::Running => {
                     out.state.running = Some(Running { started_at: time(st.started_at) });
                     let h = i.health.get(&st.id);
@@ -89,10 +112,6 @@ fn container(i: &Input<'_>, kind: Kind, c: &Container, init_done: bool) -> Conta
                         && h.map_or(c.readiness_probe.is_none(), |h| h.ready)
                         && kind != Kind::Ephemeral
                         && kind != Kind::Init;
-                }
-                ContainerState::Created => {
-                    out.state = State::waiting("ContainerCreating", "");
-                    out.started = Some(false);
                 }
                 _ => {
                     out.started = Some(false);

@@ -9,6 +9,7 @@ struct Case {
     containers: Vec<CriStatus>,
     health: HashMap<String, Health>,
     waiting: HashMap<String, Waiting>,
+    starting: Option<&'static str>,
     stop: Option<Stop>,
     terminal: bool,
 }
@@ -24,6 +25,7 @@ impl Case {
             containers: vec![],
             health: HashMap::new(),
             waiting: HashMap::new(),
+            starting: None,
             stop: None,
             terminal: false,
         }
@@ -48,6 +50,7 @@ impl Case {
             containers: &self.containers,
             health: &self.health,
             waiting: &self.waiting,
+            starting: self.starting,
             messages: &HashMap::new(),
             stop: self.stop.as_ref(),
             terminal: self.terminal,
@@ -58,6 +61,33 @@ impl Case {
 }
 
 use ContainerState::{Exited, Running as Up};
+
+#[test]
+fn a_start_under_way_shows_what_was_before() {
+    let waiting = |s: &PodStatus| s.container_statuses[0].state.waiting.clone().map(|w| w.reason);
+    let hook =
+        json!({"containers": [{"name": "c", "lifecycle": {"postStart": {"exec": {"command": ["x"]}}}}]});
+    let mut c = Case::new(hook).with("c", 0, Up, 0);
+    assert!(c.status().container_statuses[0].ready);
+    c.starting = Some("c");
+    let s = c.status();
+    assert_eq!((waiting(&s).as_deref(), s.phase.as_str()), (Some("ContainerCreating"), "Pending"));
+    // The hook failed: not running, until it is gone.
+    c.starting = None;
+    c.waiting.insert("c".into(), Waiting { reason: POST_START_ERROR.into(), message: String::new() });
+    assert_eq!(waiting(&c.status()).as_deref(), Some("ContainerCreating"));
+    c.containers[0].state = Exited;
+    assert_eq!(waiting(&c.status()).as_deref(), Some(POST_START_ERROR));
+    // A restart keeps the last state, and its count, until the new container runs.
+    let restart = Case::new(json!({"containers": [{"name": "c"}]})).with("c", 0, Exited, 1).with(
+        "c",
+        1,
+        ContainerState::Created,
+        0,
+    );
+    let s = &restart.status().container_statuses[0];
+    assert_eq!((s.restart_count, s.state.terminated.as_ref().map(|t| t.exit_code)), (0, Some(1)));
+}
 
 #[test]
 fn phases() {

@@ -6,6 +6,7 @@ mod port_forward;
 mod remote;
 mod spdy;
 mod stats;
+mod streams;
 mod ws;
 
 use std::convert::Infallible;
@@ -38,11 +39,12 @@ pub struct Cx {
 pub struct Refused {
     pub code: StatusCode,
     pub message: String,
+    pub headers: Vec<(header::HeaderName, String)>,
 }
 
 impl Refused {
     pub fn new(code: StatusCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), headers: Vec::new() }
     }
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)
@@ -82,7 +84,15 @@ fn json_body(v: &Value) -> Response<Body> {
 async fn answer(cx: &Cx, r: Request<Incoming>) -> Response<Body> {
     match route(cx, r).await {
         Ok(r) => r,
-        Err(e) => full(e.code, "text/plain; charset=utf-8", e.message + "\n"),
+        Err(e) => {
+            let mut r = full(e.code, "text/plain; charset=utf-8", e.message + "\n");
+            for (k, v) in e.headers {
+                if let Ok(v) = header::HeaderValue::from_str(&v) {
+                    r.headers_mut().insert(k, v);
+                }
+            }
+            r
+        }
     }
 }
 

@@ -1,20 +1,19 @@
-//! Port-forwarding over a WebSocket: SPDY frames tunnelled (kubectl), or two channels per port (v4, other clients). One
-//! task per session and one per forwarded connection.
+//! Port-forwarding: SPDY frames, plain or tunnelled in a WebSocket (kubectl), or two WebSocket channels per port (v4, other
+//! clients). One task per session and one per forwarded connection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cri::Cri;
-use futures::{SinkExt, StreamExt};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::Message;
 
 use crate::pod_worker::Snapshot;
-use crate::server::spdy::{Frame, Headers, Reader, Writer};
+use crate::server::spdy::{Frame, Reader, Writer, header};
+use crate::server::streams::{self, Pipe};
 use crate::server::ws::{self, Socket};
 use crate::server::{Body, Cx, Query, Refused};
 
@@ -39,9 +38,12 @@ pub fn serve(cx: &Cx, r: Request<Incoming>, shot: &Snapshot, q: &Query) -> Resul
         .flat_map(|p| p.split(','))
         .filter_map(|p| p.parse().ok())
         .collect();
+    if streams::asked(&r) {
+        return streams::upgrade(r, &PROTOCOLS[2..], move |pipe, _| tunnel(pipe, runtime, sandbox));
+    }
     ws::upgrade(r, &PROTOCOLS, move |socket, protocol| async move {
         if protocol == TUNNEL {
-            tunnel(socket, runtime, sandbox).await;
+            tunnel(ws::pipe(socket), runtime, sandbox).await;
         } else {
             channels(socket, runtime, sandbox, ports).await;
         }
@@ -54,8 +56,8 @@ async fn connect(
     sandbox: String,
     port: u16,
     mut rx: mpsc::Receiver<Bytes>,
-    out: mpsc::Sender<Message>,
-    wrap: impl Fn(&[u8], bool) -> Message + Send + Sync,
+    out: mpsc::Sender<Bytes>,
+    wrap: impl Fn(&[u8], bool) -> Bytes + Send + Sync,
 ) -> Result<(), String> {
     let io = runtime.port_forward(&sandbox, port).await.map_err(|e| {
         format!("error forwarding port {port} to pod {sandbox}: failed to connect to localhost:{port} inside the pod: {e}")
@@ -88,39 +90,15 @@ async fn connect(
     Ok(())
 }
 
-fn writer(socket: Socket) -> (mpsc::Sender<Message>, futures::stream::SplitStream<Socket>) {
-    let (mut sink, source) = socket.split();
-    let (tx, mut rx) = mpsc::channel::<Message>(32);
-    tokio::spawn(async move {
-        while let Some(m) = rx.recv().await {
-            if sink.send(m).await.is_err() {
-                return;
-            }
-        }
-        let _ = sink.send(ws::goodbye()).await;
-        let _ = sink.close().await;
-    });
-    (tx, source)
-}
-
-fn header<'a>(h: &'a Headers, name: &str) -> &'a str {
-    h.iter().find(|(k, _)| k == name).map_or("", |(_, v)| v.as_str())
-}
-
-async fn tunnel(socket: Socket, runtime: Arc<dyn Cri>, sandbox: String) {
-    let (tx, mut source) = writer(socket);
+async fn tunnel(pipe: Pipe, runtime: Arc<dyn Cri>, sandbox: String) {
+    let Pipe { output: tx, mut input } = pipe;
     let mut reader = Reader::new();
     let mut replies = Writer::default();
     // Error streams by request id, data streams by stream id.
     let mut errors: HashMap<String, u32> = HashMap::new();
     let mut streams: HashMap<u32, mpsc::Sender<Bytes>> = HashMap::new();
-    let binary = |b: Vec<u8>| Message::Binary(b.into());
-    while let Some(Ok(m)) = source.next().await {
-        match m {
-            Message::Binary(b) => reader.feed(&b),
-            Message::Close(_) => return,
-            _ => continue,
-        }
+    while let Some(b) = input.recv().await {
+        reader.feed(&b);
         loop {
             let frame = match reader.next() {
                 Ok(Some(f)) => f,
@@ -136,10 +114,10 @@ async fn tunnel(socket: Socket, runtime: Arc<dyn Cri>, sandbox: String) {
                     let port: u16 = header(&headers, "port").parse().unwrap_or(0);
                     let kind = header(&headers, "streamtype").to_owned();
                     if port == 0 || streams.len() + errors.len() > MAX_STREAMS {
-                        let _ = tx.send(binary(Writer::reset(id))).await;
+                        let _ = tx.send(Writer::reset(id).into()).await;
                         continue;
                     }
-                    if tx.send(binary(replies.syn_reply(id))).await.is_err() {
+                    if tx.send(replies.syn_reply(id).into()).await.is_err() {
                         return;
                     }
                     let request = if request.is_empty() {
@@ -156,17 +134,14 @@ async fn tunnel(socket: Socket, runtime: Arc<dyn Cri>, sandbox: String) {
                     streams.insert(id, to);
                     let (runtime, sandbox, out) = (runtime.clone(), sandbox.clone(), tx.clone());
                     tokio::spawn(async move {
-                        let wrap =
-                            move |d: &[u8], fin: bool| Message::Binary(Writer::data(id, d, fin).into());
+                        let wrap = move |d: &[u8], fin: bool| Bytes::from(Writer::data(id, d, fin));
                         let result = connect(runtime, sandbox, port, rx, out.clone(), wrap).await;
                         let text = result.err().unwrap_or_default();
                         if !text.is_empty() {
-                            let _ = out.send(Message::Binary(Writer::data(id, &[], true).into())).await;
+                            let _ = out.send(Writer::data(id, &[], true).into()).await;
                         }
                         if let Some(e) = error_id {
-                            let _ = out
-                                .send(Message::Binary(Writer::data(e, text.as_bytes(), true).into()))
-                                .await;
+                            let _ = out.send(Writer::data(e, text.as_bytes(), true).into()).await;
                         }
                     });
                 }
@@ -186,7 +161,7 @@ async fn tunnel(socket: Socket, runtime: Arc<dyn Cri>, sandbox: String) {
                 }
                 Frame::Ping { id } => {
                     // Odd ids are the client's; our own are never sent.
-                    let _ = tx.send(binary(Writer::ping(id))).await;
+                    let _ = tx.send(Writer::ping(id).into()).await;
                 }
                 Frame::GoAway => return,
                 Frame::Other => {}
@@ -198,13 +173,13 @@ async fn tunnel(socket: Socket, runtime: Arc<dyn Cri>, sandbox: String) {
 
 /// Channel 2n carries the data of the n-th port, 2n+1 its errors; each begins with the port, little-endian.
 async fn channels(socket: Socket, runtime: Arc<dyn Cri>, sandbox: String, ports: Vec<u16>) {
-    let (tx, mut source) = writer(socket);
+    let Pipe { output: tx, mut input } = ws::pipe(socket);
     let mut inputs: Vec<mpsc::Sender<Bytes>> = Vec::new();
     for (n, port) in ports.into_iter().take(64).enumerate() {
         let (data, error) = ((2 * n) as u8, (2 * n + 1) as u8);
         for channel in [data, error] {
             let hello = [&[channel][..], &port.to_le_bytes()].concat();
-            if tx.send(Message::Binary(hello.into())).await.is_err() {
+            if tx.send(hello.into()).await.is_err() {
                 return;
             }
         }
@@ -212,20 +187,14 @@ async fn channels(socket: Socket, runtime: Arc<dyn Cri>, sandbox: String, ports:
         inputs.push(to);
         let (runtime, sandbox, out) = (runtime.clone(), sandbox.clone(), tx.clone());
         tokio::spawn(async move {
-            let wrap = move |d: &[u8], _: bool| Message::Binary([&[data], d].concat().into());
+            let wrap = move |d: &[u8], _: bool| Bytes::from([&[data], d].concat());
             if let Err(e) = connect(runtime, sandbox, port, rx, out.clone(), wrap).await {
-                let _ = out.send(Message::Binary([&[error], e.as_bytes()].concat().into())).await;
+                let _ = out.send([&[error], e.as_bytes()].concat().into()).await;
             }
         });
     }
     drop(tx);
-    while let Some(Ok(m)) = source.next().await {
-        let Message::Binary(b) = m else {
-            if m.is_close() {
-                return;
-            }
-            continue;
-        };
+    while let Some(b) = input.recv().await {
         let Some(channel) = b.first().copied() else { continue };
         if channel % 2 == 0
             && let Some(to) = inputs.get(usize::from(channel / 2))

@@ -1,27 +1,54 @@
-//! exec, attach and run: a process's streams over WebSocket channels (stdin 0, stdout 1, stderr 2, error 3, resize 4,
-//! close 255), in the versions v4 and v5 of the subprotocol. One task per session.
+//! exec, attach and run: a process's streams, whatever carries them. `ws` carries them as WebSocket channels, `streams`
+//! as SPDY/3.1 streams. One task per session, and one per output.
 
 use bytes::Bytes;
 use cri::{AttachRequest, BoxRead, CriError, ExecRequest, ExecStream, TerminalSize};
-use futures::stream::SplitSink;
-use futures::{SinkExt, StreamExt};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::Message;
 
 use crate::pod_worker::Snapshot;
-use crate::server::ws::{self, Socket};
-use crate::server::{Body, Cx, Query, Refused, full, running};
+use crate::server::{Body, Cx, Query, Refused, full, running, streams, ws};
 
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-const ERROR: u8 = 3;
-const PROTOCOLS: [&str; 3] = ["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"];
+/// Channels of a session, numbered as the WebSocket protocol does.
+pub const STDIN: u8 = 0;
+pub const STDOUT: u8 = 1;
+pub const STDERR: u8 = 2;
+pub const ERROR: u8 = 3;
+pub const RESIZE: u8 = 4;
 const CHUNK: usize = 32 << 10;
+
+/// What the client sends.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Input {
+    Stdin(Bytes),
+    CloseStdin,
+    Resize(TerminalSize),
+}
+
+impl Input {
+    /// Bytes of a channel; `None` for what nobody reads.
+    pub fn of(channel: u8, data: Bytes) -> Option<Self> {
+        match channel {
+            STDIN if !data.is_empty() => Some(Input::Stdin(data)),
+            RESIZE => {
+                let r: Resize = serde_json::from_slice(&data).ok()?;
+                Some(Input::Resize(TerminalSize { width: r.width, height: r.height }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A session's two ends: what goes to the client, by channel, and what comes from it. The client is gone when `input` is
+/// closed; the session is over when `output` is.
+pub struct Peer {
+    pub output: mpsc::Sender<(u8, Bytes)>,
+    pub input: mpsc::Receiver<Input>,
+}
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
@@ -50,10 +77,7 @@ pub fn exec(
         return Err(Refused::bad("you must specify at least 1 command for the container"));
     }
     let runtime = cx.node.runtime.clone();
-    ws::upgrade(r, &PROTOCOLS, move |socket, _| async move {
-        let stream = runtime.exec(&req).await;
-        session(socket, stream, true).await;
-    })
+    open(r, q, move |peer| async move { session(peer, runtime.exec(&req).await, true).await })
 }
 
 pub fn attach(
@@ -72,10 +96,28 @@ pub fn attach(
         stderr: q.flag("error") && !tty,
     };
     let runtime = cx.node.runtime.clone();
-    ws::upgrade(r, &PROTOCOLS, move |socket, _| async move {
-        let stream = runtime.attach(&req).await;
-        session(socket, stream, false).await;
-    })
+    open(r, q, move |peer| async move { session(peer, runtime.attach(&req).await, false).await })
+}
+
+/// Upgrades the request to the carrier it asks for.
+fn open<F, Fut>(r: Request<Incoming>, q: &Query, run: F) -> Result<Response<Body>, Refused>
+where
+    F: FnOnce(Peer) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    if streams::asked(&r) {
+        let tty = q.flag("tty");
+        let mut expected = vec![ERROR];
+        let more = [
+            (STDIN, q.flag("input")),
+            (STDOUT, q.flag("output")),
+            (STDERR, q.flag("error") && !tty),
+            (RESIZE, tty),
+        ];
+        expected.extend(more.into_iter().filter(|(_, yes)| *yes).map(|(c, _)| c));
+        return streams::remote(r, expected, run);
+    }
+    ws::remote(r, run)
 }
 
 /// Runs a command and answers with its output.
@@ -105,20 +147,14 @@ fn verdict(result: &Result<i32, CriError>) -> Value {
     }
 }
 
-fn frame(channel: u8, data: &[u8]) -> Message {
-    let mut m = Vec::with_capacity(data.len() + 1);
-    m.push(channel);
-    m.extend_from_slice(data);
-    Message::Binary(Bytes::from(m))
-}
-
-async fn pump(mut from: BoxRead, channel: u8, to: mpsc::Sender<Message>) {
+async fn pump(mut from: BoxRead, channel: u8, to: mpsc::Sender<(u8, Bytes)>) {
     let mut buf = vec![0; CHUNK];
     loop {
         match from.read(&mut buf).await {
             Ok(0) | Err(_) => return,
             Ok(n) => {
-                if to.send(frame(channel, buf.get(..n).unwrap_or_default())).await.is_err() {
+                let data = Bytes::copy_from_slice(buf.get(..n).unwrap_or_default());
+                if to.send((channel, data)).await.is_err() {
                     return;
                 }
             }
@@ -126,27 +162,12 @@ async fn pump(mut from: BoxRead, channel: u8, to: mpsc::Sender<Message>) {
     }
 }
 
-async fn send_all(mut sink: SplitSink<Socket, Message>, mut rx: mpsc::Receiver<Message>) {
-    while let Some(m) = rx.recv().await {
-        if sink.send(m).await.is_err() {
-            return;
-        }
-    }
-    let _ = sink.send(ws::goodbye()).await;
-    let _ = sink.close().await;
-}
-
-async fn session(socket: Socket, stream: Result<ExecStream, CriError>, is_exec: bool) {
-    let (sink, mut source) = socket.split();
-    // A slow client holds the process up, nobody else.
-    let (tx, rx) = mpsc::channel(16);
-    let writer = tokio::spawn(send_all(sink, rx));
+async fn session(peer: Peer, stream: Result<ExecStream, CriError>, is_exec: bool) {
+    let Peer { output, mut input } = peer;
     let s = match stream {
         Ok(s) => s,
         Err(e) => {
-            let _ = tx.send(frame(ERROR, verdict(&Err(e)).to_string().as_bytes())).await;
-            drop(tx);
-            let _ = writer.await;
+            let _ = output.send((ERROR, verdict(&Err(e)).to_string().into())).await;
             return;
         }
     };
@@ -158,44 +179,36 @@ async fn session(socket: Socket, stream: Result<ExecStream, CriError>, is_exec: 
     } else {
         ERROR
     };
-    let _ = tx.send(frame(first, &[])).await;
+    let _ = output.send((first, Bytes::new())).await;
     let outputs = [(s.stdout, STDOUT), (s.stderr, STDERR)];
-    let pumps: Vec<_> =
-        outputs.into_iter().filter_map(|(o, c)| o.map(|o| tokio::spawn(pump(o, c, tx.clone())))).collect();
+    let pumps: Vec<_> = outputs
+        .into_iter()
+        .filter_map(|(o, c)| o.map(|o| tokio::spawn(pump(o, c, output.clone()))))
+        .collect();
     let (mut stdin, resize, mut exit) = (s.stdin, s.resize, s.exit);
     let result = loop {
         tokio::select! {
             done = &mut exit => break done.unwrap_or_else(|_| Err(CriError::Internal("the stream broke off".into()))),
-            m = source.next() => {
-                let data = match m {
-                    Some(Ok(Message::Binary(b))) => b,
-                    Some(Ok(Message::Text(t))) => Bytes::copy_from_slice(t.as_bytes()),
-                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => {
-                        // The client went: the process loses its streams, as with a closed terminal.
-                        pumps.iter().for_each(tokio::task::JoinHandle::abort);
-                        return;
+            i = input.recv() => match i {
+                Some(Input::Stdin(bytes)) => {
+                    if let Some(w) = stdin.as_mut()
+                        && (w.write_all(&bytes).await.is_err() || w.flush().await.is_err())
+                    {
+                        stdin = None;
                     }
-                };
-                match (data.first(), data.get(1..).unwrap_or_default()) {
-                    (Some(0), bytes) if !bytes.is_empty() => {
-                        if let Some(w) = stdin.as_mut()
-                            && (w.write_all(bytes).await.is_err() || w.flush().await.is_err())
-                        {
-                            stdin = None;
-                        }
+                }
+                Some(Input::CloseStdin) => {
+                    if let Some(mut w) = stdin.take() {
+                        let _ = w.shutdown().await;
                     }
-                    (Some(4), bytes) => {
-                        if let Ok(r) = serde_json::from_slice::<Resize>(bytes) {
-                            let _ = resize.try_send(TerminalSize { width: r.width, height: r.height });
-                        }
-                    }
-                    (Some(255), [0, ..]) => {
-                        if let Some(mut w) = stdin.take() {
-                            let _ = w.shutdown().await;
-                        }
-                    }
-                    _ => {}
+                }
+                Some(Input::Resize(size)) => {
+                    let _ = resize.try_send(size);
+                }
+                None => {
+                    // The client went: the process loses its streams, as with a closed terminal.
+                    pumps.iter().for_each(tokio::task::JoinHandle::abort);
+                    return;
                 }
             }
         }
@@ -205,23 +218,21 @@ async fn session(socket: Socket, stream: Result<ExecStream, CriError>, is_exec: 
         let _ = p.await;
     }
     let result = if is_exec { result } else { result.map(|_| 0) };
-    let _ = tx.send(frame(ERROR, verdict(&result).to_string().as_bytes())).await;
-    drop(tx);
-    // Go on reading, so that the client's close is seen and ours is answered.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), async {
-        let _ = writer.await;
-        while let Some(Ok(m)) = source.next().await {
-            if m.is_close() {
-                break;
-            }
-        }
-    })
-    .await;
+    let _ = output.send((ERROR, verdict(&result).to_string().into())).await;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inputs() {
+        assert_eq!(Input::of(STDIN, Bytes::from_static(b"x")), Some(Input::Stdin(Bytes::from_static(b"x"))));
+        assert_eq!(Input::of(STDIN, Bytes::new()), None);
+        let size = Bytes::from_static(br#"{"Width":80,"Height":25}"#);
+        assert_eq!(Input::of(RESIZE, size), Some(Input::Resize(TerminalSize { width: 80, height: 25 })));
+        assert_eq!(Input::of(RESIZE, Bytes::from_static(b"{")), None);
+    }
 
     #[test]
     fn verdicts() {

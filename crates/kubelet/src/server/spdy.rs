@@ -1,4 +1,4 @@
-//! SPDY/3.1 as far as port-forwarding needs it: frames in and out, header blocks with the protocol's dictionary. Pure.
+//! SPDY/3.1 as far as port-forward, exec and attach need it: frames in and out, header blocks with the protocol's dictionary. Pure.
 //!
 //! Inflating with a preset dictionary is done by feeding the dictionary as a stored block first; our own header blocks
 //! are stored blocks after the zlib header, which every inflater reads.
@@ -50,6 +50,11 @@ fn stored(data: &[u8], out: &mut Vec<u8>) {
 }
 
 pub type Headers = Vec<(String, String)>;
+
+/// A header's value; empty when it is not there.
+pub fn header<'a>(h: &'a Headers, name: &str) -> &'a str {
+    h.iter().find(|(k, _)| k == name).map_or("", |(_, v)| v.as_str())
+}
 
 /// A frame, as far as anybody here cares.
 #[derive(Debug, Clone, PartialEq, Eq)]

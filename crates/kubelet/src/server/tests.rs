@@ -158,6 +158,73 @@ async fn ports_are_forwarded_by_spdy_in_a_tunnel() {
     }
 }
 
+/// Upgrades to SPDY, sends `frames`, and gives what came back up to the end or `enough`.
+async fn spdy(
+    s: &Server,
+    path: &str,
+    version: &str,
+    frames: Vec<u8>,
+    enough: impl Fn(&[Frame]) -> bool,
+) -> Vec<Frame> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (mut sender, conn) =
+        hyper::client::conn::http1::handshake(TokioIo::new(s.connect())).await.expect("handshake");
+    tokio::spawn(conn.with_upgrades());
+    let r = Request::post(path)
+        .header("connection", "Upgrade")
+        .header("upgrade", "SPDY/3.1")
+        .header("x-stream-protocol-version", "v5.channel.k8s.io")
+        .header("x-stream-protocol-version", version);
+    let answer = sender.send_request(r.body(Empty::<Bytes>::new()).expect("request")).await.expect("answer");
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["x-stream-protocol-version"]),
+        (101, &version.parse().expect("header"))
+    );
+    let mut io = TokioIo::new(hyper::upgrade::on(answer).await.expect("upgrade"));
+    io.write_all(&frames).await.expect("send");
+    let (mut reader, mut got, mut buf) = (Reader::new(), Vec::new(), [0; 4096]);
+    while !enough(&got) {
+        let n = io.read(&mut buf).await.expect("read");
+        if n == 0 {
+            break;
+        }
+        reader.feed(&buf[..n]);
+        got.extend(std::iter::from_fn(|| reader.next().expect("SPDY")));
+    }
+    got
+}
+
+#[tokio::test]
+async fn exec_and_ports_over_plain_spdy() {
+    use crate::server::spdy::tests::syn;
+    let s = server().await;
+    let mut out = syn(1, true, &[("streamtype", "error")]);
+    out.extend(syn(3, false, &[("streamtype", "stdout")]));
+    out.extend(syn(5, false, &[("streamtype", "stderr")]));
+    let path = "/exec/ns/p/a?output=1&error=1&command=3&command=x";
+    let ends = |got: &[Frame]| got.iter().filter(|f| matches!(f, Frame::Data { fin: true, .. })).count() == 3;
+    let got = spdy(&s, path, "v4.channel.k8s.io", out, ends).await;
+    let text = |id: u32| -> String {
+        let data = got.iter().filter_map(|f| match f {
+            Frame::Data { id: i, data, .. } if *i == id => Some(String::from_utf8_lossy(data).into_owned()),
+            _ => None,
+        });
+        data.collect()
+    };
+    assert_eq!((text(3), text(5)), ("3 x".to_owned(), "err".to_owned()));
+    let v: Value = serde_json::from_str(&text(1)).expect("status");
+    assert_eq!(v["details"]["causes"][0]["message"], "3");
+
+    let stream =
+        |id, first, kind| syn(id, first, &[("streamtype", kind), ("port", "80"), ("requestid", "0")]);
+    let mut out = stream(1, true, "error");
+    out.extend(stream(3, false, "data"));
+    out.extend(Writer::data(3, b"ping", false));
+    let echo = Frame::Data { id: 3, data: b"ping".to_vec(), fin: false };
+    let got = spdy(&s, "/portForward/ns/p", "portforward.k8s.io", out, |got| got.contains(&echo)).await;
+    assert!(got.contains(&echo), "{got:?}");
+}
+
 #[test]
 fn queries() {
     let q = Query::parse("command=sh&command=-c&command=a%20b+c&tty=1&tailLines=5");

@@ -1,5 +1,11 @@
-//! The server's side of a WebSocket handshake on hyper, with the choice of a subprotocol.
+//! The server's side of a WebSocket on hyper: handshake with the choice of a subprotocol, and what is carried over it:
+//! the channels of exec and attach (v4, v5), or plain bytes. Two tasks per socket, which end with it.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -11,10 +17,19 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use crate::server::remote::{Input, Peer};
+use crate::server::streams::Pipe;
 use crate::server::{Body, Refused};
+use tokio::sync::mpsc;
+
+const CHANNELS: [&str; 3] = ["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"];
+/// Names the channel whose end the client tells (v5).
+const CLOSE: u8 = 255;
+/// How long the client may take to answer our close.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// An end without a code counts as broken off.
-pub fn goodbye() -> Message {
+fn goodbye() -> Message {
     Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }))
 }
 
@@ -35,7 +50,7 @@ where
         all.filter_map(|v| v.to_str().ok()).any(|v| v.split(',').any(|p| p.trim().eq_ignore_ascii_case(word)))
     };
     if !has(header::CONNECTION, "upgrade") || !has(header::UPGRADE, "websocket") {
-        return Err(Refused::bad("unable to upgrade: only WebSocket connections are served here"));
+        return Err(Refused::bad("unable to upgrade: a WebSocket or SPDY/3.1 connection is needed here"));
     }
     let key = r.headers().get(header::SEC_WEBSOCKET_KEY).map(|k| derive_accept_key(k.as_bytes()));
     let key = key.ok_or_else(|| Refused::bad("unable to upgrade: Sec-WebSocket-Key is missing"))?;
@@ -78,4 +93,99 @@ where
         h.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(chosen));
     }
     Ok(out)
+}
+
+async fn send_all(mut sink: SplitSink<Socket, Message>, mut rx: mpsc::Receiver<Message>) {
+    while let Some(m) = rx.recv().await {
+        if sink.send(m).await.is_err() {
+            return;
+        }
+    }
+    let _ = sink.send(goodbye()).await;
+    let _ = sink.close().await;
+}
+
+fn input(m: Message) -> Option<Input> {
+    let data = match m {
+        Message::Binary(b) => b,
+        Message::Text(t) => Bytes::copy_from_slice(t.as_bytes()),
+        _ => return None,
+    };
+    match data.split_first()? {
+        (&CLOSE, [0, ..]) => Some(Input::CloseStdin),
+        (&channel, _) => Input::of(channel, data.slice(1..)),
+    }
+}
+
+/// Reads to the client's close, also when nobody wants the input any more: only so our close is answered.
+async fn read_all(mut source: SplitStream<Socket>, to: mpsc::Sender<Input>) {
+    while let Some(Ok(m)) = source.next().await {
+        if m.is_close() {
+            return;
+        }
+        if let Some(i) = input(m) {
+            let _ = to.send(i).await;
+        }
+    }
+}
+
+/// A session of exec or attach.
+pub fn remote<F, Fut>(r: Request<Incoming>, run: F) -> Result<Response<Body>, Refused>
+where
+    F: FnOnce(Peer) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    upgrade(r, &CHANNELS, move |socket, _| async move {
+        let (sink, source) = socket.split();
+        // A slow client holds the process up, nobody else.
+        let (frames, rx) = mpsc::channel(16);
+        let (output, mut chunks) = mpsc::channel::<(u8, Bytes)>(1);
+        let (to, input) = mpsc::channel(16);
+        let writer = tokio::spawn(send_all(sink, rx));
+        let reader = tokio::spawn(read_all(source, to));
+        let framer = tokio::spawn(async move {
+            while let Some((channel, data)) = chunks.recv().await {
+                if frames.send(Message::Binary([&[channel], &data[..]].concat().into())).await.is_err() {
+                    return;
+                }
+            }
+        });
+        run(Peer { output, input }).await;
+        let _ = framer.await;
+        let _ = tokio::time::timeout(FAREWELL, async {
+            let _ = writer.await;
+            let _ = reader.await;
+        })
+        .await;
+    })
+}
+
+/// The socket as plain bytes: what a client tunnels.
+pub fn pipe(socket: Socket) -> Pipe {
+    let (sink, mut source) = socket.split();
+    let (tx, mut out) = mpsc::channel::<Bytes>(32);
+    let (frames, rx) = mpsc::channel(1);
+    let (to, input) = mpsc::channel(1);
+    tokio::spawn(send_all(sink, rx));
+    tokio::spawn(async move {
+        while let Some(b) = out.recv().await {
+            if frames.send(Message::Binary(b)).await.is_err() {
+                return;
+            }
+        }
+    });
+    tokio::spawn(async move {
+        while let Some(Ok(m)) = source.next().await {
+            let Message::Binary(b) = m else {
+                if m.is_close() {
+                    return;
+                }
+                continue;
+            };
+            if to.send(b).await.is_err() {
+                return;
+            }
+        }
+    });
+    Pipe { output: tx, input }
 }

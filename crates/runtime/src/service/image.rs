@@ -13,7 +13,12 @@ impl ImageService for EmbeddedRuntime {
     }
 
     async fn image_status(&self, image: &ImageSpec) -> Result<Option<Image>> {
-        Ok(self.inner.images.find(&image.image).map(|r| r.to_cri()))
+        let found = self.inner.images.find(&image.image);
+        if found.is_none() && !crate::images::reference::is_digest(&image.image) {
+            let parsed = crate::images::Reference::parse(&image.image);
+            parsed.map_err(|e| CriError::pull(PullReason::InvalidImageName, e.to_string()))?;
+        }
+        Ok(found.map(|r| r.to_cri()))
     }
 
     async fn pull_image(

@@ -71,7 +71,6 @@ pub(crate) fn from_shim(e: ShimError) -> CriError {
 pub(crate) fn from_image(e: ImageError) -> CriError {
     let reason = match &e {
         ImageError::Name(_) => PullReason::InvalidImageName,
-        ImageError::Unavailable(_) => PullReason::RegistryUnavailable,
         _ => PullReason::ErrImagePull,
     };
     CriError::pull(reason, e.to_string())
