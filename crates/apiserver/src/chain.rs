@@ -174,6 +174,8 @@ async fn filters(
         if !long && let Some(source) = call.source.take() {
             call.body = source.read(BODY_LIMIT).await?;
         }
+        // The store learns of a write before it is ready, so that writes that come together share an fsync.
+        let _coming = (!long && !call.info.is_read_only()).then(|| s.storage.store().coming());
         if call.info.is_resource {
             handlers::dispatch(s, call).await
         } else {

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod config;
+mod filters;
 pub mod images;
 pub mod sandbox;
 pub mod service;

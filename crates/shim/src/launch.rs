@@ -5,7 +5,7 @@
 
 use crate::cgroup::Hierarchies;
 use crate::protocol::{ErrorCode, ExecRequest, RunRequest};
-use crate::sys;
+use crate::{seccomp, sys};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::{SyscallType, create_syscall};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
@@ -53,8 +53,11 @@ pub fn run(req: &RunRequest, lc_root: &Path, stdio: Stdio) -> Launch {
     sys::reset_signals();
     let (err_read, err_write) = sys::pipe().map_err(|e| internal("make a pipe", e))?;
     std::fs::create_dir_all(lc_root).map_err(|e| internal("make the state directory", e))?;
+    let spec = load_spec(&req.bundle)?;
+    // Read now: in the container's root its file is out of sight.
+    let ready = seccomp::Ready::of(&spec).map_err(|e| internal("prepare the container", e))?;
     let mut b = ContainerBuilder::new(req.id.clone(), SyscallType::default())
-        .with_executor(Exec { err: err_write.as_raw_fd() })
+        .with_executor(Exec { err: err_write.as_raw_fd(), ready })
         .with_root_path(lc_root)
         .map_err(|e| internal("open the state directory", e))?;
     let mut console = None;
@@ -97,6 +100,10 @@ pub fn run(req: &RunRequest, lc_root: &Path, stdio: Stdio) -> Launch {
     }
 }
 
+fn load_spec(bundle: &str) -> Result<Spec, (ErrorCode, String)> {
+    Spec::load(Path::new(bundle).join("config.json")).map_err(|e| internal("read the spec", e))
+}
+
 fn kill(pid: i32) {
     if pid > 0 {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
@@ -125,6 +132,7 @@ fn set_oom_score_adj(pid: &str, adj: i32) {
 #[derive(Clone)]
 struct Exec {
     err: RawFd,
+    ready: Option<seccomp::Ready>,
 }
 
 impl Executor for Exec {
@@ -133,6 +141,12 @@ impl Executor for Exec {
         let env: Vec<String> = std::env::vars_os()
             .filter_map(|(k, v)| Some(format!("{}={}", k.to_str()?, v.to_str()?)))
             .collect();
+        let no_new_privs = spec.process().as_ref().and_then(Process::no_new_privileges) == Some(true);
+        if let Some(ready) = &self.ready
+            && let Err(e) = ready.apply(no_new_privs)
+        {
+            fail(self.err, &e);
+        }
         fail(self.err, &execute(&args, &env))
     }
 
@@ -207,8 +221,8 @@ pub struct Target {
 /// (libcontainer's tenant builder drops the filter, so this is our own.)
 pub fn exec(req: &ExecRequest, target: &Target, groups: &Hierarchies, stdio: Stdio) -> Launch {
     sys::reset_signals();
-    let spec = Spec::load(Path::new(&target.bundle).join("config.json"))
-        .map_err(|e| internal("read the spec", e))?;
+    let spec = load_spec(&target.bundle)?;
+    let ready = seccomp::Ready::of(&spec).map_err(|e| internal("prepare the process", e))?;
     let process = spec.process().clone().ok_or_else(|| internal("read the spec", "it has no process"))?;
     let (err_read, err_write) = sys::pipe().map_err(|e| internal("make a pipe", e))?;
     groups
@@ -239,7 +253,7 @@ pub fn exec(req: &ExecRequest, target: &Target, groups: &Hierarchies, stdio: Std
     let err_fd = err_write.as_raw_fd();
     let master_fd = master.as_ref().map(|m| m.as_raw_fd());
     let child = sys::fork_child(|| {
-        let text = become_process(&spec, &process, &req.args, slave, master_fd, stdio);
+        let text = become_process(&spec, &process, ready.as_ref(), &req.args, slave, master_fd, stdio);
         fail(err_fd, &text)
     });
     let child = child.map_err(|e| match e {
@@ -262,12 +276,13 @@ fn other_user_ns(pid: i32) -> bool {
 fn become_process(
     spec: &Spec,
     process: &Process,
+    ready: Option<&seccomp::Ready>,
     args: &[String],
     slave: Option<OwnedFd>,
     master: Option<RawFd>,
     stdio: Stdio,
 ) -> String {
-    match prepare(spec, process, slave, master, stdio) {
+    match prepare(spec, process, ready, slave, master, stdio) {
         Ok(env) => execute(args, &env),
         Err(e) => e,
     }
@@ -276,6 +291,7 @@ fn become_process(
 fn prepare(
     spec: &Spec,
     process: &Process,
+    ready: Option<&seccomp::Ready>,
     slave: Option<OwnedFd>,
     master: Option<RawFd>,
     stdio: Stdio,
@@ -341,16 +357,10 @@ fn prepare(
     }
     let call = create_syscall();
     libcontainer::capabilities::reset_effective(call.as_ref()).map_err(|e| sys::chain(&e))?;
-    let filter = spec.linux().as_ref().and_then(|l| l.seccomp().clone());
     let late = process.no_new_privileges() == Some(true);
-    if let (Some(f), false) = (&filter, late) {
-        libcontainer::seccomp::initialize_seccomp(f).map_err(|e| sys::chain(&e))?;
-    }
-    if let Some(c) = process.capabilities() {
-        libcontainer::capabilities::drop_privileges(c, call.as_ref()).map_err(|e| sys::chain(&e))?;
-    }
-    if let (Some(f), true) = (&filter, late) {
-        libcontainer::seccomp::initialize_seccomp(f).map_err(|e| sys::chain(&e))?;
+    match ready {
+        Some(r) => r.apply(late)?,
+        None => confine(spec, process, late)?,
     }
     let mut env = process.env().clone().unwrap_or_default();
     if !env.iter().any(|e| e.starts_with("HOME=")) {
@@ -360,6 +370,28 @@ fn prepare(
         env.push("TERM=xterm".into());
     }
     Ok(env)
+}
+
+/// For a spec whose filter libcontainer has to compile.
+fn confine(spec: &Spec, process: &Process, late: bool) -> Result<(), String> {
+    let filter = spec.linux().as_ref().and_then(|l| l.seccomp().clone());
+    let load = || {
+        filter
+            .as_ref()
+            .map_or(Ok(None), libcontainer::seccomp::initialize_seccomp)
+            .map_err(|e| sys::chain(&e))
+    };
+    if !late {
+        load()?;
+    }
+    if let Some(c) = process.capabilities() {
+        let call = create_syscall();
+        libcontainer::capabilities::drop_privileges(c, call.as_ref()).map_err(|e| sys::chain(&e))?;
+    }
+    if late {
+        load()?;
+    }
+    Ok(())
 }
 
 fn home(uid: u32) -> String {

@@ -7,6 +7,7 @@
 pub mod cgroup;
 pub mod log;
 pub mod protocol;
+pub mod seccomp;
 pub mod sys;
 
 mod conn;

@@ -2,6 +2,7 @@
 //! nothing; every engine implements `Store`.
 
 use std::any::Any;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -185,6 +186,25 @@ pub struct Stats {
     pub fsyncs: u64,
 }
 
+/// Says that a write is being prepared, for as long as it lives; see [`Store::coming`].
+#[derive(Debug, Default)]
+pub struct Coming(Option<Arc<AtomicUsize>>);
+
+impl Coming {
+    pub fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Some(count.clone()))
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        if let Some(count) = &self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// The interface to a store. Nothing but the API server opens one.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -194,6 +214,11 @@ pub trait Store: Send + Sync + 'static {
     async fn range(&self, range: Range) -> Result<RangeResult, Error>;
     /// Answered after the write is durable; several run side by side and share an fsync.
     async fn txn(&self, txn: Txn) -> Result<TxnResult, Error>;
+    /// Announces a write, from its first sight to its answer. Only a hint: while several are on their way, an engine may
+    /// hold back those that wait for a moment, so that more of them share an fsync.
+    fn coming(&self) -> Coming {
+        Coming::default()
+    }
     /// Changes of keys with `prefix` from `from` on (that revision included); `None`: from now on.
     async fn watch(&self, prefix: &str, from: Option<Revision>) -> Result<Box<dyn Watcher>, Error>;
     /// Forgets history before `revision`; current values stay.

@@ -11,6 +11,7 @@ use client::{Client, Informers, LocalIdentity, LocalServer, clock};
 use parking_lot::Mutex;
 use store::Store;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -44,9 +45,9 @@ impl Control {
     }
 
     /// Ends watches, waits for requests under way, closes the store.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.stop.cancel();
-        let mut tasks = self.tasks.into_inner();
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
         while tasks.join_next().await.is_some() {}
         if let Err(e) = self.store.close().await {
             warn!(error = %e, "failed to close the store");
@@ -54,7 +55,8 @@ impl Control {
     }
 }
 
-pub async fn start(config: &Config, loops: &CancellationToken) -> anyhow::Result<Control> {
+/// `loops` ends the controllers and the scheduler, which run on `on`.
+pub async fn start(config: &Config, loops: &CancellationToken, on: &Handle) -> anyhow::Result<Control> {
     let instance = &config.instance;
     let dir = &instance.data_dir;
     std::fs::create_dir_all(dir)
@@ -149,7 +151,7 @@ pub async fn start(config: &Config, loops: &CancellationToken) -> anyhow::Result
         .await
         .map_err(|e| anyhow!(e))
         .context("failed to prepare the cluster's own objects")?;
-    start_loops(&control, config, loops);
+    start_loops(&control, config, loops, on);
     Ok(control)
 }
 
@@ -160,7 +162,7 @@ fn signer(pki: Arc<pki::Pki>) -> controllers::Sign {
     }))
 }
 
-fn start_loops(control: &Control, config: &Config, token: &CancellationToken) {
+fn start_loops(control: &Control, config: &Config, token: &CancellationToken, on: &Handle) {
     let mut tasks = control.tasks.lock();
     if config.enabled("controllers") {
         let settings = controllers::Config {
@@ -170,16 +172,18 @@ fn start_loops(control: &Control, config: &Config, token: &CancellationToken) {
             sign: Some(signer(control.pki.clone())),
         };
         let (server, token, disabled) = (control.server.clone(), token.clone(), config.disable.clone());
-        tasks.spawn(async move {
+        let run = async move {
             controllers::run(server, settings, |name| !disabled.iter().any(|d| d == name), token).await;
-        });
+        };
+        tasks.spawn_on(run, on);
     }
     if config.enabled("scheduler") {
         let client = control.client(LocalIdentity::user("system:kube-scheduler", &[]), "kube-scheduler");
         let token = token.clone();
-        tasks.spawn(async move {
+        let run = async move {
             let informers = Informers::new(client.clone(), token.clone());
             scheduler::run(client, informers, token).await;
-        });
+        };
+        tasks.spawn_on(run, on);
     }
 }

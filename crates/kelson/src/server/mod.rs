@@ -1,14 +1,17 @@
 //! `kelson server`: wires the roles, says when the cluster is ready, drains and stops. `control` is the control plane,
-//! `node` the node, `preflight` what it needs of the machine, `objects` what this wiring itself keeps in the API. Owns the runtime's threads.
+//! `node` the node, `preflight` what it needs of the machine, `objects` what this wiring itself keeps in the
+//! API, `threads` the runtimes that they run on.
 
 mod control;
 mod node;
 mod objects;
 mod preflight;
+mod threads;
 mod transport;
 
 pub use node::runtime_config;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -28,16 +31,9 @@ pub fn main(args: Box<ServerArgs>) -> anyhow::Result<()> {
     let config = Config::new(*args)?;
     logging::start(&config.log, config.log_json)?;
     raise_file_limit();
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .max_blocking_threads(64)
-        .thread_name("kelson")
-        .enable_all()
-        .build()
-        .context("failed to start the runtime")?;
-    let result = runtime.block_on(run(config, started));
-    runtime.shutdown_timeout(Duration::from_secs(2));
+    let threads = threads::Threads::new(config.node)?;
+    let result = threads.api.block_on(run(config, started, threads.handles()));
+    threads.shut_down();
     result
 }
 
@@ -77,21 +73,25 @@ fn prepare(config: &mut Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run(mut config: Config, started: Instant) -> anyhow::Result<()> {
+async fn run(mut config: Config, started: Instant, on: threads::Handles) -> anyhow::Result<()> {
     prepare(&mut config)?;
     info!(version = VERSION, data_dir = %config.instance.data_dir.display(), "starting");
     // Each layer stops after the one above it: the node, then the loops, then the API, then the store.
     let (node_stop, loops_stop) = (CancellationToken::new(), CancellationToken::new());
     let mut stop = Signals::new()?;
 
-    let control = control::start(&config, &loops_stop).await?;
+    let control = control::start(&config, &loops_stop, &on.loops).await?;
     let serving = started.elapsed();
     info!(listen = %config.listen, seconds = serving.as_secs_f64(), "the API is serving");
 
+    // Shared with the node's tasks, which run on threads of their own.
+    let (config, control) = (Arc::new(config), Arc::new(control));
     let mut node = None;
     let result = async {
-        if config.node {
-            node = Some(node::start(&config, &control, &node_stop).await?);
+        if let Some(threads) = &on.node {
+            let (config, control, stop) = (config.clone(), control.clone(), node_stop.clone());
+            let starting = threads.spawn(async move { node::start(&config, &control, &stop).await });
+            node = Some(starting.await.context("the start of the node panicked")??);
         }
         if let Some(n) = &node {
             tokio::select! {

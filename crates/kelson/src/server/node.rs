@@ -36,6 +36,7 @@ pub struct Node {
     dns: watch::Receiver<bool>,
     proxy: watch::Receiver<u64>,
     uses: (bool, bool),
+    on: tokio::runtime::Handle,
 }
 
 /// The built-in network as the runtime sees it.
@@ -165,6 +166,7 @@ pub async fn start(config: &Config, control: &Control, token: &CancellationToken
         dns,
         proxy,
         uses: (proxy_on, dns_on),
+        on: tokio::runtime::Handle::current(),
     })
 }
 
@@ -206,10 +208,11 @@ async fn start_kubelet(
     token: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
-    let serving = kubelet.clone();
+    // Streams are served by the node's threads, whoever asks for them.
+    let (serving, on) = (kubelet.clone(), tokio::runtime::Handle::current());
     control.node.attach(move |stream| {
         let kubelet = serving.clone();
-        tokio::spawn(async move { kubelet.serve(stream).await });
+        on.spawn(async move { kubelet.serve(stream).await });
     });
     if config.kubelet_port > 0 {
         match TcpListener::bind((config.listen.ip(), config.kubelet_port)).await {
@@ -270,7 +273,10 @@ impl Node {
     /// Returns when the node is Ready in the API, DNS answers and the services are in force.
     pub async fn ready(&self) -> anyhow::Result<()> {
         let scope = Scope { field_selector: format!("metadata.name={}", self.name), ..Scope::default() };
-        let nodes = self.informers.scoped(&NODES, scope);
+        let nodes = {
+            let _on = self.on.enter();
+            self.informers.scoped(&NODES, scope)
+        };
         let (tx, mut rx) = watch::channel(false);
         nodes.on_change(move |c| {
             let ready = c.new.and_then(|o| o.view::<serde_json::Value>().ok()).is_some_and(|v| {

@@ -291,7 +291,7 @@ impl Inner {
             true => Vec::new(),
             false => self.own_cgroups(&cgroup),
         };
-        let spec = crate::spec::build(&SpecInput {
+        let mut spec = crate::spec::build(&SpecInput {
             config,
             sandbox: &sandbox_config,
             image: &image.run,
@@ -308,6 +308,7 @@ impl Inner {
             local_seccomp: local_seccomp(config)?,
         })
         .map_err(invalid)?;
+        self.filters.divert(&mut spec)?;
         let spec = serde_json::to_vec(&spec).map_err(CriError::internal)?;
         std::fs::write(dir.join("bundle/config.json"), spec).map_err(io("write the container's spec"))?;
         let log_path = match (config.log_path.as_str(), sandbox_config.log_directory.as_str()) {

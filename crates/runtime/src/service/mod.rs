@@ -33,6 +33,7 @@ pub(crate) struct Inner {
     pub images: Arc<ImageStore>,
     pub groups: Hierarchies,
     pub own_caps: Vec<String>,
+    pub filters: crate::filters::Filters,
     pub sandboxes: Mutex<HashMap<String, Arc<Sandbox>>>,
     pub containers: Mutex<HashMap<String, Arc<Container>>>,
     pub events: broadcast::Sender<ContainerEventResponse>,

@@ -62,6 +62,7 @@ impl EmbeddedRuntime {
             images: Arc::new(images),
             groups,
             own_caps: spec::caps::own(),
+            filters: crate::filters::Filters::new(&cfg.run),
             sandboxes: Mutex::default(),
             containers: Mutex::default(),
             events: broadcast::channel(4096).0,

@@ -3,9 +3,12 @@
 //!
 //! Callers evaluate under the `pending` lock and append to the last group; the commit thread takes a group, writes and
 //! syncs it, applies it to the view, answers, and hands the events to the watchers. While it does, the next group fills.
+//! With several writes on their way it is held back a little longer (`hold`): an fsync costs more than the wait.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -15,8 +18,11 @@ use super::segment::GroupKind;
 use super::{Core, Failure, RESERVE, codec};
 use crate::{Compare, Error, Event, EventKind, Op, OpResult, Record, Revision, Txn, TxnResult};
 
-/// Turns given to writers before a group that is much smaller than the last one is written.
-const YIELDS: u32 = 4;
+/// How long a group waits for announced writes at most, and how many there must be.
+const HOLD: Duration = Duration::from_millis(1);
+const SIBLINGS: usize = 4;
+/// How long a group that is much smaller than the last one waits for those just answered, who are about to write again.
+const HOLD_ANSWERED: Duration = Duration::from_micros(50);
 
 #[derive(Default)]
 pub(super) struct Pending {
@@ -28,6 +34,8 @@ pub(super) struct Pending {
     pub groups: VecDeque<Group>,
     /// The commit thread is working on a group.
     busy: bool,
+    /// The commit thread sleeps until that many callers wait.
+    wanted: usize,
     pub full: bool,
     pub stopped: Option<String>,
     pub closing: bool,
@@ -73,6 +81,10 @@ impl Pending {
         // Just made sure of.
         let last = self.groups.len() - 1;
         &mut self.groups[last]
+    }
+
+    fn waiting(&self) -> usize {
+        self.groups.iter().map(|g| g.waiters.len()).sum()
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -192,8 +204,11 @@ impl Core {
     ) -> oneshot::Receiver<Result<TxnResult, Failure>> {
         let (answer, receiver) = oneshot::channel();
         p.group(usize::MAX).waiters.push(Waiter { answer, result, _permit: permit });
+        let enough = p.waiting() >= p.wanted;
         drop(p);
-        self.work.notify_one();
+        if enough {
+            self.work.notify_one();
+        }
         receiver
     }
 
@@ -253,15 +268,8 @@ impl Core {
         loop {
             let mut p = self.pending.lock();
             p.busy = false;
-            let mut yields = 0;
             let mut group = loop {
-                // Those just answered are about to write again: give them the core for a moment, so that they share
-                // a sync. A single writer never waits.
-                if p.groups.front().is_some_and(|g| g.waiters.len() * 2 <= before) && yields < YIELDS {
-                    yields += 1;
-                    parking_lot::MutexGuard::unlocked(&mut p, std::thread::yield_now);
-                    continue;
-                }
+                self.hold(&mut p, before);
                 if let Some(group) = p.groups.pop_front() {
                     break group;
                 }
@@ -281,6 +289,22 @@ impl Core {
                 Err(failure) => self.fail(group, &failure),
             }
         }
+    }
+
+    /// Waits while it is worth it: for announced writes, or for the `before` callers just answered. A single writer
+    /// never waits.
+    fn hold(&self, p: &mut parking_lot::MutexGuard<'_, Pending>, before: usize) {
+        let begun = Instant::now();
+        while !p.closing && p.stopped.is_none() && p.groups.len() == 1 {
+            let (wanted, longest) = hold_for(p.waiting(), self.coming.load(Ordering::Relaxed), before);
+            let left = longest.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            p.wanted = wanted;
+            self.work.wait_for(p, left);
+        }
+        p.wanted = 0;
     }
 
     fn commit(&self, log: &mut Log, group: &mut Group) -> Result<(), Failure> {
@@ -370,6 +394,17 @@ impl Core {
     }
 }
 
+/// For how many callers a group is held back, and how long at most; zero when it goes at once.
+fn hold_for(waiting: usize, announced: usize, before: usize) -> (usize, Duration) {
+    if announced.saturating_sub(waiting) >= SIBLINGS {
+        (announced, HOLD)
+    } else if waiting * 2 <= before {
+        (before, HOLD_ANSWERED)
+    } else {
+        (0, Duration::ZERO)
+    }
+}
+
 /// Room for reserve and time, filled in when the group is written.
 fn begin(payload: &mut Vec<u8>) {
     if payload.is_empty() {
@@ -425,5 +460,27 @@ impl Drop for StopOnPanic {
         p.groups.clear();
         drop(p);
         self.0.hub.stop(&why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_company_is_waited_for() {
+        for (waiting, announced, before, want) in [
+            (1, 0, 0, 0),
+            (1, 1, 1, 0),
+            (1, 4, 1, 0),
+            (1, 5, 1, 5),
+            (8, 8, 8, 0),
+            (1, 0, 2, 2),
+            (2, 0, 2, 0),
+            (10, 64, 12, 64),
+        ] {
+            let (wanted, longest) = hold_for(waiting, announced, before);
+            assert_eq!((wanted, longest.is_zero()), (want, want == 0), "{waiting} {announced} {before}");
+        }
     }
 }

@@ -30,7 +30,7 @@ use std::any::Any;
 use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ use self::maintain::Maintainer;
 use self::view::{Limits, View};
 use self::watch::Hub;
 use crate::{
-    Error, Op, OpResult, Range, RangeResult, Record, Revision, Stats, Store, Txn, TxnResult, Watcher,
+    Coming, Error, Op, OpResult, Range, RangeResult, Record, Revision, Stats, Store, Txn, TxnResult, Watcher,
 };
 
 /// Revisions kept unused after a crash: more than can be in flight.
@@ -126,6 +126,8 @@ struct Core {
     maintainer: Maintainer,
     expiry: Expiry,
     permits: Arc<Semaphore>,
+    /// Writes that callers have announced.
+    coming: Arc<AtomicUsize>,
     closed: AtomicBool,
     fsyncs: AtomicU64,
     log_bytes: AtomicU64,
@@ -175,6 +177,7 @@ impl Engine {
             maintainer: Maintainer::default(),
             expiry: Expiry::new(),
             permits: Arc::new(Semaphore::new(IN_FLIGHT)),
+            coming: Arc::default(),
             closed: AtomicBool::new(false),
             fsyncs: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
@@ -397,6 +400,10 @@ impl Drop for Engine {
 impl Store for Engine {
     fn revision(&self) -> Revision {
         self.core.view.read().revision
+    }
+
+    fn coming(&self) -> Coming {
+        Coming::new(&self.core.coming)
     }
 
     async fn get(&self, key: &str) -> Result<Option<Arc<Record>>, Error> {

@@ -1,0 +1,56 @@
+//! The threads of a server: the API, the loops (controllers and scheduler) and the node each have a tokio runtime of
+//! their own with bounded threads, so that a loop that spins can't keep the API from answering, nor a burst of pods the
+//! loops. In-process requests run on their caller's threads. The store's threads belong to the store.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// What is still running then is dropped.
+const SHUTDOWN: Duration = Duration::from_secs(2);
+
+pub struct Threads {
+    pub api: Runtime,
+    loops: Runtime,
+    node: Option<Runtime>,
+}
+
+/// Where to spawn; the API's own is the current one.
+pub struct Handles {
+    pub loops: Handle,
+    /// `None` for a control plane alone.
+    pub node: Option<Handle>,
+}
+
+impl Threads {
+    pub fn new(node: bool) -> anyhow::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Ok(Self {
+            api: runtime("kelson-api", cores.clamp(2, 16), 32)?,
+            loops: runtime("kelson-loops", cores.clamp(2, 4), 4)?,
+            node: node.then(|| runtime("kelson-node", cores.clamp(2, 8), 64)).transpose()?,
+        })
+    }
+
+    pub fn handles(&self) -> Handles {
+        Handles { loops: self.loops.handle().clone(), node: self.node.as_ref().map(|n| n.handle().clone()) }
+    }
+
+    /// From the node down to the API, as the roles were stopped.
+    pub fn shut_down(self) {
+        for runtime in self.node.into_iter().chain([self.loops, self.api]) {
+            runtime.shutdown_timeout(SHUTDOWN);
+        }
+    }
+}
+
+fn runtime(name: &str, workers: usize, blocking: usize) -> anyhow::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(blocking)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .with_context(|| format!("failed to start the threads of {name}"))
+}
