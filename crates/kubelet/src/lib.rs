@@ -41,6 +41,9 @@ use hooks::drain::Slices;
 use manager::{Manager, Workers};
 use node_ctx::Node;
 use pod::Qos;
+// The parsers of what comes from outside, for the fuzz targets.
+pub use server::logs::decode as decode_log_line;
+pub use server::spdy;
 pub use thresholds::Eviction;
 use volumes::mounter::{Mounter, NoMounter, SystemMounter};
 

@@ -8,6 +8,7 @@
 pub mod config;
 mod filters;
 pub mod images;
+pub mod memory;
 pub mod sandbox;
 pub mod service;
 pub mod snapshots;

@@ -3,6 +3,7 @@
 //! API, `threads` the runtimes that they run on.
 
 mod control;
+mod memory;
 mod node;
 mod objects;
 mod preflight;
@@ -31,7 +32,9 @@ pub fn main(args: Box<ServerArgs>) -> anyhow::Result<()> {
     let config = Config::new(*args)?;
     logging::start(&config.log, config.log_json)?;
     raise_file_limit();
+    memory::prepare();
     let threads = threads::Threads::new(config.node)?;
+    threads.api.spawn(memory::tend());
     let result = threads.api.block_on(run(config, started, threads.handles()));
     threads.shut_down();
     result

@@ -35,7 +35,7 @@ struct Options {
 }
 
 /// One line of the file, split. Partial lines have no newline.
-fn decode<'a>(line: &'a str) -> Option<(&'a str, &'a str, String)> {
+pub fn decode<'a>(line: &'a str) -> Option<(&'a str, &'a str, String)> {
     let mut parts = line.splitn(4, ' ');
     let (time, stream, tag, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let text = if tag.starts_with('P') { text.trim_end_matches('\n').to_owned() } else { text.to_owned() };

@@ -1,10 +1,10 @@
 //! The kubelet's HTTP server, on any stream that is already trusted. Upstream's paths. Each connection is served by its
 //! caller's task; an upgraded one by a task of its own that ends with the stream.
 
-mod logs;
+pub mod logs;
 mod port_forward;
 mod remote;
-mod spdy;
+pub mod spdy;
 mod stats;
 mod streams;
 mod ws;
