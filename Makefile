@@ -39,6 +39,12 @@ fresh: ## make up, the README's lines, make test and make down in a fresh Debian
 bench: deps ## the table of figures beside their peers
 	./scripts/bench
 
+soak: deps ## for hours: hostile input, power cuts, a million updates
+	FUZZ_ROUNDS=$(or $(ROUNDS),300000) FUZZ_SEED=$$(date +%s) cargo test -p fuzz
+	PROPTEST_CASES=20000 cargo test -p store
+	cargo build --release -p kelson
+	./bench/idle --long --json target/bench/soak.json
+
 release:
 	cargo build --release -p kelson
 
@@ -48,4 +54,4 @@ deps:
 kubectl: deps
 	@./scripts/kubectl $(TOOLS)
 
-.PHONY: help up down demo demo-images test check fresh bench release deps kubectl
+.PHONY: help up down demo demo-images test check fresh bench soak release deps kubectl
