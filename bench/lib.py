@@ -70,16 +70,16 @@ def percentile(values, q):
 
 def wait(what, check, patience=120.0, pause=0.002):
     """Until check() gives something true; its value and the moment."""
-    end = time.monotonic() + patience
+    end, last = time.monotonic() + patience, None
     while True:
         try:
             got = check()
-        except (OSError, ssl.SSLError, http.client.HTTPException, ValueError):
-            got = None
+        except (OSError, http.client.HTTPException, ValueError, AttributeError) as e:
+            got, last = None, e
         if got:
             return got, time.monotonic()
         if time.monotonic() > end:
-            raise SystemExit(f"waited {patience:.0f} s in vain for {what}")
+            raise SystemExit(f"waited {patience:.0f} s in vain for {what}: {last}")
         time.sleep(pause)
 
 
@@ -94,8 +94,8 @@ class Api:
 
     def __init__(self, kubeconfig):
         text = open(kubeconfig).read()
-        field = lambda name: base64.b64decode(re.search(rf"{name}: (\S+)", text).group(1))
-        self.url = re.search(r"server: (\S+)", text).group(1)
+        field = lambda name: base64.b64decode(re.search(rf'{name}: "?([^"\s]+)', text).group(1))
+        self.url = re.search(r'server: "?([^"\s]+)', text).group(1)
         self.pem = {k: field(k + "-data") for k in ["certificate-authority", "client-certificate", "client-key"]}
         self.context = ssl.create_default_context(cadata=self.pem["certificate-authority"].decode())
         with tempfile.NamedTemporaryFile() as f:
