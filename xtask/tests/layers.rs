@@ -13,7 +13,8 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     let pure = vec!["api", "patch"];
     let component = |more: &[&'static str]| [&["api", "client"], more].concat();
     BTreeMap::from([
-        ("api", vec![]),
+        ("cel", vec![]),
+        ("api", vec!["cel"]),
         ("patch", vec!["api"]),
         ("store", vec![]),
         ("pki", vec![]),

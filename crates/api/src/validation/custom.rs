@@ -1,12 +1,15 @@
 //! Custom resources against the OpenAPI v3 schema of their version: types, bounds, patterns, formats, enumerations,
 //! list sets and maps. The schema is compiled once. On update, what did not change is not complained about
-//! (ratcheting). CEL rules (`x-kubernetes-validations`) are not evaluated here.
+//! (ratcheting). CEL rules (`x-kubernetes-validations`) run last, see `rules`.
 
 use super::at::At;
+use super::errors::ErrorType;
 use super::errors::{ErrorList, quote};
 use super::formats;
+use super::rules::Rules;
 use regex::Regex;
 use serde_json::Value;
+use std::collections::HashMap;
 
 /// A compiled schema.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +37,8 @@ pub struct Schema {
     any_of: Vec<Schema>,
     one_of: Vec<Schema>,
     not: Option<Box<Schema>>,
+    /// Of the root only.
+    rules: Rules,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,18 +60,54 @@ impl Bounds {
     }
 }
 
+/// With one of these, rules may meet what they were not written for.
+const BLOCKING: [ErrorType; 5] = [
+    ErrorType::NotSupported,
+    ErrorType::Required,
+    ErrorType::TooLong,
+    ErrorType::TooMany,
+    ErrorType::TypeInvalid,
+];
+
+/// What tells an item of a list from another: the value itself in a set, its keys in a map.
+pub(super) fn list_key(schema: &Value, item: &Value) -> String {
+    let part =
+        |k: &Value| format!("{k}:{}", item.get(k.as_str().unwrap_or_default()).unwrap_or(&Value::Null));
+    let keys = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
+    keys.map(part).collect::<Vec<_>>().join(",")
+}
+
+/// The items of the old list by their keys, where the schema lets them be told apart.
+pub(super) fn correlated<'v>(schema: &Value, old: Option<&'v Value>) -> HashMap<String, &'v Value> {
+    match old {
+        Some(Value::Array(o)) if schema["x-kubernetes-list-type"] == "map" => {
+            o.iter().map(|v| (list_key(schema, v), v)).collect()
+        }
+        _ => HashMap::new(),
+    }
+}
+
 impl Schema {
     /// From `openAPIV3Schema`. apiVersion, kind and metadata are left to their own rules.
     pub fn compile(schema: &Value) -> Self {
         let mut s = compile(schema, 0);
         s.properties.retain(|(k, _)| !matches!(k.as_str(), "apiVersion" | "kind" | "metadata"));
+        s.rules = Rules::compile(schema);
         s.required.retain(|k| !matches!(k.as_str(), "apiVersion" | "kind" | "metadata"));
         s
     }
 
     /// Checks an object; `old` is what it was before an update.
     pub fn check(&self, new: &Value, old: Option<&Value>, e: &mut ErrorList) {
+        let before = e.len();
         check(self, &At::root(new), old, e);
+        let blocked = e.iter().skip(before).any(|e| BLOCKING.contains(&e.kind));
+        if blocked && self.rules.any() {
+            let text = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            e.invalid(&super::Path::ROOT.child("<nil>"), &Value::Null, text);
+        } else if !blocked {
+            self.rules.run(new, old, e);
+        }
     }
 }
 
@@ -119,6 +160,7 @@ fn compile(s: &Value, depth: usize) -> Schema {
         any_of: many("anyOf"),
         one_of: many("oneOf"),
         not: boxed("not"),
+        rules: Rules::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use super::admission::client_config;
 use super::at::At;
 use super::common::{format, one_of, required};
 use super::errors::ErrorList;
-use super::names;
+use super::{names, rules};
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -222,6 +222,7 @@ fn structural(s: &At, depth: usize, e: &mut ErrorList) {
             e.forbidden(&v, if f == "$ref" { "$ref is not supported" } else { "is not supported" });
         }
     }
+    rules::check_definition(s, depth == 0, e);
     if s.b("uniqueItems") {
         e.forbidden(
             &s.at("uniqueItems"),

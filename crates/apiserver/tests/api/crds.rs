@@ -209,3 +209,43 @@ async fn a_changed_definition_is_served_changed() {
     assert_eq!((code, &v["status"]["storedVersions"]), (200, &json!(["v1", "v1beta1"])), "{v}");
     until(&s, &format!("{WIDGETS}/a"), |code, v| code == 200 && v["apiVersion"] == "example.com/v1").await;
 }
+
+#[tokio::test]
+async fn rules_are_compiled_with_the_definition_and_kept_by_objects() {
+    let s = Server::start().await;
+    let at = |v: &mut Value, rules: Value| {
+        v["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] =
+            rules;
+    };
+    let mut crd = definition("widgets", "Widget");
+    at(&mut crd, json!([{"rule": "self.colour == 'red'"}]));
+    let (code, e) = s.post(CRDS, &crd).await;
+    let field = e["details"]["causes"][0]["field"].as_str().unwrap_or_default();
+    assert_eq!(
+        (code, field),
+        (422, "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule"),
+        "{e}"
+    );
+    at(
+        &mut crd,
+        json!([{"rule": "self.color == oldSelf.color", "message": "color is immutable"},
+            {"rule": "self.color != 'blue' || self.n < 3", "reason": "FieldValueForbidden", "fieldPath": ".n", "message": "blue is scarce"}]),
+    );
+    assert_eq!(s.post(CRDS, &crd).await.0, 201);
+    until(&s, WIDGETS, |code, _| code == 200).await;
+    let (code, e) = s.post(WIDGETS, &widget("a", json!({"color": "blue", "n": 3}))).await;
+    let cause = &e["details"]["causes"][0];
+    assert_eq!(
+        (code, cause["field"].as_str(), cause["message"].as_str()),
+        (422, Some("spec.n"), Some("Forbidden: blue is scarce")),
+        "{e}"
+    );
+    assert_eq!(s.post(WIDGETS, &widget("a", json!({"color": "blue", "n": 2}))).await.0, 201);
+    let (code, e) = s.merge(&format!("{WIDGETS}/a"), &json!({"spec": {"color": "red"}})).await;
+    assert_eq!(
+        (code, e["details"]["causes"][0]["message"].as_str()),
+        (422, Some("Invalid value: \"object\": color is immutable")),
+        "{e}"
+    );
+    assert_eq!(s.merge(&format!("{WIDGETS}/a"), &json!({"spec": {"n": 1}})).await.0, 200);
+}

@@ -1,0 +1,570 @@
+//! `x-kubernetes-validations`: CEL rules of custom resources, compiled with the schema and run when everything else holds.
+//! https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cel::types::ObjectType;
+use cel::value::Key;
+use cel::{CompileError, Env, EvalError, Program, Type};
+use serde_json::Value;
+
+use super::at::At;
+use super::cel_library::functions;
+use super::errors::ErrorList;
+use super::path::{Path, Place};
+
+/// What one rule may cost, and all rules of an object together.
+const PER_RULE: u64 = 1_000_000;
+const PER_OBJECT: u64 = 10_000_000;
+/// Parts that rules may see of what every object has.
+const TYPED: [&str; 3] = ["apiVersion", "kind", "metadata"];
+
+/// One compiled rule.
+#[derive(Debug)]
+pub struct Rule {
+    text: String,
+    message: String,
+    message_expression: Option<Program>,
+    reason: String,
+    field_path: Vec<String>,
+    optional_old: bool,
+    program: Program,
+}
+
+/// A property's name as it stands in expressions; `None` for one that can't be written there.
+fn escape(name: &str) -> Option<String> {
+    const RESERVED: [&str; 21] = [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ];
+    if RESERVED.contains(&name) {
+        return Some(format!("__{name}__"));
+    }
+    let mut chars = name.chars();
+    if !chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_') {
+        return None;
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.-/".contains(c);
+    if !chars.all(plain) {
+        return None;
+    }
+    let s = name.replace("__", "__underscores__");
+    Some(s.replace('.', "__dot__").replace('-', "__dash__").replace('/', "__slash__"))
+}
+
+fn flag(s: &Value, key: &str) -> bool {
+    s[key].as_bool().unwrap_or(false)
+}
+
+/// What an expression sees of a value with this schema. `whole`: an object with apiVersion, kind and metadata.
+fn type_of(s: &Value, whole: bool) -> Type {
+    if flag(s, "x-kubernetes-int-or-string") {
+        return Type::Dyn;
+    }
+    match s["type"].as_str().unwrap_or_default() {
+        "boolean" => Type::Bool,
+        "integer" => Type::Int,
+        "number" => Type::Double,
+        "string" => match s["format"].as_str().unwrap_or_default() {
+            "byte" => Type::Bytes,
+            "duration" => Type::Duration,
+            "date" | "date-time" => Type::Timestamp,
+            _ => Type::String,
+        },
+        "array" => Type::list(type_of(&s["items"], false)),
+        "object" => {
+            let whole = whole || flag(s, "x-kubernetes-embedded-resource");
+            let properties = s["properties"].as_object().filter(|p| !p.is_empty());
+            let additional = &s["additionalProperties"];
+            if properties.is_none() && !whole && additional.is_object() {
+                return Type::map(Type::String, type_of(additional, false));
+            }
+            if properties.is_none() && !whole && flag(s, "x-kubernetes-preserve-unknown-fields") {
+                return Type::Dyn;
+            }
+            let mut fields = BTreeMap::new();
+            for (name, p) in properties.into_iter().flatten() {
+                if let Some(name) = escape(name) {
+                    fields.insert(name, type_of(p, false));
+                }
+            }
+            if whole {
+                let text = |names: &[&str]| names.iter().map(|n| ((*n).to_owned(), Type::String)).collect();
+                let meta = ObjectType { name: "object".into(), fields: text(&["name", "generateName"]) };
+                fields.insert("apiVersion".into(), Type::String);
+                fields.insert("kind".into(), Type::String);
+                fields.insert("metadata".into(), Type::Object(Arc::new(meta)));
+            }
+            Type::Object(Arc::new(ObjectType { name: "object".into(), fields }))
+        }
+        _ => Type::Dyn,
+    }
+}
+
+fn text(s: &str) -> cel::Value {
+    cel::Value::from(s)
+}
+
+/// A value without a schema.
+fn untyped(v: &Value) -> cel::Value {
+    match v {
+        Value::Null => cel::Value::Null,
+        Value::Bool(b) => cel::Value::Bool(*b),
+        Value::Number(n) => match n.as_i64() {
+            Some(i) => cel::Value::Int(i),
+            None => n.as_f64().map_or(cel::Value::Null, cel::Value::Double),
+        },
+        Value::String(s) => text(s),
+        Value::Array(a) => a.iter().map(untyped).collect::<Vec<_>>().into(),
+        Value::Object(o) => {
+            let all: cel::Map = o.iter().map(|(k, v)| (Key::String(k.as_str().into()), untyped(v))).collect();
+            cel::Value::Map(all.into())
+        }
+    }
+}
+
+/// A value as expressions see it. What does not fit its schema stays as it is; the schema has complained before.
+fn value_of(s: &Value, v: &Value, whole: bool) -> cel::Value {
+    match (s["type"].as_str().unwrap_or_default(), v) {
+        ("number", Value::Number(n)) => n.as_f64().map_or(cel::Value::Null, cel::Value::Double),
+        ("string", Value::String(t)) => string(s["format"].as_str().unwrap_or_default(), t),
+        ("array", Value::Array(a)) => {
+            a.iter().map(|v| value_of(&s["items"], v, false)).collect::<Vec<_>>().into()
+        }
+        ("object", Value::Object(o)) => {
+            let whole = whole || flag(s, "x-kubernetes-embedded-resource");
+            let properties = s["properties"].as_object();
+            let additional = s.get("additionalProperties").filter(|a| a.is_object());
+            let mut all = cel::Map::new();
+            for (k, v) in o {
+                let key = |k: &str| Key::String(k.into());
+                if whole && TYPED.contains(&k.as_str()) {
+                    all.insert(key(k), untyped(v));
+                } else if let Some(p) = properties.and_then(|p| p.get(k)) {
+                    if let Some(name) = escape(k) {
+                        all.insert(key(&name), value_of(p, v, false));
+                    }
+                } else if let Some(p) = additional {
+                    all.insert(key(k), value_of(p, v, false));
+                } else if properties.is_none_or(serde_json::Map::is_empty) {
+                    all.insert(key(k), untyped(v));
+                }
+            }
+            cel::Value::Map(all.into())
+        }
+        _ => untyped(v),
+    }
+}
+
+fn string(format: &str, t: &str) -> cel::Value {
+    let made = match format {
+        "byte" => {
+            use base64::Engine;
+            let bytes = base64::engine::general_purpose::STANDARD.decode(t).ok();
+            bytes.map(|b| cel::Value::Bytes(b.into()))
+        }
+        "duration" => cel::functions::duration(t).map(cel::Value::Duration),
+        "date-time" => t.parse().ok().map(cel::Value::Timestamp),
+        "date" => format!("{t}T00:00:00Z").parse().ok().map(cel::Value::Timestamp),
+        _ => None,
+    };
+    made.unwrap_or_else(|| text(t))
+}
+
+/// Where in a rule something is wrong, and what.
+struct Wrong {
+    part: &'static str,
+    source: String,
+    message: String,
+}
+
+fn compile_one(s: &Value, rule: &Value, whole: bool) -> Result<Rule, Wrong> {
+    let field = |k: &str| rule[k].as_str().unwrap_or_default().trim().to_owned();
+    let this = type_of(s, whole);
+    let optional_old = flag(rule, "optionalOldSelf");
+    let old = if optional_old { Type::optional(this.clone()) } else { this.clone() };
+    let env = Env::with(vec![("self".into(), this), ("oldSelf".into(), old)], functions());
+    let wrong = |part: &'static str, source: &str, e: &CompileError| Wrong {
+        part,
+        source: source.to_owned(),
+        message: format!("compilation failed: {}", e.show(source)),
+    };
+    let source = field("rule");
+    if source.is_empty() {
+        return Err(Wrong { part: "rule", source, message: String::new() });
+    }
+    let program = env.compile(&source, Some(&Type::Bool)).map_err(|e| wrong("rule", &source, &e))?;
+    let message_source = field("messageExpression");
+    let message_expression = match message_source.is_empty() {
+        true => None,
+        false => Some(
+            env.compile(&message_source, Some(&Type::String))
+                .map_err(|e| wrong("messageExpression", &message_source, &e))?,
+        ),
+    };
+    if optional_old && !program.uses("oldSelf") {
+        return Err(Wrong {
+            part: "optionalOldSelf",
+            source: "true".into(),
+            message: "may not be set if oldSelf is not used in rule".into(),
+        });
+    }
+    let path = field("fieldPath");
+    Ok(Rule {
+        text: source,
+        message: field("message"),
+        message_expression,
+        reason: field("reason"),
+        field_path: path
+            .trim_start_matches('.')
+            .split('.')
+            .filter(|p| !p.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        optional_old,
+        program,
+    })
+}
+
+fn rules_of(s: &Value) -> &[Value] {
+    s["x-kubernetes-validations"].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// The rules of one node of a definition's schema: what does not compile is told where it stands.
+pub fn check_definition(s: &At, whole: bool, e: &mut ErrorList) {
+    let list = s.get("x-kubernetes-validations");
+    for r in list.iter() {
+        match compile_one(s.v, r.v, whole) {
+            Ok(_) => {}
+            Err(w) if w.message.is_empty() => e.required(&r.at(w.part), "rule is not specified"),
+            Err(w) => e.invalid(&r.at(w.part), w.source.as_str(), &w.message),
+        }
+        let reason = r.get("reason");
+        let known = ["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"];
+        if !reason.str().is_empty() && !known.contains(&reason.str()) {
+            e.not_supported(&reason, reason.str(), &known);
+        }
+        let message = r.s("message");
+        if message.trim().contains('\n') {
+            e.invalid(&r.at("message"), message, "message must not contain line breaks");
+        }
+    }
+}
+
+/// The rules of a schema, by where they stand. Only parts that hold rules have a node.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    schema: Arc<Value>,
+    root: Node,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Node {
+    rules: Vec<Arc<Rule>>,
+    properties: BTreeMap<String, Node>,
+    additional: Option<Box<Node>>,
+    items: Option<Box<Node>>,
+}
+
+impl Node {
+    fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+            && self.properties.is_empty()
+            && self.additional.is_none()
+            && self.items.is_none()
+    }
+}
+
+fn compile(s: &Value, depth: usize) -> Node {
+    if depth > 64 || !s.is_object() {
+        return Node::default();
+    }
+    let sub = |k: &str| s.get(k).map(|s| compile(s, depth + 1)).filter(|n| !n.is_empty()).map(Box::new);
+    Node {
+        // What does not compile was refused with the definition.
+        rules: rules_of(s).iter().filter_map(|r| compile_one(s, r, depth == 0).ok()).map(Arc::new).collect(),
+        properties: s["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(k, s)| (k.clone(), compile(s, depth + 1)))
+            .filter(|(_, n)| !n.is_empty())
+            .collect(),
+        additional: sub("additionalProperties"),
+        items: sub("items"),
+    }
+}
+
+impl Rules {
+    pub fn compile(schema: &Value) -> Self {
+        let root = compile(schema, 0);
+        // The schema is looked at again only where there are rules.
+        let schema = Arc::new(if root.is_empty() { Value::Null } else { schema.clone() });
+        Self { schema, root }
+    }
+
+    pub fn any(&self) -> bool {
+        !self.root.is_empty()
+    }
+
+    /// Runs every rule on an object that its schema accepts.
+    pub fn run(&self, new: &Value, old: Option<&Value>, e: &mut ErrorList) {
+        if self.root.is_empty() {
+            return;
+        }
+        let mut budget = PER_OBJECT;
+        walk(&self.root, &self.schema, &At::root(new), old, true, &mut budget, e);
+    }
+}
+
+/// `None` once the budget is spent.
+fn walk(
+    n: &Node,
+    s: &Value,
+    a: &At,
+    old: Option<&Value>,
+    whole: bool,
+    budget: &mut u64,
+    e: &mut ErrorList,
+) -> Option<()> {
+    // What did not change is not complained about again.
+    if a.v.is_null() || old == Some(a.v) {
+        return Some(());
+    }
+    if !n.rules.is_empty() {
+        let this = value_of(s, a.v, whole);
+        let before = old.filter(|o| !o.is_null()).map(|o| value_of(s, o, whole));
+        for r in &n.rules {
+            one(r, s, a, &this, before.as_ref(), budget, e)?;
+        }
+    }
+    let was = |k: &str| old.and_then(|o| o.get(k));
+    match a.v {
+        Value::Object(o) => {
+            for k in o.keys() {
+                if let Some(n) = n.properties.get(k) {
+                    walk(n, &s["properties"][k], &a.get(k), was(k), false, budget, e)?;
+                } else if let Some(n) = n.additional.as_ref().filter(|_| s["properties"].get(k).is_none()) {
+                    let at = At::new(a.raw(k), a.p.key(k));
+                    walk(n, &s["additionalProperties"], &at, was(k), false, budget, e)?;
+                }
+            }
+        }
+        Value::Array(_) => {
+            if let Some(n) = &n.items {
+                let before = super::custom::correlated(s, old);
+                for item in a.iter() {
+                    let was = before.get(&super::custom::list_key(s, item.v)).copied();
+                    walk(n, &s["items"], &item, was, false, budget, e)?;
+                }
+            }
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+fn one(
+    r: &Rule,
+    s: &Value,
+    a: &At,
+    this: &cel::Value,
+    before: Option<&cel::Value>,
+    budget: &mut u64,
+    e: &mut ErrorList,
+) -> Option<()> {
+    let old = match (before, r.optional_old) {
+        (Some(o), false) => o.clone(),
+        (o, true) => cel::Value::Optional(o.cloned().map(Box::new)),
+        // A rule about a change, and nothing changes.
+        (None, false) if r.program.uses("oldSelf") => return Some(()),
+        (None, false) => cel::Value::Null,
+    };
+    let kind = s["type"].as_str().unwrap_or("object");
+    let variables = [("self", this.clone()), ("oldSelf", old)];
+    let mut run = |p: &Program| {
+        let mut own = PER_RULE.min(*budget);
+        let before = own;
+        let result = p.eval(&variables, &mut own);
+        *budget -= before - own;
+        result
+    };
+    let shown = if r.message.is_empty() { &r.text } else { &r.message };
+    let result = run(&r.program);
+    let text = match result {
+        Ok(cel::Value::Bool(true)) => return Some(()),
+        Ok(_) => {
+            let made = r.message_expression.as_ref().and_then(|p| run(p).ok());
+            let made = made.as_ref().and_then(cel::Value::as_str).map(str::trim);
+            match made.filter(|m| !m.is_empty() && !m.contains('\n')) {
+                Some(m) => m.to_owned(),
+                None if r.message.is_empty() => format!("failed rule: {}", r.text),
+                None => r.message.clone(),
+            }
+        }
+        Err(EvalError::CostLimit) if *budget == 0 => {
+            e.invalid(a, kind, "validation failed due to running out of cost budget, no further validation rules will be run");
+            return None;
+        }
+        Err(EvalError::CostLimit) => {
+            let why = EvalError::CostLimit;
+            e.invalid(a, kind, &format!("'{why}': no further validation rules will be run due to call cost exceeds limit for rule: {shown}"));
+            return None;
+        }
+        Err(EvalError::Failed(why)) if why == "no such overload" => {
+            e.invalid(a, kind, &format!("'{why}': call arguments did not match a supported operator, function or macro signature for rule: {shown}"));
+            return Some(());
+        }
+        Err(EvalError::Failed(why)) => {
+            e.invalid(a, kind, &format!("{why} evaluating rule: {shown}"));
+            return Some(());
+        }
+    };
+    tell(r, kind, &Below(a.p, &r.field_path), &text, e);
+    Some(())
+}
+
+/// A place, and the field below it that a rule names.
+struct Below<'a>(Path<'a>, &'a [String]);
+
+impl Place for Below<'_> {
+    fn place(&self) -> String {
+        self.1
+            .iter()
+            .fold(self.0.to_string(), |p, f| if p.is_empty() { f.clone() } else { format!("{p}.{f}") })
+    }
+}
+
+fn tell(r: &Rule, kind: &str, at: &dyn Place, text: &str, e: &mut ErrorList) {
+    match r.reason.as_str() {
+        "FieldValueForbidden" => e.forbidden(at, text),
+        "FieldValueRequired" => e.required(at, text),
+        "FieldValueDuplicate" => e.duplicate(at, kind),
+        _ => e.invalid(at, kind, text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn run(schema: &Value, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut e = ErrorList::new();
+        Rules::compile(schema).run(new, old, &mut e);
+        e.iter().map(ToString::to_string).collect()
+    }
+
+    fn schema(rules: Value) -> Value {
+        json!({"type": "object", "properties": {"spec": {"type": "object", "x-kubernetes-validations": rules, "properties": {
+            "min": {"type": "integer"}, "max": {"type": "integer"}, "mode": {"type": "string", "x-kubernetes-validations": [
+                {"rule": "self == oldSelf", "message": "mode is immutable"}]},
+            "my-list": {"type": "array", "items": {"type": "string"}}, "any": {"x-kubernetes-int-or-string": true},
+            "when": {"type": "string", "format": "date-time"},
+            "by": {"type": "object", "additionalProperties": {"type": "integer", "x-kubernetes-validations": [{"rule": "self > 0"}]}},
+            "keyed": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"], "items": {"type": "object",
+                "x-kubernetes-validations": [{"rule": "self.v >= oldSelf.v", "fieldPath": ".v", "reason": "FieldValueForbidden", "message": "v only grows"}],
+                "properties": {"k": {"type": "string"}, "v": {"type": "integer"}}}}}}}})
+    }
+
+    #[test]
+    fn rules_run_where_they_stand() {
+        let s = schema(json!([
+            {"rule": "self.min <= self.max", "messageExpression": "'min %d is above max %d'.format([self.min, self.max])"},
+            {"rule": "!has(self.my__dash__list) || self.my__dash__list.all(x, x.size() < 3)"}]));
+        let cases = [
+            (json!({"min": 1, "max": 2}), vec![]),
+            (json!({"min": 3, "max": 2}), vec!["spec: Invalid value: \"object\": min 3 is above max 2"]),
+            (
+                json!({"min": 1}),
+                vec![
+                    "spec: Invalid value: \"object\": no such key: max evaluating rule: self.min <= self.max",
+                ],
+            ),
+            (
+                json!({"min": 1, "max": 1, "my-list": ["abc"], "by": {"x": 0}}),
+                vec![
+                    "spec: Invalid value: \"object\": failed rule: !has(self.my__dash__list) || self.my__dash__list.all(x, x.size() < 3)",
+                    "spec.by[x]: Invalid value: \"integer\": failed rule: self > 0",
+                ],
+            ),
+        ];
+        for (spec, wanted) in cases {
+            assert_eq!(run(&s, &json!({"spec": spec}), None), wanted, "{spec}");
+        }
+    }
+
+    #[test]
+    fn rules_about_changes_need_an_old_value() {
+        let s = schema(json!([]));
+        let old = json!({"spec": {"mode": "a", "keyed": [{"k": "x", "v": 2}]}});
+        assert_eq!(run(&s, &old, None), [""; 0]);
+        let new = json!({"spec": {"mode": "b", "keyed": [{"k": "y", "v": 0}, {"k": "x", "v": 1}]}});
+        assert_eq!(
+            run(&s, &new, Some(&old)),
+            [
+                "spec.keyed[1].v: Forbidden: v only grows",
+                "spec.mode: Invalid value: \"string\": mode is immutable",
+            ]
+        );
+        let s = schema(
+            json!([{"rule": "oldSelf.hasValue() || self.min == 1", "optionalOldSelf": true, "message": "starts at 1"}]),
+        );
+        assert_eq!(
+            run(&s, &json!({"spec": {"min": 2}}), None),
+            ["spec: Invalid value: \"object\": starts at 1"]
+        );
+        assert_eq!(run(&s, &json!({"spec": {"min": 3}}), Some(&json!({"spec": {"min": 2}}))), [""; 0]);
+    }
+
+    #[test]
+    fn what_does_not_compile_is_told_with_the_definition() {
+        let told = |rule: Value| {
+            let s = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "x-kubernetes-validations": [rule]});
+            let mut e = ErrorList::new();
+            check_definition(&At::root(&s), true, &mut e);
+            e.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(told(json!({"rule": "self.n > 1 && self.metadata.name != 'x'"})), "");
+        let e = told(json!({"rule": "self.m > 1"}));
+        assert!(e.starts_with("x-kubernetes-validations[0].rule: Invalid value: \"self.m > 1\": compilation failed: ERROR: <input>:1:5: undefined field 'm'"), "{e}");
+        assert!(told(json!({"rule": "self.n"})).contains("must evaluate to bool"));
+        assert!(told(json!({"rule": ""})).contains("Required value"));
+        assert!(told(json!({"rule": "true", "messageExpression": "1"})).contains("messageExpression"));
+    }
+
+    #[test]
+    fn names_are_escaped() {
+        let all = [
+            ("a-b", Some("a__dash__b")),
+            ("namespace", Some("__namespace__")),
+            ("a.b/c", Some("a__dot__b__slash__c")),
+            ("a__b", Some("a__underscores__b")),
+            ("1a", None),
+            ("a b", None),
+        ];
+        for (name, wanted) in all {
+            assert_eq!(escape(name).as_deref(), wanted);
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Strings, regular expressions, and texts of other values.
+
+use super::{Function, int, list, text, value};
+use crate::value::Value;
+
+type R = Result<Value, String>;
+
+fn boolean(b: bool) -> R {
+    Ok(Value::Bool(b))
+}
+
+fn chars(s: &str) -> Vec<char> {
+    s.chars().collect()
+}
+
+fn index(n: i64) -> Result<usize, String> {
+    usize::try_from(n).map_err(|_| format!("index out of range: {n}"))
+}
+
+fn contains(a: &[Value]) -> R {
+    boolean(text(a, 0)?.contains(text(a, 1)?))
+}
+fn starts_with(a: &[Value]) -> R {
+    boolean(text(a, 0)?.starts_with(text(a, 1)?))
+}
+fn ends_with(a: &[Value]) -> R {
+    boolean(text(a, 0)?.ends_with(text(a, 1)?))
+}
+
+fn regex(a: &[Value]) -> Result<regex::Regex, String> {
+    // The automaton's size is bounded by the crate; its run time is linear.
+    regex::Regex::new(text(a, 1)?).map_err(|e| format!("error parsing regexp: {e}"))
+}
+
+fn matches(a: &[Value]) -> R {
+    boolean(regex(a)?.is_match(text(a, 0)?))
+}
+
+fn find(a: &[Value]) -> R {
+    Ok(Value::from(regex(a)?.find(text(a, 0)?).map_or("", |m| m.as_str())))
+}
+
+fn find_all(a: &[Value]) -> R {
+    let most = match a.get(2) {
+        Some(_) => usize::try_from(int(a, 2)?).unwrap_or(usize::MAX),
+        None => usize::MAX,
+    };
+    let all: Vec<Value> =
+        regex(a)?.find_iter(text(a, 0)?).take(most).map(|m| Value::from(m.as_str())).collect();
+    Ok(all.into())
+}
+
+fn char_at(a: &[Value]) -> R {
+    let s = chars(text(a, 0)?);
+    let i = index(int(a, 1)?)?;
+    match s.get(i) {
+        Some(c) => Ok(Value::from(c.to_string())),
+        None if i == s.len() => Ok(Value::from("")),
+        None => Err(format!("index out of range: {i}")),
+    }
+}
+
+fn place(n: Option<usize>) -> R {
+    Ok(Value::Int(n.and_then(|n| i64::try_from(n).ok()).unwrap_or(-1)))
+}
+
+fn index_of(a: &[Value]) -> R {
+    let (s, part) = (chars(text(a, 0)?), chars(text(a, 1)?));
+    let from = if a.len() > 2 { index(int(a, 2)?)? } else { 0 };
+    if from > s.len() {
+        return Err(format!("index out of range: {from}"));
+    }
+    place((from..=s.len()).find(|i| s.get(*i..).is_some_and(|s| s.starts_with(&part))))
+}
+
+fn last_index_of(a: &[Value]) -> R {
+    let (s, part) = (chars(text(a, 0)?), chars(text(a, 1)?));
+    let to = if a.len() > 2 { index(int(a, 2)?)? } else { s.len() };
+    place((0..=to.min(s.len())).rev().find(|i| s.get(*i..).is_some_and(|s| s.starts_with(&part))))
+}
+
+fn lower(a: &[Value]) -> R {
+    Ok(Value::from(text(a, 0)?.to_ascii_lowercase()))
+}
+fn upper(a: &[Value]) -> R {
+    Ok(Value::from(text(a, 0)?.to_ascii_uppercase()))
+}
+fn trim(a: &[Value]) -> R {
+    Ok(Value::from(text(a, 0)?.trim()))
+}
+
+fn replace(a: &[Value]) -> R {
+    let (s, from, to) = (text(a, 0)?, text(a, 1)?, text(a, 2)?);
+    // What grows must not grow without end: a factor of the text's own length is enough for any rule.
+    if from.is_empty() && s.len().saturating_mul(to.len()) > 10_000_000 {
+        return Err("result is too long".into());
+    }
+    Ok(Value::from(match a.get(3) {
+        Some(_) => match usize::try_from(int(a, 3)?) {
+            Ok(n) => s.replacen(from, to, n),
+            Err(_) => s.replace(from, to),
+        },
+        None => s.replace(from, to),
+    }))
+}
+
+fn split(a: &[Value]) -> R {
+    let (s, by) = (text(a, 0)?, text(a, 1)?);
+    let most = if a.len() > 2 { int(a, 2)? } else { -1 };
+    let parts: Vec<String> = match (by.is_empty(), usize::try_from(most)) {
+        (_, Ok(0)) => Vec::new(),
+        (true, _) => s.chars().map(|c| c.to_string()).collect(),
+        (false, Ok(n)) => s.splitn(n, by).map(str::to_owned).collect(),
+        (false, Err(_)) => s.split(by).map(str::to_owned).collect(),
+    };
+    Ok(parts.into_iter().map(Value::from).collect::<Vec<_>>().into())
+}
+
+fn substring(a: &[Value]) -> R {
+    let s = chars(text(a, 0)?);
+    let from = index(int(a, 1)?)?;
+    let to = if a.len() > 2 { index(int(a, 2)?)? } else { s.len() };
+    match s.get(from..to) {
+        Some(part) => Ok(Value::from(part.iter().collect::<String>())),
+        None if from > to => Err(format!("invalid substring range. start: {from}, end: {to}")),
+        None => Err(format!("index out of range: {}", from.max(to))),
+    }
+}
+
+fn join(a: &[Value]) -> R {
+    let by = if a.len() > 1 { text(a, 1)? } else { "" };
+    let parts: Option<Vec<&str>> = list(a, 0)?.iter().map(Value::as_str).collect();
+    parts.map(|p| Value::from(p.join(by))).ok_or_else(|| "no such overload".into())
+}
+
+fn quote(a: &[Value]) -> R {
+    Ok(Value::from(format!("{:?}", text(a, 0)?)))
+}
+
+fn reverse(a: &[Value]) -> R {
+    Ok(Value::from(text(a, 0)?.chars().rev().collect::<String>()))
+}
+
+/// The text of a value as `string()` and `%s` give it.
+fn shown(v: &Value) -> Option<String> {
+    Some(match v {
+        Value::Null => "null".into(),
+        Value::Bool(b) => b.to_string(),
+        Value::Int(i) => i.to_string(),
+        Value::Uint(u) => u.to_string(),
+        Value::Double(d) => d.to_string(),
+        Value::String(s) => s.to_string(),
+        Value::Bytes(b) => String::from_utf8(b.to_vec()).ok()?,
+        Value::Timestamp(t) => t.to_string(),
+        Value::Duration(d) => super::time::seconds(*d),
+        Value::Type(t) => t.to_string(),
+        Value::List(l) => {
+            let all: Option<Vec<String>> = l.iter().map(shown).collect();
+            format!("[{}]", all?.join(", "))
+        }
+        Value::Map(m) => {
+            let one = |(k, v): (&crate::value::Key, &Value)| {
+                Some(format!("{}: {}", shown(&Value::from(k.clone()))?, shown(v)?))
+            };
+            let all: Option<Vec<String>> = m.iter().map(one).collect();
+            format!("{{{}}}", all?.join(", "))
+        }
+        Value::Optional(_) | Value::Opaque(_) => return None,
+    })
+}
+
+fn to_string(a: &[Value]) -> R {
+    match value(a, 0)? {
+        Value::List(_) | Value::Map(_) | Value::Null => Err("no such overload".into()),
+        v => {
+            shown(v).map(Value::from).ok_or_else(|| "invalid UTF-8 in bytes, cannot convert to string".into())
+        }
+    }
+}
+
+/// `"%s has %d".format([a, b])`.
+fn format(a: &[Value]) -> R {
+    let (pattern, mut args) = (text(a, 0)?, list(a, 1)?.iter());
+    let mut out = String::new();
+    let mut c = pattern.chars().peekable();
+    while let Some(x) = c.next() {
+        if x != '%' {
+            out.push(x);
+            continue;
+        }
+        if c.peek() == Some(&'%') {
+            c.next();
+            out.push('%');
+            continue;
+        }
+        let mut precision = None;
+        if c.peek() == Some(&'.') {
+            c.next();
+            let mut digits = String::new();
+            while let Some(d) = c.peek().filter(|d| d.is_ascii_digit()) {
+                digits.push(*d);
+                c.next();
+            }
+            precision = digits.parse::<usize>().ok().filter(|n| *n <= 100);
+        }
+        let verb = c.next().ok_or("unexpected end of format string")?;
+        let v = args.next().ok_or("not enough arguments for format string")?;
+        out.push_str(&clause(verb, precision, v).ok_or_else(|| {
+            format!("error during formatting: %{verb} can't be used with a value of type {}", v.type_name())
+        })?);
+    }
+    Ok(out.into())
+}
+
+fn clause(verb: char, precision: Option<usize>, v: &Value) -> Option<String> {
+    let digits = precision.unwrap_or(6);
+    let double = |v: &Value| match v {
+        Value::Double(d) => Some(*d),
+        Value::Int(i) => Some(*i as f64),
+        Value::Uint(u) => Some(*u as f64),
+        _ => None,
+    };
+    Some(match (verb, v) {
+        ('s', v) => shown(v)?,
+        ('d', Value::Int(_) | Value::Uint(_)) => shown(v)?,
+        ('d', Value::Double(d)) if d.fract() == 0.0 => d.to_string(),
+        ('f', v) => format!("{:.digits$}", double(v)?),
+        ('e', v) => format!("{:.digits$e}", double(v)?),
+        ('b', Value::Int(i)) => format!("{i:b}"),
+        ('b', Value::Uint(u)) => format!("{u:b}"),
+        ('b', Value::Bool(b)) => u8::from(*b).to_string(),
+        ('o', Value::Int(i)) => format!("{i:o}"),
+        ('o', Value::Uint(u)) => format!("{u:o}"),
+        ('x', Value::Int(i)) => format!("{i:x}"),
+        ('x', Value::Uint(u)) => format!("{u:x}"),
+        ('x', Value::String(s)) => s.bytes().map(|b| format!("{b:02x}")).collect(),
+        ('x', Value::Bytes(s)) => s.iter().map(|b| format!("{b:02x}")).collect(),
+        ('X', Value::Int(i)) => format!("{i:X}"),
+        ('X', Value::Uint(u)) => format!("{u:X}"),
+        _ => return None,
+    })
+}
+
+pub const ALL: &[(&str, Function)] = &[
+    ("string:contains(string)->bool", contains),
+    ("string:startsWith(string)->bool", starts_with),
+    ("string:endsWith(string)->bool", ends_with),
+    ("string:matches(string)->bool", matches),
+    ("matches(string,string)->bool", matches),
+    ("string:find(string)->string", find),
+    ("string:findAll(string)->list(string)", find_all),
+    ("string:findAll(string,int)->list(string)", find_all),
+    ("string:charAt(int)->string", char_at),
+    ("string:indexOf(string)->int", index_of),
+    ("string:indexOf(string,int)->int", index_of),
+    ("string:lastIndexOf(string)->int", last_index_of),
+    ("string:lastIndexOf(string,int)->int", last_index_of),
+    ("string:lowerAscii()->string", lower),
+    ("string:upperAscii()->string", upper),
+    ("string:trim()->string", trim),
+    ("string:replace(string,string)->string", replace),
+    ("string:replace(string,string,int)->string", replace),
+    ("string:split(string)->list(string)", split),
+    ("string:split(string,int)->list(string)", split),
+    ("string:substring(int)->string", substring),
+    ("string:substring(int,int)->string", substring),
+    ("string:reverse()->string", reverse),
+    ("string:format(list(dyn))->string", format),
+    ("strings.quote(string)->string", quote),
+    ("list(string).join()->string", join),
+    ("list(string).join(string)->string", join),
+    ("string(bool)->string", to_string),
+    ("string(int)->string", to_string),
+    ("string(uint)->string", to_string),
+    ("string(double)->string", to_string),
+    ("string(string)->string", to_string),
+    ("string(bytes)->string", to_string),
+    ("string(timestamp)->string", to_string),
+    ("string(duration)->string", to_string),
+];
