@@ -37,6 +37,7 @@ async fn main() -> Result<(), Error> {
             node_ports: 30000..=32767,
             feature_gates: Default::default(),
         },
+        admission: apiserver::admission::Options::default(),
         nodes: None,
         security: Box::new(move |reader| Security {
             authn: Authn::new(

@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Chain;
+use crate::admission::{self, Chain};
 use crate::authn::{Authn, TokenIssuer};
 use crate::authz::Authorizer;
 use crate::flow::Flow;
@@ -51,6 +51,8 @@ pub struct Config {
     /// After `--runtime-config`.
     pub catalog: Catalog,
     pub cluster: Cluster,
+    /// Which admission plugins run.
+    pub admission: admission::Options,
     /// The way to kubelets; without one, streams answer that the node can't be reached.
     pub nodes: Option<Arc<dyn NodeTransport>>,
     /// Made from the reader, which exists only inside.
@@ -96,7 +98,7 @@ impl ApiServer {
         let catalog: SharedCatalog = Arc::new(RwLock::new(Arc::new(c.catalog)));
         let reader: Arc<dyn Reader> = Arc::new(StoreReader::new(storage.clone(), catalog.clone()));
         let authorizer = Authorizer::new(reader.clone());
-        let admission = Chain::new(reader.clone(), authorizer.clone());
+        let admission = Chain::with(reader.clone(), authorizer.clone(), &c.admission);
         let security = (c.security)(reader.clone());
         let allocators = Allocators::new(&c.cluster).map_err(Status::internal)?;
         Ok(Self(Arc::new(Inner {

@@ -7,6 +7,7 @@ mod bind;
 pub mod core;
 pub mod plugins;
 mod queue;
+mod storage;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use tracing::{debug, info, warn};
 
 use crate::core::{Cache, NodeInfo, Outcome, PodInfo};
 use crate::queue::{ClusterEvent, Queue};
+use crate::storage::Storage;
 
 /// The scheduler name that a pod without one gets.
 pub const DEFAULT_NAME: &str = "default-scheduler";
@@ -55,6 +57,8 @@ impl Shared {
             let mut cache = self.cache.lock();
             match (&old, &new) {
                 (_, Some(n)) if n.holds_resources() => cache.set_pod(Arc::new(n.clone())),
+                // One that waits for its volumes is counted on its node already.
+                (Some(o), None) => cache.remove_pod(&o.uid),
                 (Some(o), _) if frees => cache.remove_pod(&o.uid),
                 _ => {}
             }
@@ -104,19 +108,45 @@ pub async fn run(client: Client, informers: Informers, token: CancellationToken)
     nodes.on_change(move |c| s.node_changed(c));
     let s = shared.clone();
     pods.on_change(move |c| s.pod_changed(c));
+    let storage = Arc::new(Storage::new(&shared, &informers));
     tokio::select! {
         () = token.cancelled() => return,
-        _ = async { nodes.synced().await && pods.synced().await } => {}
+        _ = async { nodes.synced().await && pods.synced().await && storage.synced().await } => {}
     }
     info!("scheduler started");
     let recorder = EventRecorder::new(client.clone(), DEFAULT_NAME, "");
     let slots = Arc::new(Semaphore::new(BINDERS));
     while let Some(pod) = next(&shared, &token).await {
-        let outcome = {
-            let cache = shared.cache.lock();
-            core::schedule(&cache, &pod)
+        let (outcome, choices) = {
+            let mut cache = shared.cache.lock();
+            if !pod.claims.is_empty() {
+                // It may have been counted on a node while it waited for its volumes.
+                cache.remove_pod(&pod.uid);
+            }
+            let outcome = core::schedule(&cache, &pod);
+            let choices = match &outcome {
+                Outcome::Node(node) => core::choices(&cache, &pod, node),
+                Outcome::Unschedulable { .. } => Vec::new(),
+            };
+            choices.iter().for_each(|c| cache.volumes.reserve(c));
+            (outcome, choices)
         };
         match outcome {
+            Outcome::Node(node) if !choices.is_empty() => {
+                let Ok(slot) = slots.clone().acquire_owned().await else { return };
+                shared.cache.lock().assume(&pod, &node);
+                // Before the writes, so that what they bring about finds it waiting.
+                shared.queue.lock().unschedulable(pod, vec!["VolumeBinding"], client::clock::now());
+                let (shared, client, storage) = (shared.clone(), client.clone(), storage.clone());
+                tokio::spawn(async move {
+                    if let Err(status) = storage.apply(&client, &node, &choices).await {
+                        debug!(error = %status, "failed to reserve volumes");
+                        storage.forget(&shared, &choices);
+                        shared.event(ClusterEvent::StorageChanged);
+                    }
+                    drop(slot);
+                });
+            }
             Outcome::Node(node) => {
                 let Ok(slot) = slots.clone().acquire_owned().await else { return };
                 shared.cache.lock().assume(&pod, &node);

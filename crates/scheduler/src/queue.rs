@@ -2,7 +2,7 @@
 //! nowhere, which an event that could help brings back. Pure but for the times handed in.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ pub enum ClusterEvent {
     NodeChanged,
     /// A pod ended or left its node.
     PodGone,
+    /// A claim, a volume or a storage class.
+    StorageChanged,
 }
 
 impl ClusterEvent {
@@ -28,7 +30,12 @@ impl ClusterEvent {
         failed.iter().any(|p| match (self, *p) {
             (_, "SchedulingGates") => false,
             (ClusterEvent::NodeChanged, _) => true,
-            (ClusterEvent::PodGone, p) => matches!(p, "NodeResourcesFit" | "NodePorts" | "InterPodAffinity"),
+            (ClusterEvent::PodGone, p) => {
+                matches!(p, "NodeResourcesFit" | "NodePorts" | "InterPodAffinity" | "VolumeRestrictions")
+            }
+            (ClusterEvent::StorageChanged, p) => {
+                matches!(p, "VolumeBinding" | "VolumeZone" | "VolumeRestrictions")
+            }
         }) || failed.is_empty()
     }
 }
@@ -41,8 +48,9 @@ pub struct Queue {
     backoff: BTreeMap<(Timestamp, u64), Arc<PodInfo>>,
     stuck: HashMap<String, (Arc<PodInfo>, Vec<&'static str>, Timestamp)>,
     attempts: HashMap<String, u32>,
-    /// Pods popped and not yet settled; a change of the object while it is under way must not queue it twice.
-    popped: BTreeSet<String>,
+    /// Pods popped and not yet settled, with what happened meanwhile: a change of the object must not queue it twice, and
+    /// an event that could help must not be missed.
+    popped: BTreeMap<String, Vec<ClusterEvent>>,
     /// Where each waiting pod stands.
     place: HashMap<String, Place>,
     sequence: u64,
@@ -58,7 +66,7 @@ enum Place {
 impl Queue {
     /// A new or changed pod. An update of a pod that fits nowhere makes it ready when its spec could fit now.
     pub fn add(&mut self, pod: Arc<PodInfo>, now: Timestamp) {
-        if self.popped.contains(&pod.uid) {
+        if self.popped.contains_key(&pod.uid) {
             return;
         }
         match self.place.get(&pod.uid).copied() {
@@ -136,7 +144,7 @@ impl Queue {
         }
         let (_, pod) = self.ready.pop_first()?;
         self.place.remove(&pod.uid);
-        self.popped.insert(pod.uid.clone());
+        self.popped.insert(pod.uid.clone(), Vec::new());
         *self.attempts.entry(pod.uid.clone()).or_default() += 1;
         Some(pod)
     }
@@ -154,7 +162,10 @@ impl Queue {
 
     /// It fits nowhere now.
     pub fn unschedulable(&mut self, pod: Arc<PodInfo>, failed: Vec<&'static str>, now: Timestamp) {
-        self.popped.remove(&pod.uid);
+        let missed = self.popped.remove(&pod.uid).unwrap_or_default();
+        if missed.iter().any(|e| e.helps(&failed)) {
+            return self.back_off(pod, now);
+        }
         self.place.insert(pod.uid.clone(), Place::Stuck);
         self.stuck.insert(pod.uid.clone(), (pod, failed, now));
     }
@@ -176,6 +187,9 @@ impl Queue {
     }
 
     pub fn cluster_event(&mut self, event: ClusterEvent, now: Timestamp) {
+        for seen in self.popped.values_mut().filter(|seen| !seen.contains(&event)) {
+            seen.push(event);
+        }
         let helped: Vec<String> = self
             .stuck
             .iter()
@@ -228,6 +242,19 @@ mod tests {
         assert!(q.pop(at(1)).is_none());
         q.cluster_event(ClusterEvent::NodeChanged, at(2));
         assert!(q.pop(at(2)).is_some());
+    }
+
+    #[test]
+    fn an_event_while_a_pod_is_tried_is_not_missed() {
+        let mut q = Queue::default();
+        q.add(pod("a", 0), at(0));
+        let p = q.pop(at(0)).expect("pod");
+        q.cluster_event(ClusterEvent::StorageChanged, at(0));
+        q.unschedulable(p, vec!["VolumeBinding"], at(0));
+        let p = q.pop(at(1)).expect("pod");
+        q.cluster_event(ClusterEvent::PodGone, at(1));
+        q.unschedulable(p, vec!["VolumeBinding"], at(1));
+        assert!(q.pop(at(20)).is_none());
     }
 
     #[test]

@@ -99,10 +99,16 @@ impl Loop {
             let stale = |ordinal| self.has_former_claim(&set, &view, ordinal);
             let acts = plan::plan(&inputs, &members, &stale);
             updating = acts.iter().filter(|a| matches!(a, Act::Update(_))).count();
+            // Claims get their owners before pods go, or a claim could outlive what should take it along.
+            let (first, last): (Vec<Act>, Vec<Act>) =
+                acts.into_iter().partition(|a| !matches!(a, Act::Delete(_) | Act::Update(_)));
             let members = &members;
             let (set, view, current, update) = (&set, &view, &current, &update);
-            failure =
-                slow_start(acts, |act| self.act(set, view, act, members, [current, update])).await.err();
+            let act = |act| self.act(set, view, act, members, [current, update]);
+            failure = match slow_start(first, act).await {
+                Ok(()) => slow_start(last, act).await.err(),
+                Err(s) => Some(s),
+            };
         }
         let updating = if failure.is_some() { 0 } else { updating };
         let status =

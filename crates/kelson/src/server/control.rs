@@ -115,6 +115,7 @@ pub async fn start(config: &Config, loops: &CancellationToken, on: &Handle) -> a
             node_ports: 30000..=32767,
             feature_gates: config.feature_gates.clone(),
         },
+        admission: admission(config),
         nodes: Some(node.clone()),
         security: Box::new(move |reader| {
             let tokens = TokenAuthenticator::new(keys.tokens.verifier(issuer.clone()), vec![issuer.clone()]);
@@ -160,6 +161,17 @@ fn signer(pki: Arc<pki::Pki>) -> controllers::Sign {
     controllers::Sign(Arc::new(move |csr, server, seconds| {
         pki.ca.sign_request(csr, server, seconds, clock::now().as_second()).map_err(|e| e.to_string())
     }))
+}
+
+/// Finalizers and taints that only a running loop takes away again.
+fn admission(config: &Config) -> apiserver::admission::Options {
+    let runs = |name: &str| config.enabled("controllers") && config.enabled(name);
+    apiserver::admission::Options {
+        storage_in_use_protection: ["pvc-protection", "pv-protection", "volumeattributesclass-protection"]
+            .into_iter()
+            .all(runs),
+        ..apiserver::admission::Options::default()
+    }
 }
 
 fn start_loops(control: &Control, config: &Config, token: &CancellationToken, on: &Handle) {

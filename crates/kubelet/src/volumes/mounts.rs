@@ -86,14 +86,14 @@ fn absolute(p: &str) -> String {
     if p.starts_with('/') { p.to_owned() } else { format!("/{p}") }
 }
 
-/// Secrets, config maps and the like can't be written to, whatever the mount says.
+/// Secrets, config maps and the like can't be written to, whatever the mount says, nor claims that are read-only.
 fn source_is_read_only(pod: &Pod, name: &str) -> bool {
-    pod.spec.volumes.iter().any(|v| {
-        v.name == name
-            && (v.secret.is_some()
-                || v.config_map.is_some()
-                || v.projected.is_some()
-                || v.downward_api.is_some())
+    pod.spec.volumes.iter().filter(|v| v.name == name).any(|v| {
+        v.secret.is_some()
+            || v.config_map.is_some()
+            || v.projected.is_some()
+            || v.downward_api.is_some()
+            || v.persistent_volume_claim.as_ref().is_some_and(|c| c.read_only)
     })
 }
 

@@ -10,7 +10,7 @@ use crate::node_ctx::Node;
 use crate::pod::{Pod, Projected, Volume};
 use crate::refs::User;
 use crate::volumes::atomic::{self, File, Payload};
-use crate::volumes::{host_path, ownership, payload};
+use crate::volumes::{claim, host_path, ownership, payload};
 
 /// Where each volume lies, and when a token in one of them has to be renewed (ms).
 #[derive(Debug, Clone, Default)]
@@ -23,7 +23,7 @@ fn dir(node: &Node, pod: &Pod, plugin: &str, name: &str) -> PathBuf {
     node.cfg.pod_dir(&pod.metadata.uid).join("volumes").join(format!("kubernetes.io~{plugin}")).join(name)
 }
 
-fn group(pod: &Pod) -> Option<u32> {
+pub fn group(pod: &Pod) -> Option<u32> {
     pod.spec.security_context.fs_group.and_then(|g| u32::try_from(g).ok())
 }
 
@@ -106,7 +106,11 @@ async fn one(
         return show(node, pod, &dir(node, pod, "projected", &v.name), files, true);
     }
     if let Some(c) = &v.persistent_volume_claim {
-        return crate::volumes::claim(node, pod, &c.claim_name).await;
+        return claim::set_up(node, pod, &c.claim_name, false).await;
+    }
+    if v.other.contains_key("ephemeral") {
+        let name = api::volumes::ephemeral_claim(&pod.metadata.name, &v.name);
+        return claim::set_up(node, pod, &name, true).await;
     }
     let kind = v.other.keys().next().map_or("no source", String::as_str);
     if kind == "no source" {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{NodeInfo, PodInfo};
+use super::{NodeInfo, PodInfo, Volumes};
 
 #[derive(Debug, Default)]
 pub struct Cache {
@@ -11,6 +11,7 @@ pub struct Cache {
     by_name: HashMap<String, usize>,
     /// Pod uid to the pod as it is counted (its `node_name` says where).
     pods: HashMap<String, Arc<PodInfo>>,
+    pub volumes: Volumes,
 }
 
 impl Cache {

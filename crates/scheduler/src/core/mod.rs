@@ -4,11 +4,13 @@ mod amounts;
 mod cache;
 mod node;
 mod pod;
+mod volumes;
 
 pub use amounts::Amounts;
 pub use cache::Cache;
 pub use node::NodeInfo;
-pub use pod::{HostPort, PodInfo, PodTerm};
+pub use pod::{ClaimUse, HostPort, PodInfo, PodTerm};
+pub use volumes::{Choice, Volumes};
 
 pub use api::placement::{NodeTerm, Requirement, Taint, Toleration};
 
@@ -32,6 +34,12 @@ pub enum Outcome {
 pub fn schedule(cache: &Cache, pod: &PodInfo) -> Outcome {
     if let Err(r) = plugins::gates(pod) {
         return Outcome::Unschedulable { message: r.reason, failed: vec![r.plugin] };
+    }
+    if let Err(r) = plugins::claims(cache, pod)
+        && !cache.is_empty()
+    {
+        let message = format!("0/{} nodes are available: {}.", cache.len(), r.reason);
+        return Outcome::Unschedulable { message, failed: vec![r.plugin] };
     }
     let cycle = plugins::Cycle::new(cache, pod);
     let mut feasible = Vec::new();
@@ -62,6 +70,12 @@ pub fn schedule(cache: &Cache, pod: &PodInfo) -> Outcome {
         Some(node) => Outcome::Node(node.name.clone()),
         None => Outcome::Unschedulable { message: explain(cache.len(), &reasons), failed },
     }
+}
+
+/// What the pod's claims that waited for it get on the node that was chosen.
+pub fn choices(cache: &Cache, pod: &PodInfo, node: &str) -> Vec<Choice> {
+    let node = cache.nodes().iter().find(|n| n.name == node);
+    node.and_then(|n| cache.volumes.choose(pod, n).ok()).unwrap_or_default()
 }
 
 /// `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) were unschedulable.`

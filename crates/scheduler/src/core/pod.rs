@@ -45,6 +45,14 @@ impl PodTerm {
     }
 }
 
+/// A claim that the pod mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimUse {
+    pub name: String,
+    /// Made for this pod alone.
+    pub ephemeral: bool,
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct PodInfo {
     pub namespace: String,
@@ -67,6 +75,7 @@ pub struct PodInfo {
     pub preferred: Vec<PodTerm>,
     pub tolerations: Vec<Toleration>,
     pub host_ports: Vec<HostPort>,
+    pub claims: Vec<ClaimUse>,
     pub images: Vec<String>,
     /// The message of the PodScheduled condition, to write it only when it changes.
     pub reported: Option<String>,
@@ -110,6 +119,21 @@ struct Spec {
     overhead: List,
     resources: Resources,
     scheduling_gates: Vec<Gate>,
+    volumes: Vec<VolumeView>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct VolumeView {
+    name: String,
+    persistent_volume_claim: Option<ClaimView>,
+    ephemeral: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct ClaimView {
+    claim_name: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -250,6 +274,14 @@ impl PodInfo {
                 port: p.host_port,
             })
             .collect();
+        let claims = s.volumes.into_iter().filter_map(|v| match (v.persistent_volume_claim, v.ephemeral) {
+            (Some(c), _) => Some(ClaimUse { name: c.claim_name, ephemeral: false }),
+            (None, Some(_)) => {
+                Some(ClaimUse { name: api::volumes::ephemeral_claim(o.name(), &v.name), ephemeral: true })
+            }
+            (None, None) => None,
+        });
+        let claims = claims.collect();
         Ok(Self {
             namespace: ns.to_owned(),
             name: o.name().to_owned(),
@@ -276,6 +308,7 @@ impl PodInfo {
             preferred,
             tolerations: s.tolerations,
             host_ports,
+            claims,
             images: s.containers.into_iter().chain(s.init_containers).map(|c| c.image).collect(),
             reported: v
                 .status

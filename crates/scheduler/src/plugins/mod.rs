@@ -10,6 +10,9 @@ mod node_resources;
 mod node_unschedulable;
 mod scheduling_gates;
 mod taint_toleration;
+mod volume_binding;
+mod volume_restrictions;
+mod volume_zone;
 
 use crate::core::{Cache, NodeInfo, PodInfo};
 
@@ -24,6 +27,7 @@ pub struct Rejection {
 pub struct Cycle<'a> {
     affinity: inter_pod_affinity::State,
     images: image_locality::State,
+    claim_in_use: bool,
     cache: &'a Cache,
 }
 
@@ -32,6 +36,7 @@ impl<'a> Cycle<'a> {
         Self {
             affinity: inter_pod_affinity::State::new(cache, pod),
             images: image_locality::State::new(cache, pod),
+            claim_in_use: volume_restrictions::in_use(cache, pod),
             cache,
         }
     }
@@ -51,6 +56,9 @@ pub const FILTERS: &[(&str, Filter)] = &[
     ("NodeAffinity", node_affinity::filter),
     ("NodePorts", node_ports::filter),
     ("NodeResourcesFit", node_resources::filter),
+    ("VolumeRestrictions", volume_restrictions::filter),
+    ("VolumeBinding", volume_binding::filter),
+    ("VolumeZone", volume_zone::filter),
     ("InterPodAffinity", inter_pod_affinity::filter),
 ];
 
@@ -100,6 +108,11 @@ pub const SCORES: &[Scorer] = &[
 /// What holds a pod back before any node is looked at.
 pub fn gates(pod: &PodInfo) -> Result<(), Rejection> {
     scheduling_gates::check(pod).map_err(|reason| Rejection { plugin: "SchedulingGates", reason })
+}
+
+/// What no node can help with: its claims.
+pub fn claims(cache: &Cache, pod: &PodInfo) -> Result<(), Rejection> {
+    cache.volumes.check(pod).map_err(|reason| Rejection { plugin: "VolumeBinding", reason })
 }
 
 /// All reasons of the first plugin that refuses the node.

@@ -1,0 +1,8 @@
+//! Claims that are bound must be reachable from the node; those that waited for a pod must find a volume for it.
+
+use super::Cycle;
+use crate::core::{NodeInfo, PodInfo};
+
+pub fn filter(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<String>> {
+    cycle.cache.volumes.choose(pod, node).map(|_| ())
+}
