@@ -844,3 +844,23 @@ fn defaulted_objects_pass() {
         assert_eq!(texts(&update(group, kind, &o, &o)), [""; 0], "{kind} {name} again");
     }
 }
+
+#[test]
+fn the_claims_of_a_statefulset_are_volumes_of_its_template() {
+    let claims = json!([{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}}, "volumeMode": "Filesystem"}}]);
+    let set = |mount: &str| {
+        let mut t = template();
+        t["spec"]["containers"][0]["volumeMounts"] = json!([{"name": mount, "mountPath": "/data"}]);
+        named(
+            "apps",
+            "StatefulSet",
+            "s",
+            json!({"spec": {"selector": selector(), "template": t, "volumeClaimTemplates": claims,
+                "podManagementPolicy": "OrderedReady", "updateStrategy": {"type": "RollingUpdate"}}}),
+        )
+    };
+    assert_eq!(texts(&create("apps", "StatefulSet", &set("data"))), Vec::<String>::new());
+    let told = texts(&create("apps", "StatefulSet", &set("other")));
+    assert_eq!(told, ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""]);
+}

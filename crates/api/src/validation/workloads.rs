@@ -8,7 +8,7 @@ use super::common::{
 };
 use super::errors::{ErrorList, same};
 use super::{names, pod, storage};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A LabelSelector that must be there, select something, and match the template.
 fn selector_and_template(spec: &At, kind: &str, e: &mut ErrorList) -> bool {
@@ -192,6 +192,27 @@ pub fn daemon_set_update(n: &Value, o: &Value, e: &mut ErrorList) {
     selector_stays(n, o, e);
 }
 
+/// The spec with the claims among the volumes of its template, as its pods will have them.
+fn with_claims(spec: &Value) -> Value {
+    let mut whole = spec.clone();
+    let claims = spec["volumeClaimTemplates"].as_array().into_iter().flatten();
+    let names: Vec<&str> = claims.filter_map(|t| t["metadata"]["name"].as_str()).collect();
+    let Some(pod) = whole.pointer_mut("/template/spec").and_then(Value::as_object_mut) else { return whole };
+    let volumes = pod.entry("volumes").or_insert_with(|| json!([]));
+    if volumes.is_null() {
+        *volumes = json!([]);
+    }
+    let Some(volumes) = volumes.as_array_mut() else { return whole };
+    for name in names {
+        let claim = json!({ "name": name, "persistentVolumeClaim": { "claimName": name } });
+        match volumes.iter_mut().find(|v| v["name"] == name) {
+            Some(same) => *same = claim,
+            None => volumes.push(claim),
+        }
+    }
+    whole
+}
+
 /// StatefulSet.
 pub fn stateful_set(o: &Value, e: &mut ErrorList) {
     let root = At::root(o);
@@ -232,7 +253,8 @@ pub fn stateful_set(o: &Value, e: &mut ErrorList) {
     }
     counts(&spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], e);
     non_negative(&spec.get("ordinals").get("start"), e);
-    selector_and_template(&spec, "statefulset", e);
+    let whole = with_claims(spec.v);
+    selector_and_template(&At::new(&whole, spec.p), "statefulset", e);
     no_deadline(&spec, "StatefulSet", e);
     for t in spec.get("volumeClaimTemplates").iter() {
         let meta = t.get("metadata");

@@ -49,6 +49,7 @@ impl Server {
                 node_ports: 30000..=30010,
                 feature_gates: Default::default(),
             },
+            admission: Default::default(),
             nodes: None,
             security: Box::new(move |reader| Security {
                 authn: Authn::new(
