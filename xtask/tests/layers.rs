@@ -23,7 +23,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("netlink", vec![]),
         ("runtime", vec!["cri", "shim"]),
         ("client", pure[..1].to_vec()),
-        ("apiserver", component(&["patch", "store", "pki"])),
+        ("apiserver", component(&["patch", "store", "pki", "cel"])),
         ("controllers", component(&[])),
         ("scheduler", component(&[])),
         ("kubelet", component(&["cri"])),

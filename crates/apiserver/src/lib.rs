@@ -28,6 +28,7 @@ pub mod storage;
 mod store_reader;
 pub mod streaming;
 pub mod user;
+mod webhook;
 
 pub use reader::Reader;
 pub use request_info::RequestInfo;

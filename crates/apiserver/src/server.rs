@@ -98,7 +98,8 @@ impl ApiServer {
         let catalog: SharedCatalog = Arc::new(RwLock::new(Arc::new(c.catalog)));
         let reader: Arc<dyn Reader> = Arc::new(StoreReader::new(storage.clone(), catalog.clone()));
         let authorizer = Authorizer::new(reader.clone());
-        let admission = Chain::with(reader.clone(), authorizer.clone(), &c.admission);
+        let options = admission::Options { catalog: Some(catalog.clone()), ..c.admission };
+        let admission = Chain::with(reader.clone(), authorizer.clone(), &options);
         let security = (c.security)(reader.clone());
         let allocators = Allocators::new(&c.cluster).map_err(Status::internal)?;
         Ok(Self(Arc::new(Inner {

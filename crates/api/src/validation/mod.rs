@@ -32,9 +32,11 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
+pub use cel_library::functions as cel_functions;
 pub use errors::{Error, ErrorList, ErrorType};
 pub use meta::{NameRule, Scope};
 pub use path::Path;
+pub use rules::untyped as cel_value;
 
 use serde_json::Value;
 

@@ -125,8 +125,8 @@ fn text(s: &str) -> cel::Value {
     cel::Value::from(s)
 }
 
-/// A value without a schema.
-fn untyped(v: &Value) -> cel::Value {
+/// A value without a schema, as expressions see it.
+pub fn untyped(v: &Value) -> cel::Value {
     match v {
         Value::Null => cel::Value::Null,
         Value::Bool(b) => cel::Value::Bool(*b),

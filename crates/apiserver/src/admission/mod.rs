@@ -1,7 +1,7 @@
 //! Admission: an ordered chain of plugins between the request and the store. First all may change the object, then all
 //! may refuse it. The order is upstream's and stands in [`Chain::new`], nowhere else.
 //!
-//! Webhooks and admission policies have their place in that order, right before quota; it is empty so far.
+//! Webhooks stand right before quota; admission policies have their place there, which is empty so far.
 
 mod certificates;
 mod classes;
@@ -18,6 +18,7 @@ mod service_account;
 mod storage_in_use;
 mod taint_nodes;
 mod tolerations;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -27,7 +28,9 @@ use serde_json::Value;
 
 use crate::authz::Authorizer;
 use crate::call::Warnings;
+use crate::server::SharedCatalog;
 use crate::{Reader, User};
+use webhooks::Webhooks;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
@@ -132,6 +135,8 @@ pub struct Options {
     pub taint_new_nodes: bool,
     /// Names of plugins to leave out.
     pub disabled: Vec<String>,
+    /// Where webhooks look kinds up; without it there are none.
+    pub catalog: Option<SharedCatalog>,
 }
 
 /// The plugins in their order.
@@ -163,11 +168,16 @@ impl Chain {
             Box::new(certificates::CertificateSigning),
             Box::new(certificates::CertificateSubjectRestriction),
             Box::new(classes::DefaultIngressClass),
-            // Mutating and validating policies and webhooks stand here.
+            // Mutating and validating policies stand here.
             Box::new(rbac::RbacEscalation),
             // The last one: it charges, and nobody may refuse after that.
             Box::new(resource_quota::ResourceQuota),
         ];
+        if let Some(catalog) = &options.catalog {
+            let at = plugins.len() - 2;
+            let both = [Webhooks::mutating(catalog.clone()), Webhooks::validating(catalog.clone())];
+            plugins.splice(at..at, both.into_iter().map(|w| Box::new(w) as Box<dyn Plugin>));
+        }
         plugins.retain(|p| {
             (options.storage_in_use_protection || p.name() != "StorageObjectInUseProtection")
                 && (options.taint_new_nodes || p.name() != "TaintNodesByCondition")

@@ -6,6 +6,8 @@ mod pass;
 mod proxy;
 mod target;
 
+pub(crate) use proxy::endpoints;
+
 use std::io;
 
 use api::Status;

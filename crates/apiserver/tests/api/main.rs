@@ -11,3 +11,4 @@ mod protocol;
 mod services;
 mod setup;
 mod watching;
+mod webhooks;
