@@ -30,7 +30,13 @@ fn urls_and_headers() {
             for name in ["accept", "content-type", "accept-encoding"] {
                 h.insert(name, v.clone());
             }
-            let _ = (apiserver::negotiate::accept(&h), apiserver::negotiate::body_encoding(&h));
+            let _ = (
+                apiserver::negotiate::accept(
+                    &h,
+                    apiserver::negotiate::Offer { protobuf: true, transforms: true },
+                ),
+                apiserver::negotiate::body_encoding(&h),
+            );
             let _ = (apiserver::negotiate::patch_type(&h), apiserver::negotiate::accepts_gzip(&h));
         }
     });

@@ -16,8 +16,9 @@ pub fn default(kind: &Descriptor, version: &str, v: &mut Value) {
 /// What a failed patch means to the client.
 pub fn patch_error(kind: &Descriptor, name: &str, e: patch::Error) -> Status {
     let mut s = Status::from(e);
-    // Like upstream, a patch that does not fit names no object: kubectl shows the reason only then.
-    if !matches!(s.reason, api::Reason::BadRequest | api::Reason::Invalid) {
+    // Like upstream, a patch that does not fit names no object (kubectl shows the reason only then), and a conflict only
+    // the owners.
+    if !matches!(s.reason, api::Reason::BadRequest | api::Reason::Invalid | api::Reason::Conflict) {
         s.group = kind.group.clone();
         s.kind = kind.plural.clone();
         s.name = name.to_owned();

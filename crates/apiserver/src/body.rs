@@ -86,10 +86,14 @@ pub fn watch(w: WatchBody) -> Reply {
 pub fn status(s: &Status) -> Reply {
     let code = StatusCode::from_u16(s.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut r = json_value(code, &s.to_value());
+    retry_after(&mut r, s);
+    r
+}
+
+pub fn retry_after(r: &mut Reply, s: &Status) {
     if s.retry_after_seconds > 0 {
         r.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(s.retry_after_seconds));
     }
-    r
 }
 
 /// `Status` of a request that worked and has nothing else to say.

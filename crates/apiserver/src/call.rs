@@ -15,6 +15,10 @@ use crate::user::User;
 
 /// Largest body that is read: upstream's limit for objects.
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
+/// Longest name of a field manager.
+const MANAGER_BYTES: usize = 128;
+/// A client that sends too much is listened to until here, so that it gets to read why it was refused.
+const DRAIN_LIMIT: usize = 32 * 1024 * 1024;
 /// Warnings beyond this are dropped, as upstream does.
 const WARNING_BYTES: usize = 4096;
 
@@ -53,6 +57,7 @@ impl BodySource {
             let Ok(data) = frame.into_data() else { continue };
             size += data.len();
             if size > limit {
+                drain(incoming, size).await;
                 return Err(too_large());
             }
             match first.take() {
@@ -66,6 +71,13 @@ impl BodySource {
             }
         }
         Ok(first.unwrap_or_else(|| all.freeze()))
+    }
+}
+
+/// Reads on and forgets: an answer given in the middle of a body is lost with the connection.
+async fn drain(mut incoming: hyper::body::Incoming, mut size: usize) {
+    while let (true, Some(Ok(frame))) = (size <= DRAIN_LIMIT, incoming.frame().await) {
+        size += frame.data_ref().map_or(0, Bytes::len);
     }
 }
 
@@ -119,46 +131,70 @@ impl Call {
         if target.kind.namespaced { &self.info.namespace } else { "" }
     }
 
+    /// Name of the options that the query holds, for messages.
+    pub fn options_kind(&self) -> &'static str {
+        match self.info.verb.as_str() {
+            "update" => "UpdateOptions",
+            "patch" => "PatchOptions",
+            "delete" | "deletecollection" => "DeleteOptions",
+            _ => "CreateOptions",
+        }
+    }
+
     /// `dryRun=All`; anything else than All is refused.
     pub fn dry_run(&self) -> Result<bool, Status> {
-        check_dry_run(self.query.all("dryRun"))
+        check_dry_run(self.options_kind(), self.query.all("dryRun"))
     }
 
     /// `fieldManager`, or what upstream derives from the User-Agent.
-    pub fn field_manager(&self) -> String {
+    pub fn field_manager(&self) -> Result<String, Status> {
+        let wrong = |reason: &str, message: String| {
+            Err(Status::invalid(
+                "meta.k8s.io",
+                self.options_kind(),
+                "",
+                vec![api::Cause { reason: reason.into(), message, field: "fieldManager".into() }],
+            ))
+        };
         match self.query.get("fieldManager").unwrap_or_default() {
             "" => {
                 let agent = self.header("user-agent");
                 let first = agent.split('/').next().unwrap_or_default();
                 let name: String = first.chars().filter(|c| !c.is_control()).take(128).collect();
-                if name.is_empty() { "unknown".to_owned() } else { name }
+                Ok(if name.is_empty() { "unknown".to_owned() } else { name })
             }
-            m => m.to_owned(),
+            m if m.len() > MANAGER_BYTES => {
+                wrong("FieldValueTooLong", format!("Too long: may not be more than {MANAGER_BYTES} bytes"))
+            }
+            m => match m.char_indices().find(|(_, c)| c.is_control()) {
+                Some((at, c)) => wrong(
+                    "FieldValueInvalid",
+                    format!(
+                        "Invalid value: {m:?}: invalid character U+{:04X} (at position {at})",
+                        u32::from(c)
+                    ),
+                ),
+                None => Ok(m.to_owned()),
+            },
         }
     }
 }
 
-pub fn check_dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
-    let mut dry = false;
-    for v in values {
-        match v {
-            "All" => dry = true,
-            "" => {}
-            other => {
-                return Err(Status::invalid(
-                    "meta.k8s.io",
-                    "Options",
-                    "",
-                    vec![api::Cause {
-                        reason: "FieldValueNotSupported".into(),
-                        message: format!("Unsupported value: \"{other}\": supported values: \"All\""),
-                        field: "dryRun".into(),
-                    }],
-                ));
-            }
-        }
+pub fn check_dry_run<'a>(options: &str, values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
+    let all: Vec<&str> = values.collect();
+    if all.iter().all(|v| matches!(*v, "All" | "")) {
+        return Ok(all.contains(&"All"));
     }
-    Ok(dry)
+    Err(Status::invalid(
+        "meta.k8s.io",
+        options,
+        "",
+        vec![api::Cause {
+            reason: "FieldValueNotSupported".into(),
+            message: format!("Unsupported value: {}: supported values: \"All\"", serde_json::json!(all)),
+            field: "dryRun".into(),
+        }],
+    ))
 }
 
 #[cfg(test)]
@@ -173,9 +209,9 @@ mod tests {
 
     #[test]
     fn dry_run_values() {
-        assert_eq!(check_dry_run(["All"].into_iter()), Ok(true));
-        assert_eq!(check_dry_run([].into_iter()), Ok(false));
-        assert_eq!(check_dry_run(["x"].into_iter()).expect_err("x").code, 422);
+        assert_eq!(check_dry_run("X", ["All"].into_iter()), Ok(true));
+        assert_eq!(check_dry_run("X", [].into_iter()), Ok(false));
+        assert_eq!(check_dry_run("X", ["x"].into_iter()).expect_err("x").code, 422);
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub async fn handle(s: &ApiServer, parts: Parts, body: BodySource, peer: Peer) -
     let warnings = Arc::new(Warnings::default());
     let flow_names = parking_lot::Mutex::new(("", ""));
     let local = peer.local;
+    let accept = parts.headers.get(header::ACCEPT).cloned();
 
     let inner = filters(s, parts, body, peer, info, audit_id.clone(), warnings.clone(), &flow_names);
     // Panic guard, outermost: a bug in one request answers 500 and ends nothing else.
@@ -61,7 +62,8 @@ pub async fn handle(s: &ApiServer, parts: Parts, body: BodySource, peer: Peer) -
             Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
         }
     };
-    let mut reply = result.unwrap_or_else(|s| body::status(&s));
+    let accept = accept.as_ref().and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let mut reply = result.unwrap_or_else(|s| handlers::output::failure(&s, accept));
 
     let code = reply.status().as_u16();
     s.metrics.request(labels, code, (!long).then(|| started.elapsed()));
@@ -210,8 +212,11 @@ impl Drop for Counted<'_> {
 /// `timeout=10s`, cut to the server's own limit.
 fn deadline(q: &Query) -> Result<Duration, Status> {
     let Some(t) = q.get("timeout").filter(|t| !t.is_empty()) else { return Ok(DEADLINE) };
-    let d = go_duration(t)
-        .ok_or_else(|| Status::bad_request(format!("invalid timeout specified in the request URL: {t:?}")))?;
+    let d = go_duration(t).ok_or_else(|| {
+        Status::bad_request(format!(
+            "invalid timeout specified in the request URL - time: invalid duration {t:?}"
+        ))
+    })?;
     Ok(if d.is_zero() { DEADLINE } else { d.min(DEADLINE) })
 }
 

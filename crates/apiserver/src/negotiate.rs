@@ -18,11 +18,27 @@ pub struct Accepted {
     pub form: Form,
     pub yaml: bool,
     pub pretty: bool,
-    /// Nothing but protobuf is understood on the other side.
     pub protobuf: bool,
 }
 
-const NOT_ACCEPTABLE: &str = "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
+/// What an answer can be sent as, in upstream's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// The kind has a protobuf form.
+    pub protobuf: bool,
+    /// Tables and metadata alone can be had as well.
+    pub transforms: bool,
+}
+
+impl Offer {
+    fn refusal(self) -> Status {
+        let protobuf = if self.protobuf { ", application/vnd.kubernetes.protobuf" } else { "" };
+        let text = format!(
+            "only the following media types are accepted: application/json, application/yaml{protobuf}"
+        );
+        Status::new(Reason::NotAcceptable, text)
+    }
+}
 
 fn params(clause: &str) -> (&str, Vec<(&str, &str)>) {
     let mut it = clause.split(';').map(str::trim);
@@ -33,19 +49,21 @@ fn params(clause: &str) -> (&str, Vec<(&str, &str)>) {
     )
 }
 
-/// Clauses of an Accept header by falling quality, order kept.
+/// Clauses of an Accept header by falling quality, then by how exact they are, order kept.
 pub fn clauses(accept: &str) -> Vec<&str> {
-    let mut all: Vec<(&str, f32)> = accept
+    let mut all: Vec<(&str, f32, u8)> = accept
         .split(',')
         .map(str::trim)
         .filter(|c| !c.is_empty())
         .map(|c| {
-            let q = params(c).1.iter().find(|(k, _)| *k == "q").and_then(|(_, v)| v.parse().ok());
-            (c, q.unwrap_or(1.0))
+            let (media, params) = params(c);
+            let q = params.iter().find(|(k, _)| *k == "q").and_then(|(_, v)| v.parse().ok());
+            let vague = u8::from(media.starts_with('*')) + u8::from(media.ends_with('*'));
+            (c, q.unwrap_or(1.0), vague)
         })
         .collect();
-    all.sort_by(|a, b| b.1.total_cmp(&a.1));
-    all.into_iter().map(|(c, _)| c).collect()
+    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.2.cmp(&b.2)));
+    all.into_iter().map(|(c, ..)| c).collect()
 }
 
 fn accept_of(headers: &HeaderMap) -> String {
@@ -53,42 +71,51 @@ fn accept_of(headers: &HeaderMap) -> String {
     all.join(",")
 }
 
-/// The best form that both sides know. `list_or_object` allows Table and metadata-only.
-pub fn accept(headers: &HeaderMap) -> Result<Accepted, Status> {
-    let accept = accept_of(headers);
+/// The first form on the client's list that can be had.
+pub fn accept(headers: &HeaderMap, offer: Offer) -> Result<Accepted, Status> {
+    choose(&accept_of(headers), offer)
+}
+
+/// The same from the header's text. Pure.
+pub fn choose(accept: &str, offer: Offer) -> Result<Accepted, Status> {
     if accept.trim().is_empty() {
         return Ok(Accepted::default());
     }
-    let mut protobuf = false;
-    for clause in clauses(&accept) {
+    for clause in clauses(accept) {
         let (media, params) = params(clause);
-        let yaml = match media {
-            // JSON is what is at hand: protobuf only for those who take nothing else.
-            api::protobuf::CONTENT_TYPE if !params.iter().any(|(k, _)| *k == "as") => {
-                protobuf = true;
-                continue;
-            }
-            "application/json" | "*/*" | "application/*" => false,
-            "application/yaml" => true,
+        let get =
+            |key: &str| params.iter().find(|(k, _)| *k == key).map(|(_, v)| *v).filter(|v| !v.is_empty());
+        let (yaml, protobuf) = match media {
+            "application/json" | "*/*" | "application/*" => (false, false),
+            "application/yaml" => (true, false),
+            api::protobuf::CONTENT_TYPE => (false, true),
             _ => continue,
         };
-        let get = |key: &str| params.iter().find(|(k, _)| *k == key).map(|(_, v)| *v);
         let form = match (get("as"), get("g"), get("v")) {
-            (None, ..) => Form::Native,
-            (Some("Table"), Some("meta.k8s.io"), Some("v1")) => Form::Table,
+            (None, None, None) => Form::Native,
+            (Some("Table"), Some("meta.k8s.io"), Some("v1")) if offer.transforms && !protobuf => Form::Table,
             (
                 Some("PartialObjectMetadata" | "PartialObjectMetadataList"),
                 Some("meta.k8s.io"),
                 Some("v1"),
-            ) => Form::Partial,
+            ) if offer.transforms => Form::Partial,
             _ => continue,
         };
-        return Ok(Accepted { form, yaml, pretty: get("pretty") == Some("1"), protobuf: false });
+        let unknown = get("sv").is_some() || get("stream").is_some_and(|s| s != "watch");
+        if unknown || (protobuf && form == Form::Native && !offer.protobuf) {
+            continue;
+        }
+        return Ok(Accepted { form, yaml, protobuf, pretty: get("pretty") == Some("1") });
     }
-    if protobuf {
-        return Ok(Accepted { protobuf, ..Accepted::default() });
+    Err(offer.refusal())
+}
+
+/// For people: `?pretty=true`, or a program that people type into a terminal.
+pub fn is_pretty(query: Option<&str>, agent: &str) -> bool {
+    match query.filter(|q| !q.is_empty()) {
+        Some(q) => matches!(q, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+        None => ["curl", "Wget", "Mozilla/5.0"].iter().any(|p| agent.starts_with(p)),
     }
-    Err(Status::new(Reason::NotAcceptable, NOT_ACCEPTABLE))
 }
 
 /// Form of a request body.
@@ -177,26 +204,43 @@ mod tests {
         h
     }
 
-    fn a_protobuf(a: &str) -> bool {
-        accept(&h(header::ACCEPT, a)).expect("accept").protobuf
-    }
+    const ALL: Offer = Offer { protobuf: true, transforms: true };
 
     #[test]
-    fn kubectl_asks_for_tables() {
-        let a = accept(&h(
-            header::ACCEPT,
-            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
-        ));
-        assert_eq!(a.expect("accept").form, Form::Table);
-        let a = accept(&h(header::ACCEPT, "application/vnd.kubernetes.protobuf,application/json"));
-        assert_eq!(a.expect("accept").form, Form::Native);
-        assert!(!a_protobuf("application/vnd.kubernetes.protobuf,application/json"));
-        assert!(a_protobuf("application/vnd.kubernetes.protobuf"));
-        assert_eq!(accept(&h(header::ACCEPT, "text/html")).expect_err("406").code, 406);
-        let a =
-            accept(&h(header::ACCEPT, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"));
-        assert_eq!(a.expect("accept").form, Form::Partial);
-        assert!(accept(&HeaderMap::new()).is_ok());
+    fn the_first_that_can_be_had() {
+        let json = Accepted::default();
+        let protobuf = Accepted { protobuf: true, ..json };
+        let custom = Offer { protobuf: false, ..ALL };
+        let plain = Offer { transforms: false, ..ALL };
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        let partial = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        for (accept, offer, want) in [
+            ("", ALL, Some(json)),
+            ("*/*", ALL, Some(json)),
+            (table, ALL, Some(Accepted { form: Form::Table, ..json })),
+            (table, plain, Some(json)),
+            ("application/vnd.kubernetes.protobuf,application/json", ALL, Some(protobuf)),
+            ("application/vnd.kubernetes.protobuf,application/json", custom, Some(json)),
+            ("application/json,application/vnd.kubernetes.protobuf", ALL, Some(json)),
+            ("application/json;q=0.5,application/vnd.kubernetes.protobuf", ALL, Some(protobuf)),
+            ("*/*,application/yaml", ALL, Some(Accepted { yaml: true, ..json })),
+            ("application/json;stream=watch", ALL, Some(json)),
+            ("application/json;pretty=1", ALL, Some(Accepted { pretty: true, ..json })),
+            (partial, custom, Some(Accepted { form: Form::Partial, ..protobuf })),
+            (
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                ALL,
+                Some(Accepted { form: Form::Partial, ..json }),
+            ),
+            ("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", ALL, None),
+            ("application/json;as=Table;g=meta.k8s.io;v=v9", ALL, None),
+            ("application/vnd.kubernetes.protobuf", custom, None),
+            ("text/html", ALL, None),
+        ] {
+            assert_eq!(choose(accept, offer).ok(), want, "{accept}");
+        }
+        assert_eq!(choose("text/html", custom).expect_err("406").code, 406);
+        assert!(is_pretty(Some("true"), "") && is_pretty(None, "curl/8") && !is_pretty(Some("0"), "curl/8"));
     }
 
     #[test]

@@ -178,6 +178,16 @@ pub fn truthy(v: &str) -> bool {
     !(v == "0" || v.eq_ignore_ascii_case("false"))
 }
 
+/// A whole number in a query, its fault worded as Go does.
+pub fn int(s: &str) -> Result<i64, api::Status> {
+    let numeric = s.strip_prefix(['-', '+']).unwrap_or(s);
+    s.parse().map_err(|_| {
+        let sound = !numeric.is_empty() && numeric.bytes().all(|b| b.is_ascii_digit());
+        let why = if sound { "value out of range" } else { "invalid syntax" };
+        api::Status::bad_request(format!("strconv.ParseInt: parsing {s:?}: {why}"))
+    })
+}
+
 /// A decoded query string; order kept, keys may repeat.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);

@@ -28,6 +28,9 @@ const HEADERS: Duration = Duration::from_secs(30);
 /// How long requests may run on after the stop.
 const DRAIN: Duration = Duration::from_secs(30);
 const STREAMS: u32 = 1000;
+/// Headers of one request, and their bytes: impersonation sends one for each group.
+const HEADER_COUNT: usize = 300;
+const HEADER_BYTES: usize = 1024 * 1024;
 
 /// Serves until the server's stop token fires and the connections have drained.
 pub async fn run(server: ApiServer, listener: TcpListener, tls: Arc<rustls::ServerConfig>) -> io::Result<()> {
@@ -79,11 +82,18 @@ async fn connection(
         async move { Ok::<_, std::convert::Infallible>(respond(&server, request, peer).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).keep_alive(true);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .keep_alive(true)
+        .max_headers(HEADER_COUNT)
+        .max_buf_size(HEADER_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_BYTES as u32)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
     let conn = builder.serve_connection_with_upgrades(TokioIo::new(tls), service);

@@ -42,10 +42,10 @@ impl From<Error> for api::Status {
         match e {
             Error::BadRequest(m) => api::Status::bad_request(m),
             Error::TooLarge(m) => api::Status::new(api::Reason::RequestEntityTooLarge, m),
-            // Upstream keeps the reason to itself here; its sentence comes first so that clients match on it.
-            Error::Unprocessable(m) => api::Status::new(
+            // Upstream keeps the reason to itself here, and clients match on its sentence.
+            Error::Unprocessable(_) => api::Status::new(
                 api::Reason::Invalid,
-                format!("the server rejected our request due to an error in our request: {m}"),
+                "the server rejected our request due to an error in our request",
             ),
             Error::Conflict(c) => api::Status::from(&c),
             Error::Failed(m) => api::Status::new(api::Reason::Unknown, m),

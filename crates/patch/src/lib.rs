@@ -15,3 +15,8 @@ pub use error::{Error, Result};
 pub use json::{JsonPatch, json_patch};
 pub use merge::{diff, merge_patch};
 pub use schema::{Schema, Type};
+
+/// A value as Go prints it with `%v`, for messages that quote one.
+pub fn go_text(v: &serde_json::Value) -> String {
+    gofmt::v(v)
+}

@@ -57,8 +57,13 @@ pub fn kelson(args: &[&str]) -> Output {
 }
 
 impl Cluster {
-    /// A control plane alone.
+    /// A control plane alone; with `KELSON_TEST_NODE=1` it has a node, so that the same tests hold in both shapes.
     pub fn control_plane() -> Self {
+        if std::env::var("KELSON_TEST_NODE").is_ok_and(|v| v == "1")
+            && let Some(c) = Self::with_node()
+        {
+            return c;
+        }
         Self::start(false, &[])
     }
 
@@ -138,6 +143,13 @@ impl Cluster {
 
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+    /// Of the running program; 0 when it does not run.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+    pub fn port(&self) -> u16 {
+        self.port
     }
     pub fn data(&self) -> String {
         self.dir.join("data").to_string_lossy().into_owned()

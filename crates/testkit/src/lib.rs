@@ -4,6 +4,7 @@
 
 mod background;
 mod cluster;
+pub mod http;
 mod image;
 
 pub use background::Background;

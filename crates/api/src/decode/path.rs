@@ -15,6 +15,10 @@ pub(super) struct Path<'a> {
 impl<'a> Path<'a> {
     pub(super) const ROOT: Path<'static> = Path { parent: None, step: None };
 
+    pub(super) fn is_root(&self) -> bool {
+        self.parent.is_none()
+    }
+
     pub(super) fn push(&'a self, step: Step<'a>) -> Path<'a> {
         Path { parent: Some(self), step: Some(step) }
     }

@@ -23,6 +23,10 @@ pub(super) struct Context {
     pub(super) error: Option<String>,
     /// Duplicate and unknown fields, in document order.
     strict: Vec<String>,
+    /// What stands where the whole object should, if it is none.
+    pub(super) top: Option<&'static str>,
+    /// Faults are worded as those of the way from map to struct, which a strategic merge patch takes.
+    pub(super) from_map: bool,
 }
 
 impl Context {
@@ -30,6 +34,10 @@ impl Context {
         if self.strict.len() < MAX_STRICT && !self.strict.contains(&text) {
             self.strict.push(text);
         }
+    }
+
+    pub(super) fn note_all(&mut self, texts: Vec<String>) {
+        texts.into_iter().for_each(|t| self.note(t));
     }
 
     fn fail(&mut self, text: impl FnOnce() -> String) {
@@ -146,6 +154,18 @@ impl<'a> ValueVisitor<'a, '_> {
         let (owner, path) = (self.owner, self.path);
         let custom_unmarshal =
             matches!(self.target, Target::Type(Type::IntOrString | Type::Time | Type::MicroTime));
+        if path.is_root() && matches!(self.target, Target::Struct(_)) {
+            self.cx.top = Some(match got.split(' ').next() {
+                Some("string") => "string",
+                Some("bool") => "bool",
+                Some("array") => "array",
+                _ => "number",
+            });
+        }
+        if self.cx.from_map && !custom_unmarshal {
+            let text = from_map(got, &self.target, &target);
+            return self.cx.fail(|| text);
+        }
         self.cx.fail(|| {
             let place = path.fields();
             if place.is_empty() || custom_unmarshal {
@@ -228,6 +248,25 @@ impl<'a> ValueVisitor<'a, '_> {
 
     fn value<'x>(&'x mut self, ty: &'x Type, path: &'x Path<'x>) -> ValueSeed<'x, 'x> {
         ValueSeed { ty, owner: self.owner, cx: &mut *self.cx, path }
+    }
+}
+
+/// The fault of a value on its way from a map into a struct.
+fn from_map(got: &str, target: &Target<'_>, name: &str) -> String {
+    let number =
+        got.strip_prefix("number").map(|n| if n.contains(['.', 'e', 'E']) { "float64" } else { "int64" });
+    let is = match got {
+        "array" => "slice",
+        "object" => "map",
+        other => number.unwrap_or(other),
+    };
+    match target {
+        Target::Struct(_) => format!("cannot restore struct from: {is}"),
+        Target::Type(Type::Array(_)) => format!("cannot restore slice from {is}"),
+        Target::Type(Type::Map(_)) => format!("cannot restore map from {is}"),
+        // A whole number is a rune to Go.
+        Target::Type(Type::String) if number == Some("int64") => "cannot convert int64 to string".into(),
+        Target::Type(_) => format!("unrecognized type: {name}"),
     }
 }
 

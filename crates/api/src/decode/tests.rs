@@ -113,14 +113,19 @@ fn versions_kinds_and_syntax_are_checked() {
     let text = |b: &[u8]| decode(b, e, FieldValidation::Warn).expect_err("bad").message;
     assert_eq!(
         text(br#"{"apiVersion":"v1"}"#),
-        "the API version in the data (v1) does not match the expected API version (apps/v1)"
+        "Deployment in version \"v1\" cannot be handled as a Deployment: no kind \"Deployment\" is registered for version \"v1\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+    );
+    assert_eq!(
+        text(br#"{"apiVersion":"v1","kind":"Pod"}"#),
+        "Pod in version \"v1\" cannot be handled as a Deployment: converting (v1.Pod) to (apps.Deployment): unknown conversion"
     );
     assert!(
         text(br#"{"kind":"Pod","apiVersion":"apps/v1"}"#)
             .starts_with("Pod in version \"v1\" cannot be handled as a Deployment")
     );
     assert!(text(b"{\"kind\":").contains("must be of type Deployment"));
-    assert!(text(b"[1]").contains("cannot unmarshal array into Go value of type v1.Deployment"));
+    assert!(text(b"[1]").contains("json: cannot unmarshal array into Go value of type struct {"));
+    assert!(decode(b"null", e, FieldValidation::Warn).expect("null").value.is_object());
     assert!(text(b"").contains("<empty>"));
 }
 
@@ -192,7 +197,7 @@ proptest! {
     fn arbitrary_json_never_panics_and_decoding_is_stable(v in any_json()) {
         for e in [expect("", "v1", "Pod"), expect("apps", "v1", "Deployment"), expect("", "v1", "Secret")] {
             if let Ok(d) = decode(v.to_string().as_bytes(), e, FieldValidation::Ignore) {
-                let again = decode_value(d.value.clone(), e, FieldValidation::Strict).expect("decoded once");
+                let again = decode_converted(d.value.clone(), Vec::new(), b"", e, FieldValidation::Strict).expect("decoded once");
                 prop_assert_eq!(&again.value, &d.value);
                 let mut v = again.value;
                 crate::defaults::apply(e.group, e.version, e.kind, &mut v);

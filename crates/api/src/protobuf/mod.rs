@@ -1,6 +1,6 @@
 //! JSON to protobuf and back for all built-in kinds, by the field numbers in `data/protobuf.txt`, with the `k8s\0`
 //! envelope (runtime.Unknown) around objects. Pure transcoding: defaults, checks and canonical form are other
-//! modules' work, so a decoded body goes through `decode::decode_value` next.
+//! modules' work, so a decoded body goes through `decode::decode_converted` next.
 
 mod asset;
 mod decode;

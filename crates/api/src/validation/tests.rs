@@ -195,7 +195,7 @@ fn cases() -> Vec<Case> {
                 ),
                 (
                     json!({"data": {"a": "x".repeat(1024 * 1024 + 1)}}),
-                    ": Too long: may not be more than 1048576 bytes",
+                    "[]: Too long: may not be more than 1048576 bytes",
                 ),
             ],
         ),

@@ -21,7 +21,7 @@ use crate::storage::{Encoded, Written, at_revision};
 const NAME_TRIES: usize = 8;
 
 pub async fn handle(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
-    output::Wanted::of(call)?;
+    output::Wanted::of(call, target)?;
     let w = Write::new(s, call, target, "")?;
     let mut v = decode::object(call, target)?;
     meta::agree(&mut v, target, call.namespace_or_own(target), "")?;

@@ -74,10 +74,7 @@ impl Options {
         let (policy, orphan);
         if b.is_null() {
             o.grace = match call.query.get("gracePeriodSeconds").filter(|s| !s.is_empty()) {
-                Some(s) => Some(
-                    s.parse()
-                        .map_err(|_| Status::bad_request(format!("invalid gracePeriodSeconds {s:?}")))?,
-                ),
+                Some(s) => Some(crate::request_info::int(s)?),
                 None => None,
             };
             policy = call.query.get("propagationPolicy").filter(|s| !s.is_empty()).map(str::to_owned);
@@ -100,13 +97,13 @@ impl Options {
             o.resource_version = text(&b["preconditions"]["resourceVersion"]);
             let all: Vec<&str> =
                 b["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            o.dry_run = check_dry_run(all.into_iter())? || call.dry_run()?;
+            o.dry_run = check_dry_run("DeleteOptions", all.into_iter())? || call.dry_run()?;
         }
-        if policy.is_some() && orphan.is_some() {
+        if let (Some(p), true) = (&policy, orphan.is_some()) {
             return Err(invalid(
                 "propagationPolicy",
                 "FieldValueInvalid",
-                "Invalid value: orphanDependents and deletionPropagation cannot be both set".into(),
+                format!("Invalid value: {p:?}: orphanDependents and deletionPropagation cannot be both set"),
             ));
         }
         o.propagation = match (policy, orphan) {
@@ -120,18 +117,23 @@ impl Options {
 
     /// Whether the object is the one that was meant.
     pub fn check(&self, target: &Target, current: &Object) -> Result<(), Status> {
-        let differ = |what: &str, want: &str, is: &str| {
-            Err(target.conflict(
+        let differ = |what: &str, want: &str, is: &str, then: &str| {
+            // Upstream names the kind here, not the resource.
+            Err(Status::conflict(
+                &target.kind.group,
+                &target.kind.kind,
                 current.name(),
-                &format!("Precondition failed: {what} in precondition: {want}, {what} in object meta: {is}"),
+                &format!(
+                    "the {what} in the precondition ({want}) does not match the {what} in record ({is}). The object might have been {then}"
+                ),
             ))
         };
         if let Some(uid) = self.uid.as_deref().filter(|u| *u != current.uid()) {
-            return differ("UID", uid, current.uid());
+            return differ("UID", uid, current.uid(), "deleted and then recreated");
         }
         let is = current.revision().to_string();
         if let Some(rv) = self.resource_version.as_deref().filter(|r| *r != is) {
-            return differ("ResourceVersion", rv, &is);
+            return differ("ResourceVersion", rv, &is, "modified");
         }
         Ok(())
     }
@@ -314,7 +316,7 @@ pub async fn delete_in(w: &Write<'_>, namespace: &str, name: &str, o: &Options) 
 }
 
 pub async fn handle(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
-    output::Wanted::of(call)?;
+    output::Wanted::of(call, target)?;
     let o = Options::parse(call)?;
     let mut w = Write::new(s, call, target, "")?;
     w.dry_run = o.dry_run;

@@ -36,9 +36,9 @@ pub fn agree(v: &mut Value, target: &Target, namespace: &str, name: &str) -> Res
         if body_ns.is_empty() {
             m.insert("namespace".into(), json!(namespace));
         } else if body_ns != namespace {
-            return Err(Status::bad_request(format!(
-                "the namespace of the provided object does not match the namespace sent on the request ({body_ns} vs {namespace})"
-            )));
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
         }
     } else if !body_ns.is_empty() {
         return Err(Status::bad_request(
@@ -48,7 +48,9 @@ pub fn agree(v: &mut Value, target: &Target, namespace: &str, name: &str) -> Res
     if !name.is_empty() {
         let body_name = get(m, "name");
         if body_name.is_empty() {
-            return Err(Status::bad_request("name must be provided"));
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+            )));
         }
         if body_name != name {
             return Err(Status::bad_request(format!(

@@ -4,6 +4,7 @@
 pub mod create;
 pub mod decode;
 pub mod delete;
+mod duplicates;
 pub mod managed;
 pub mod meta;
 pub mod output;
@@ -58,27 +59,36 @@ impl Target {
     }
 }
 
-fn method_not_allowed() -> Status {
+pub fn method_not_allowed() -> Status {
     Status::new(Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
+}
+
+/// A path that a served group version does not have.
+fn no_such_resource() -> Status {
+    Status::new(Reason::NotFound, "the server could not find the requested resource")
 }
 
 pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
     let info = &call.info;
     let catalog = s.catalog();
-    let Some(kind) = catalog.by_plural(&info.api_group, &info.resource) else { return Ok(no_such_path()) };
-    let Some(version) = kind.version(&info.api_version).filter(|v| v.served) else {
-        return Ok(no_such_path());
-    };
-    if (info.api_prefix == "api") != kind.group.is_empty() {
+    let known = (info.api_prefix == "api") == info.api_group.is_empty()
+        && catalog.group_versions(&info.api_group).iter().any(|v| *v == info.api_version);
+    if !known {
         return Ok(no_such_path());
     }
+    let Some(kind) = catalog.by_plural(&info.api_group, &info.resource) else {
+        return Err(no_such_resource());
+    };
+    let Some(version) = kind.version(&info.api_version).filter(|v| v.served) else {
+        return Err(no_such_resource());
+    };
     // Namespaces are objects of the cluster although their name stands where a namespace does.
     let in_namespace = !info.namespace.is_empty() && info.resource != "namespaces";
     if in_namespace != kind.namespaced {
         // `GET /api/v1/pods` lists all namespaces; one object, or a write, needs its own.
         let whole = !in_namespace && (info.is_collection() || info.verb == "create");
         if !whole {
-            return Ok(no_such_path());
+            return Err(no_such_resource());
         }
         if !info.is_read_only() {
             return Err(method_not_allowed());
@@ -130,20 +140,20 @@ pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
 async fn subresource(s: &ApiServer, call: Call, target: Target) -> Result<Reply, Status> {
     let name = call.info.subresource.clone();
     let Some(sub) = target.served().and_then(|v| v.subresource(&name)).cloned() else {
-        return Ok(no_such_path());
+        return Err(no_such_resource());
     };
     let method = if call.method == Method::HEAD { "GET" } else { call.method.as_str() };
     if !sub.methods.iter().any(|m| m == method) && !sub.connect {
         return Err(method_not_allowed());
     }
     if call.info.name.is_empty() {
-        return Ok(no_such_path());
+        return Err(no_such_resource());
     }
     if sub.connect || name == "log" {
         return streaming::handle(s, call, &target, &name).await;
     }
     if !call.info.tail.is_empty() {
-        return Ok(no_such_path());
+        return Err(no_such_resource());
     }
     match (name.as_str(), call.info.verb.as_str()) {
         ("scale", "get") => scale::get(s, &call, &target).await,

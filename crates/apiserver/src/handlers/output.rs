@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Target;
 use crate::body::{self, Body, ListBody, Reply, WatchBody};
 use crate::call::Call;
-use crate::negotiate::{self, Accepted, Form};
+use crate::negotiate::{self, Accepted, Form, Offer};
 
 /// What the client accepts, and how rows of a Table carry their objects.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,14 +20,26 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    pub fn of(call: &Call) -> Result<Self, Status> {
+    pub fn of(call: &Call, target: &Target) -> Result<Self, Status> {
+        let kind = &target.kind;
+        let protobuf = !kind.custom && api::protobuf::supports(&kind.group, &target.version, &kind.kind);
+        Self::with(call, Offer { protobuf, transforms: true })
+    }
+
+    fn with(call: &Call, offer: Offer) -> Result<Self, Status> {
         if call.peer.local {
             return Ok(Self::default());
         }
-        let accepted = negotiate::accept(&call.headers)?;
-        let include = call.query.get("includeObject").unwrap_or_default();
-        let include = IncludeObject::parse(include)
-            .ok_or_else(|| Status::bad_request(format!("unrecognized includeObject value: \"{include}\"")))?;
+        let accepted = accepted(call, offer)?;
+        let include = match accepted.form {
+            Form::Table => {
+                let text = call.query.get("includeObject").unwrap_or_default();
+                IncludeObject::parse(text).ok_or_else(|| {
+                    Status::bad_request(format!("Unable to convert to Table as requested: includeObject: Invalid value: {text:?}: must be 'Metadata', 'Object', 'None', or empty"))
+                })?
+            }
+            _ => IncludeObject::default(),
+        };
         Ok(Self { accepted, include })
     }
     fn native(&self) -> bool {
@@ -36,6 +48,12 @@ impl Wanted {
             && !self.accepted.pretty
             && !self.accepted.protobuf
     }
+}
+
+fn accepted(call: &Call, offer: Offer) -> Result<Accepted, Status> {
+    let mut a = negotiate::accept(&call.headers, offer)?;
+    a.pretty |= negotiate::is_pretty(call.query.get("pretty"), call.header("user-agent"));
+    Ok(a)
 }
 
 /// The object in the version that was asked for. Hub objects stay shared.
@@ -76,12 +94,10 @@ fn as_table(code: StatusCode, bytes: Vec<u8>, w: Accepted) -> Result<Reply, Stat
 
 fn send(code: StatusCode, v: &Value, w: Accepted) -> Reply {
     if w.protobuf {
-        return match api::protobuf::encode(v) {
-            Ok(b) => body::bytes(code, api::protobuf::CONTENT_TYPE, b),
-            Err(e) => {
-                body::status(&Status::new(api::Reason::NotAcceptable, format!("no protobuf form: {e}")))
-            }
-        };
+        match api::protobuf::encode(v) {
+            Ok(b) => return body::bytes(code, api::protobuf::CONTENT_TYPE, b),
+            Err(e) => tracing::warn!(error = %e, "an answer has no protobuf form and goes out as JSON"),
+        }
     }
     if w.yaml {
         let text = serde_norway::to_string(v).unwrap_or_default();
@@ -97,7 +113,7 @@ fn send(code: StatusCode, v: &Value, w: Accepted) -> Reply {
 
 /// One stored object as an answer.
 pub fn object(call: &Call, target: &Target, o: Object, code: StatusCode) -> Result<Reply, Status> {
-    let w = Wanted::of(call)?;
+    let w = Wanted::of(call, target)?;
     let o = convert(target, &o)?;
     if w.native() {
         return Ok(body::object(code, o));
@@ -113,15 +129,16 @@ pub fn object(call: &Call, target: &Target, o: Object, code: StatusCode) -> Resu
     Ok(send(code, &v, w.accepted))
 }
 
-/// A value that is no stored object (Scale, reviews, Status).
+/// A value that is no stored object (Scale, reviews, Status); always itself, whatever transformation was asked for.
 pub fn value(call: &Call, code: StatusCode, v: &Value) -> Result<Reply, Status> {
-    let accepted = if call.peer.local { Accepted::default() } else { negotiate::accept(&call.headers)? };
+    let offer = Offer { protobuf: true, transforms: true };
+    let accepted = if call.peer.local { Accepted::default() } else { accepted(call, offer)? };
     Ok(send(code, v, accepted))
 }
 
 /// A view on a stored object (Scale), as a row where a Table is asked for.
 pub fn view(call: &Call, (group, kind): (&str, &str), v: Value, revision: u64) -> Result<Reply, Status> {
-    let w = Wanted::of(call)?;
+    let w = Wanted::with(call, Offer { protobuf: true, transforms: true })?;
     if w.accepted.form != Form::Table {
         return Ok(send(StatusCode::OK, &v, w.accepted));
     }
@@ -135,8 +152,21 @@ pub fn view(call: &Call, (group, kind): (&str, &str), v: Value, revision: u64) -
     )
 }
 
+/// A failure, in the form that the client reads best; JSON where there is none.
+pub fn failure(s: &Status, accept: &str) -> Reply {
+    let offer = Offer { protobuf: true, transforms: true };
+    let accepted = negotiate::choose(accept, offer).unwrap_or_default();
+    if !accepted.protobuf && !accepted.yaml {
+        return body::status(s);
+    }
+    let code = StatusCode::from_u16(s.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut r = send(code, &s.to_value(), accepted);
+    body::retry_after(&mut r, s);
+    r
+}
+
 pub fn list(call: &Call, target: &Target, mut l: ObjectList) -> Result<Reply, Status> {
-    let w = Wanted::of(call)?;
+    let w = Wanted::of(call, target)?;
     if !target.is_hub() {
         l.items = l.items.iter().map(|o| convert(target, o)).collect::<Result<_, _>>()?;
     }
@@ -180,9 +210,12 @@ pub fn list(call: &Call, target: &Target, mut l: ObjectList) -> Result<Reply, St
 }
 
 pub fn watch(call: &Call, target: &Target, events: client::WatchStream) -> Result<Reply, Status> {
-    let w = Wanted::of(call)?;
+    let w = Wanted::of(call, target)?;
     if w.accepted.yaml {
-        return Err(Status::new(api::Reason::NotAcceptable, "watches are sent as application/json only"));
+        return Err(Status::new(
+            api::Reason::NotAcceptable,
+            "only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
+        ));
     }
     let t = target.clone();
     let events = if target.is_hub() {
@@ -202,7 +235,7 @@ pub fn watch(call: &Call, target: &Target, events: client::WatchStream) -> Resul
             .boxed()
     };
     if w.accepted.protobuf {
-        return Ok(protobuf_watch(target, events));
+        return Ok(protobuf_watch(target, events, w.accepted.form));
     }
     if w.accepted.form == Form::Native {
         return Ok(body::watch(WatchBody {
@@ -245,20 +278,26 @@ pub fn watch(call: &Call, target: &Target, events: client::WatchStream) -> Resul
 }
 
 /// Length-prefixed frames; what has no protobuf form becomes an error event.
-fn protobuf_watch(target: &Target, events: client::WatchStream) -> Reply {
-    let (api_version, kind) = (target.api_version(), target.kind.kind.clone());
+fn protobuf_watch(target: &Target, events: client::WatchStream, form: Form) -> Reply {
+    let (api_version, kind) = match form {
+        Form::Partial => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata".to_owned()),
+        _ => (target.api_version(), target.kind.kind.clone()),
+    };
     let frames = events.map(move |e| {
+        let value = |o: &Object| match form {
+            Form::Partial => partial(o),
+            _ => o.value().map_err(Status::internal),
+        };
         let (word, v) = match &e {
-            WatchEvent::Added(o) => ("ADDED", o.value()),
-            WatchEvent::Modified(o) => ("MODIFIED", o.value()),
-            WatchEvent::Deleted(o) => ("DELETED", o.value()),
+            WatchEvent::Added(o) => ("ADDED", value(o)),
+            WatchEvent::Modified(o) => ("MODIFIED", value(o)),
+            WatchEvent::Deleted(o) => ("DELETED", value(o)),
             WatchEvent::Bookmark { revision, initial_events_end } => {
                 ("BOOKMARK", Ok(body::bookmark(*revision, *initial_events_end, &api_version, &kind)))
             }
             WatchEvent::Error(s) => ("ERROR", Ok(s.to_value())),
         };
-        let encoded =
-            v.map_err(Status::internal).and_then(|v| api::protobuf::encode(&v).map_err(Status::internal));
+        let encoded = v.and_then(|v| api::protobuf::encode(&v).map_err(Status::internal));
         let (word, bytes) = match encoded {
             Ok(b) => (word, b),
             Err(s) => ("ERROR", api::protobuf::encode(&s.to_value()).unwrap_or_default()),

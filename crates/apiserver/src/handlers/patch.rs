@@ -1,13 +1,14 @@
 //! PATCH of the four kinds. A patch starts from the current object each time, so a lost race is tried again unseen; only
 //! a resourceVersion inside the patch makes it conditional.
 
+use api::decode::FieldValidation;
 use api::{Cause, Status};
 use http::StatusCode;
 use serde_json::Value;
 
 use super::update::{Rules, update};
 use super::write::Write;
-use super::{Target, decode, managed, output};
+use super::{Target, decode, duplicates, managed, meta, output};
 use crate::body::Reply;
 use crate::call::Call;
 use crate::negotiate::{PatchType, patch_type};
@@ -47,32 +48,42 @@ impl Patch {
                 "Forbidden: may not be specified for non-apply patch",
             ));
         }
-        let json = || -> Result<Value, Status> {
-            serde_json::from_slice(&call.body)
-                .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
-        };
-        Ok(match kind {
-            PatchType::Json => {
-                Patch::Json(patch::JsonPatch::parse(&call.body).map_err(|e| failed(target, call.name(), e))?)
-            }
-            PatchType::Merge => Patch::Merge(json()?),
-            PatchType::Strategic if target.kind.custom => {
-                return Err(Status::new(
-                    api::Reason::UnsupportedMediaType,
-                    "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+        if kind == PatchType::Strategic && target.kind.custom {
+            return Err(Status::new(
+                api::Reason::UnsupportedMediaType,
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+            ));
+        }
+        if kind == PatchType::Apply {
+            if call.query.get("fieldManager").unwrap_or_default().is_empty() {
+                return Err(options_invalid(
+                    "fieldManager",
+                    "FieldValueRequired",
+                    "Required value: is required for apply patch",
                 ));
             }
-            PatchType::Strategic => Patch::Strategic(json()?),
-            PatchType::Apply => {
-                if call.query.get("fieldManager").unwrap_or_default().is_empty() {
-                    return Err(options_invalid(
-                        "fieldManager",
-                        "FieldValueRequired",
-                        "Required value: is required for apply patch",
-                    ));
-                }
-                Patch::Apply { body: decode::apply_body(call)?, force: force.unwrap_or(false) }
+            return Ok(Patch::Apply { body: decode::apply_body(call)?, force: force.unwrap_or(false) });
+        }
+        let v: Value =
+            serde_json::from_slice(&call.body).map_err(|_| Status::bad_request("invalid JSON patch"))?;
+        Ok(match kind {
+            PatchType::Json => {
+                Patch::Json(patch::JsonPatch::from_value(&v).map_err(|e| failed(target, call.name(), e))?)
             }
+            PatchType::Merge => {
+                Patch::Merge(map(v).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?)
+            }
+            _ => Patch::Strategic(map(v).map_err(Status::bad_request)?),
+        })
+    }
+
+    /// What strict validation has to say about the patch itself.
+    fn noted(&self, call: &Call) -> Result<Vec<String>, Status> {
+        Ok(match self {
+            _ if decode::field_validation(call)? == FieldValidation::Ignore => Vec::new(),
+            Patch::Json(p) => p.unknown_fields.clone(),
+            Patch::Merge(_) | Patch::Strategic(_) => duplicates::in_json(&call.body),
+            Patch::Apply { .. } => Vec::new(),
         })
     }
 
@@ -91,8 +102,20 @@ impl Patch {
     }
 }
 
+/// The body of a merge; null is nothing to merge, which the patch library refuses.
+fn map(v: Value) -> Result<Value, String> {
+    let is = match &v {
+        Value::Object(_) | Value::Null => return Ok(v),
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+    };
+    Err(format!("json: cannot unmarshal {is} into Go value of type map[string]interface {{}}"))
+}
+
 pub async fn handle(s: &ApiServer, call: &Call, target: &Target, sub: &str) -> Result<Reply, Status> {
-    output::Wanted::of(call)?;
+    output::Wanted::of(call, target)?;
     let w = Write::new(s, call, target, sub)?;
     let p = Patch::parse(call, target)?;
     let name = call.name();
@@ -104,10 +127,19 @@ pub async fn handle(s: &ApiServer, call: &Call, target: &Target, sub: &str) -> R
         }
         _ => {
             let rules = Rules { unconditional: true, ..Rules::default() };
+            let noted = p.noted(call)?;
             update(&w, rules, &mut |old| {
                 let mut doc = old.cloned().ok_or_else(|| target.not_found(name))?;
                 decode::from_hub(target, &mut doc)?;
-                let mut v = decode::patched(call, target, p.on(target, name, &doc)?)?;
+                let out = p.on(target, name, &doc)?;
+                let typed = matches!(p, Patch::Strategic(_));
+                let shown = || match &p {
+                    Patch::Strategic(m) => patch::go_text(m),
+                    _ => p.on(target, name, &doc).map(|v| v.to_string()).unwrap_or_default(),
+                };
+                let mut v = decode::patched(call, target, out, &noted, typed, shown)?;
+                let namespace = call.namespace_or_own(target);
+                meta::agree(&mut v, target, namespace, name)?;
                 decode::to_hub(target, &mut v)?;
                 Ok(v)
             })

@@ -69,9 +69,6 @@ pub async fn watch(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply,
         _ => filter(call, target)?,
     };
     let options = watch::Options::parse(&call.query)?;
-    if options.not_older_than > s.storage.revision() {
-        return Err(too_large(options.not_older_than, s.storage.revision()));
-    }
     if s.stop.is_cancelled() {
         return Err(Status::new(Reason::ServiceUnavailable, "the server is stopping"));
     }

@@ -31,7 +31,7 @@ pub struct Rules {
 }
 
 pub async fn handle(s: &ApiServer, call: &Call, target: &Target, sub: &str) -> Result<Reply, Status> {
-    output::Wanted::of(call)?;
+    output::Wanted::of(call, target)?;
     let w = Write::new(s, call, target, sub)?;
     let mut v = decode::object(call, target)?;
     meta::agree(&mut v, target, call.namespace_or_own(target), call.name())?;
@@ -59,13 +59,7 @@ pub async fn update(w: &Write<'_>, r: Rules, transform: Transform<'_>) -> Result
             }
             let mut new = transform(None)?;
             if !meta::text(&new, "/metadata/uid").is_empty() {
-                return Err(w.target.conflict(
-                    &name,
-                    &format!(
-                        "Precondition failed: UID in precondition: {}, UID in object meta: ",
-                        meta::text(&new, "/metadata/uid")
-                    ),
-                ));
+                return Err(other_uid(w, &name, meta::text(&new, "/metadata/uid"), ""));
             }
             meta::meta_mut(&mut new)?.remove("resourceVersion");
             match create::create(w, new, !r.owns_fields).await {
@@ -138,27 +132,33 @@ pub async fn update(w: &Write<'_>, r: Rules, transform: Transform<'_>) -> Result
     Err(too_contended(w.target, &name))
 }
 
+/// The object is another one than the client has seen, in the words of upstream's storage.
+fn other_uid(w: &Write<'_>, name: &str, asked: &str, is: &str) -> Status {
+    let key = w.target.key(w.namespace(), name);
+    w.target.conflict(
+        name,
+        &format!(
+            "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {asked}, UID in object meta: {is}"
+        ),
+    )
+}
+
 /// Optimistic concurrency: the version and uid that the client has seen must still be the current ones.
 fn check_versions(w: &Write<'_>, r: Rules, new: &Value, current: &Object) -> Result<(), Status> {
     let kind = &w.target.kind;
     let uid = meta::text(new, "/metadata/uid");
     if !uid.is_empty() && uid != current.uid() {
-        return Err(w.target.conflict(
-            current.name(),
-            &format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                current.uid()
-            ),
-        ));
+        return Err(other_uid(w, current.name(), uid, current.uid()));
     }
     match meta::text(new, "/metadata/resourceVersion") {
         "" | "0" => {
             if r.unconditional || rules::unconditional_update(&kind.group, &kind.plural, kind.custom) {
                 return Ok(());
             }
+            // Upstream names the resource here, not the kind.
             Err(Status::invalid(
                 &kind.group,
-                &kind.kind,
+                &kind.plural,
                 current.name(),
                 vec![api::Cause {
                     reason: "FieldValueInvalid".into(),

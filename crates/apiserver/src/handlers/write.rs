@@ -28,19 +28,7 @@ impl<'a> Write<'a> {
         target: &'a Target,
         sub: &'a str,
     ) -> Result<Self, Status> {
-        let manager = call.field_manager();
-        if manager.len() > 128 {
-            return Err(Status::invalid(
-                "meta.k8s.io",
-                "Options",
-                "",
-                vec![api::Cause {
-                    reason: "FieldValueTooLong".into(),
-                    message: "Too long: may not be more than 128 bytes".into(),
-                    field: "fieldManager".into(),
-                }],
-            ));
-        }
+        let manager = call.field_manager()?;
         Ok(Self { server, call, target, sub, dry_run: call.dry_run()?, manager })
     }
 

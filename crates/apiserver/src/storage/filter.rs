@@ -22,10 +22,7 @@ impl Filter {
     pub fn new(kind: &Arc<Descriptor>, label_selector: &str, field_selector: &str) -> Result<Self, Status> {
         let labels = match label_selector {
             "" => None,
-            s => Some(
-                LabelSelector::parse(s)
-                    .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?,
-            ),
+            s => Some(LabelSelector::parse(s).map_err(|e| Status::bad_request(e.to_string()))?),
         };
         let mut fields = Vec::new();
         if !field_selector.is_empty() {

@@ -174,8 +174,10 @@ pub const LIST_TOO_OLD: &str = "The resourceVersion for the provided list is too
 
 /// `Too large resource version`: the client has seen a revision that this server has not.
 pub fn too_large(asked: u64, newest: u64) -> Status {
-    let mut s =
-        Status::new(Reason::Timeout, format!("Too large resource version: {asked}, current: {newest}"));
+    let mut s = Status::new(
+        Reason::Timeout,
+        format!("Timeout: Too large resource version: {asked}, current: {newest}"),
+    );
     s.retry_after_seconds = 1;
     s.causes.push(api::Cause {
         reason: "ResourceVersionTooLarge".into(),

@@ -31,7 +31,8 @@ pub struct Page {
     pub continued: bool,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
 struct Token {
     v: String,
     /// The list's revision; -1 goes on at whatever is newest.
@@ -45,48 +46,90 @@ pub fn token(revision: i64, start: &str) -> String {
 }
 
 fn read_token(s: &str) -> Result<Token, Status> {
-    let bad = |why: String| Status::bad_request(format!("continue key is not valid: {why}"));
-    let raw = URL_SAFE_NO_PAD.decode(s).map_err(|e| bad(e.to_string()))?;
-    let t: Token = serde_json::from_slice(&raw).map_err(|e| bad(e.to_string()))?;
+    let bad = |why: String| {
+        Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+    };
+    let raw = URL_SAFE_NO_PAD.decode(s).map_err(|e| {
+        let at = match e {
+            base64::DecodeError::InvalidByte(i, _) | base64::DecodeError::InvalidLastSymbol(i, _) => i,
+            _ => s.len(),
+        };
+        bad(format!("illegal base64 data at input byte {at}"))
+    })?;
+    let t: Token = serde_json::from_slice(&raw).map_err(|e| bad(api::decode::json_error(&raw, &e)))?;
     if t.v != "meta.k8s.io/v1" {
-        return Err(bad(format!("server does not recognize this encoded version \"{}\"", t.v)));
-    }
-    if t.start.is_empty() || t.start.starts_with('/') || t.start.split('/').any(|p| p == "..") {
-        return Err(bad("invalid start key".into()));
+        return Err(bad(format!("server does not recognize this encoded version {}", t.v)));
     }
     if t.rv == 0 {
         return Err(bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)".into()));
     }
+    if t.start.is_empty() {
+        return Err(bad("encoded start key empty (version meta.k8s.io/v1)".into()));
+    }
+    if t.start.starts_with('/') || t.start.split('/').any(|p| p == ".." || p == ".") {
+        return Err(bad(t.start));
+    }
     Ok(t)
 }
 
-/// 422 about list options, as upstream words it.
-fn invalid(cause: &str, field: &str, message: String) -> Status {
-    Status::invalid(
-        "meta.k8s.io",
-        "ListOptions",
-        "",
-        vec![Cause { reason: cause.into(), message, field: field.into() }],
-    )
+pub const MATCH: &str = "resourceVersionMatch";
+pub const NOT_OLDER: &str = "NotOlderThan";
+pub const CONTINUE_AND_MATCH: &str = "resourceVersionMatch is forbidden when continue is provided";
+
+/// 422 with everything that is wrong about list options, as upstream words it.
+pub fn refuse(wrong: Vec<Cause>) -> Result<(), Status> {
+    if wrong.is_empty() { Ok(()) } else { Err(Status::invalid("meta.k8s.io", "ListOptions", "", wrong)) }
 }
 
-pub fn forbidden_option(field: &str, why: &str) -> Status {
-    invalid("FieldValueForbidden", field, format!("Forbidden: {why}"))
+pub fn forbidden_option(field: &str, why: &str) -> Cause {
+    Cause { reason: "FieldValueForbidden".into(), message: format!("Forbidden: {why}"), field: field.into() }
+}
+
+pub fn unsupported_match(how: &str, supported: &[&str]) -> Cause {
+    let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+    Cause {
+        reason: "FieldValueNotSupported".into(),
+        message: format!("Unsupported value: {how:?}: supported values: {}", list.join(", ")),
+        field: MATCH.into(),
+    }
+}
+
+/// What is wrong about the way a list is asked for.
+fn check(rv: &str, how: &str, token: &str, initial_events: bool) -> Vec<Cause> {
+    let mut wrong = Vec::new();
+    if !how.is_empty() {
+        if rv.is_empty() {
+            wrong.push(forbidden_option(
+                MATCH,
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ));
+        }
+        if !token.is_empty() {
+            wrong.push(forbidden_option(MATCH, CONTINUE_AND_MATCH));
+        }
+        if how != "Exact" && how != NOT_OLDER {
+            wrong.push(unsupported_match(how, &["Exact", NOT_OLDER, ""]));
+        }
+        if how == "Exact" && rv == "0" {
+            wrong.push(forbidden_option(
+                MATCH,
+                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+            ));
+        }
+    }
+    if initial_events {
+        wrong.push(forbidden_option("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+    }
+    wrong
 }
 
 pub fn parse_revision(s: &str) -> Result<u64, Status> {
     s.parse().map_err(|_| {
-        let what = format!("Invalid value: \"{s}\": strconv.ParseUint: parsing \"{s}\": invalid syntax");
-        Status::invalid(
-            "",
-            "resourceVersion",
-            "",
-            vec![Cause {
-                reason: "FieldValueInvalid".into(),
-                message: what,
-                field: "resourceVersion".into(),
-            }],
-        )
+        let sound = !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+        let why = if sound { "value out of range" } else { "invalid syntax" };
+        Status::bad_request(format!(
+            "invalid resource version: resourceVersion: Invalid value: {s:?}: strconv.ParseUint: parsing {s:?}: {why}"
+        ))
     })
 }
 
@@ -97,44 +140,11 @@ impl Page {
         let token = q.get("continue").unwrap_or_default();
         let limit = match q.get("limit").unwrap_or_default() {
             "" => 0i64,
-            s => s.parse().map_err(|_| Status::bad_request(format!("invalid limit {s:?}: not a number")))?,
+            s => crate::request_info::int(s)?,
         };
-        if limit < 0 {
-            return Err(Status::bad_request(format!("invalid limit {limit}: must not be negative")));
-        }
-        if q.get("sendInitialEvents").is_some() {
-            return Err(forbidden_option("sendInitialEvents", "sendInitialEvents is forbidden for list"));
-        }
-        if !how.is_empty() {
-            if rv.is_empty() {
-                return Err(forbidden_option(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
-                ));
-            }
-            if !token.is_empty() {
-                return Err(forbidden_option(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden when continue is provided",
-                ));
-            }
-            if how != "Exact" && how != "NotOlderThan" {
-                return Err(invalid(
-                    "FieldValueNotSupported",
-                    "resourceVersionMatch",
-                    format!(
-                        "Unsupported value: \"{how}\": supported values: \"Exact\", \"NotOlderThan\", \"\""
-                    ),
-                ));
-            }
-            if how == "Exact" && rv == "0" {
-                return Err(forbidden_option(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-                ));
-            }
-        }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        refuse(check(rv, how, token, q.get("sendInitialEvents").is_some()))?;
+        // A negative limit is none, as upstream has it.
+        let limit = usize::try_from(limit).unwrap_or(0);
         if !token.is_empty() {
             if !rv.is_empty() && rv != "0" {
                 return Err(Status::bad_request(
@@ -196,9 +206,8 @@ mod tests {
             ("resourceVersionMatch=Exact", 422),
             ("resourceVersion=0&resourceVersionMatch=Exact", 422),
             ("resourceVersion=1&resourceVersionMatch=Foo", 422),
-            ("resourceVersion=x", 422),
+            ("resourceVersion=x", 400),
             ("continue=!!", 400),
-            ("limit=-1", 400),
             ("limit=a", 400),
         ] {
             assert_eq!(page(q).expect_err(q).code, code, "{q}");

@@ -14,7 +14,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::filter::Filter;
-use super::paging::{forbidden_option, parse_revision};
+use super::paging::{
+    CONTINUE_AND_MATCH, MATCH, NOT_OLDER, forbidden_option, parse_revision, refuse, unsupported_match,
+};
 use super::{Storage, failed, object};
 use crate::request_info::Query;
 
@@ -51,21 +53,24 @@ impl Options {
         let how = q.get("resourceVersionMatch").unwrap_or_default();
         let bookmarks = q.flag("allowWatchBookmarks");
         let send = q.get("sendInitialEvents").map(crate::request_info::truthy);
-        match send {
-            Some(_) if how != "NotOlderThan" => {
-                return Err(forbidden_option(
-                    "resourceVersionMatch",
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                ));
-            }
-            None if !how.is_empty() => {
-                return Err(forbidden_option(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                ));
-            }
-            _ => {}
+        let mut wrong = Vec::new();
+        if send.is_some() && how != NOT_OLDER {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            wrong.push(forbidden_option(MATCH, why));
         }
+        if !how.is_empty() {
+            if send.is_none() {
+                let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+                wrong.push(forbidden_option(MATCH, why));
+            }
+            if how != NOT_OLDER {
+                wrong.push(unsupported_match(how, &[NOT_OLDER]));
+            }
+            if !q.get("continue").unwrap_or_default().is_empty() {
+                wrong.push(forbidden_option(MATCH, CONTINUE_AND_MATCH));
+            }
+        }
+        refuse(wrong)?;
         let revision = match rv {
             "" | "0" => 0,
             s => parse_revision(s)?,
@@ -78,17 +83,13 @@ impl Options {
         };
         let timeout = match q.get("timeoutSeconds").unwrap_or_default() {
             "" | "0" => None,
-            s => {
-                let secs: u64 = s.parse().map_err(|_| {
-                    Status::bad_request(format!("invalid timeoutSeconds {s:?}: not a number"))
-                })?;
-                Some(Duration::from_secs(secs))
-            }
+            s => u64::try_from(crate::request_info::int(s)?).ok().map(Duration::from_secs),
         };
         Ok(Self {
             from,
             bookmarks,
-            mark_initial_end: send == Some(true) && bookmarks,
+            // Upstream takes the old way to the same state for a WatchList.
+            mark_initial_end: from == From::State && bookmarks,
             not_older_than: if send == Some(true) { revision } else { 0 },
             timeout,
         })

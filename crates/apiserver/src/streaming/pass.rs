@@ -38,7 +38,7 @@ pub async fn kubelet(s: &ApiServer, node: &str) -> Result<Box<dyn AsyncReadWrite
 /// pods/log.
 pub async fn log(s: &ApiServer, call: Call, target: &Target) -> Result<Reply, Status> {
     let pod = pod(s, &call, target).await?;
-    let query = place::log_query(&call.query)?;
+    let query = place::log_query(&call.query, call.name())?;
     let container = place::container(&pod, call.query.get("container").unwrap_or_default())?;
     let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
     if node.is_empty() {

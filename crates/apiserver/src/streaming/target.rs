@@ -3,7 +3,7 @@
 use api::Status;
 use serde_json::Value;
 
-use crate::request_info::{Query, truthy};
+use crate::request_info::{Query, int, truthy};
 
 fn names(pod: &Value, list: &str) -> Vec<String> {
     pod["spec"][list]
@@ -54,7 +54,7 @@ pub fn query(params: &[(&str, &str)]) -> String {
 }
 
 /// Log options, checked and passed on.
-pub fn log_query(q: &Query) -> Result<String, Status> {
+pub fn log_query(q: &Query, name: &str) -> Result<String, Status> {
     let mut out: Vec<(&str, &str)> = Vec::new();
     for k in ["follow", "previous", "timestamps"] {
         if let Some(v) = q.get(k).filter(|v| truthy(v)) {
@@ -64,13 +64,12 @@ pub fn log_query(q: &Query) -> Result<String, Status> {
     }
     for (k, at_least) in [("sinceSeconds", 1), ("tailLines", 0), ("limitBytes", 1)] {
         let Some(v) = q.get(k).filter(|v| !v.is_empty()) else { continue };
-        let n: i64 =
-            v.parse().map_err(|_| Status::bad_request(format!("invalid {k} {v:?}: not a number")))?;
+        let n: i64 = int(v)?;
         if n < at_least {
             return Err(Status::invalid(
                 "",
                 "PodLogOptions",
-                "",
+                name,
                 vec![api::Cause {
                     reason: "FieldValueInvalid".into(),
                     message: format!(
@@ -94,7 +93,7 @@ pub fn log_query(q: &Query) -> Result<String, Status> {
         return Err(Status::invalid(
             "",
             "PodLogOptions",
-            "",
+            name,
             vec![api::Cause {
                 reason: "FieldValueForbidden".into(),
                 message: "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified".into(),
@@ -159,9 +158,9 @@ mod tests {
     #[test]
     fn queries() {
         let q = Query::parse("follow=true&tailLines=5&previous=false");
-        assert_eq!(log_query(&q).expect("log"), "?follow=true&tailLines=5");
-        assert_eq!(log_query(&Query::parse("tailLines=x")).expect_err("x").code, 400);
-        assert_eq!(log_query(&Query::parse("tailLines=-1")).expect_err("-1").code, 422);
+        assert_eq!(log_query(&q, "p").expect("log"), "?follow=true&tailLines=5");
+        assert_eq!(log_query(&Query::parse("tailLines=x"), "p").expect_err("x").code, 400);
+        assert_eq!(log_query(&Query::parse("tailLines=-1"), "p").expect_err("-1").code, 422);
         let q = Query::parse("command=sh&command=-c&command=a%20b&stdin=true&stdout=true&container=c");
         assert_eq!(
             stream_query(&q, "exec").expect("exec"),

@@ -11,7 +11,9 @@ async fn preconditions() {
     let uri = format!("{CMS}/a");
     let (code, e) = s.delete(&uri, &json!({"preconditions": {"uid": "x"}})).await;
     assert_eq!(code, 409);
-    assert!(e["message"].as_str().is_some_and(|m| m.contains("Precondition failed: UID in precondition: x")));
+    assert!(
+        e["message"].as_str().is_some_and(|m| m.contains("the UID in the precondition (x) does not match"))
+    );
     assert_eq!(s.delete(&uri, &json!({"preconditions": {"resourceVersion": "1"}})).await.0, 409);
     assert_eq!(s.delete(&uri, &json!({"propagationPolicy": "Foo"})).await.0, 422);
     let (code, v) = s.delete(&uri, &json!({"preconditions": {"uid": o.uid()}})).await;
