@@ -283,6 +283,7 @@ fn create<'a>(user: &'a User, resource: &'a str, namespace: &'a str, object: Val
         object,
         old: None,
         dry_run: false,
+        charges: None,
         warnings: None,
     }
 }

@@ -72,6 +72,10 @@ async fn reconcile(ctx: &Context, namespaces: &Informer, key: Key) -> Result<Nex
             Ok(_) => {}
             Err(s) => failures.push(format!("{}: {s}", kind.plural)),
         }
+        // What pods live by (policies, secrets, volumes) stays until the last of them is gone.
+        if is_pods(kind) && !(left.is_empty() && failures.is_empty()) {
+            break;
+        }
     }
     let content = (!left.is_empty())
         .then(|| ("SomeResourcesRemain", format!("Some resources are remaining: {}", words(&left))));
@@ -117,11 +121,15 @@ async fn reconcile(ctx: &Context, namespaces: &Informer, key: Key) -> Result<Nex
     }
 }
 
-/// Every namespaced kind that can be listed and deleted. Events go last: deleting the rest makes some.
+fn is_pods(kind: &Resource) -> bool {
+    kind.group.is_empty() && kind.plural == "pods"
+}
+
+/// Every namespaced kind that can be listed and deleted. Pods go first; events last, since deleting the rest makes some.
 async fn discover(client: &Client) -> Result<Vec<Resource>, Status> {
     let mut out = discovery::resources(client, &["list", "delete"]).await?;
     out.retain(|r| r.namespaced);
-    out.sort_by_key(|r| r.plural == "events");
+    out.sort_by_key(|r| (!is_pods(r), r.plural == "events"));
     Ok(out)
 }
 

@@ -26,6 +26,8 @@ use api::Status;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use resource_quota::Charges;
+
 use crate::authz::Authorizer;
 use crate::call::Warnings;
 use crate::server::SharedCatalog;
@@ -70,6 +72,8 @@ pub struct Request<'a> {
     /// The stored object on update and delete.
     pub old: Option<&'a Value>,
     pub dry_run: bool,
+    /// Where quota leaves what is to be written together with the object; without it quota writes by itself.
+    pub charges: Option<&'a Charges>,
     /// Where a plugin leaves a word to the client about a write that it lets through.
     pub warnings: Option<&'a Warnings>,
 }
@@ -171,7 +175,7 @@ impl Chain {
             // Mutating and validating policies stand here.
             Box::new(rbac::RbacEscalation),
             // The last one: it charges, and nobody may refuse after that.
-            Box::new(resource_quota::ResourceQuota),
+            Box::<resource_quota::ResourceQuota>::default(),
         ];
         if let Some(catalog) = &options.catalog {
             let at = plugins.len() - 2;

@@ -1,19 +1,61 @@
-//! ResourceQuota: what a request adds is charged against `status.used` by compare-and-write before the object is
-//! stored, so that no two requests take the same last place. The controller counts anew later and corrects what was
-//! charged for writes that then failed.
+//! ResourceQuota: what a request adds is charged against `status.used` in the same transaction that stores the object, so
+//! that no two requests take the same last place, no charge stays for an object that was not stored, and whoever counts
+//! anew sees the object and its charge together or neither. Requests of one namespace take turns, since each of them
+//! writes the quota.
 
-use api::Status;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
 use api::quota::{
     List, add, applies, constraints, counts_against, exceeding, list, mask, negative, pretty, pretty_names,
     remove_zeros, subtract_to_zero, to_value, usage,
 };
+use api::{Object, Status};
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 
 use super::json::{put, text};
 use super::{Context, Operation, Plugin, Request};
 
-pub struct ResourceQuota;
+/// Owns the turn of each namespace with a quota, while somebody wants it.
+#[derive(Default)]
+pub struct ResourceQuota {
+    turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl ResourceQuota {
+    async fn turn(&self, namespace: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut all = self.turns.lock();
+            all.retain(|_, t| t.strong_count() > 0);
+            let present = all.get(namespace).and_then(Weak::upgrade);
+            let turn = present.unwrap_or_else(|| Arc::new(tokio::sync::Mutex::new(())));
+            all.insert(namespace.to_owned(), Arc::downgrade(&turn));
+            turn
+        };
+        turn.lock_owned().await
+    }
+}
+
+/// What a write owes to quotas: stored together with the object, before the turn passes on.
+#[derive(Default)]
+pub struct Charges(Mutex<Owed>);
+
+#[derive(Default)]
+struct Owed {
+    turn: Option<OwnedMutexGuard<()>>,
+    /// Each quota as it was seen, and as it becomes.
+    quotas: Vec<(Object, Value)>,
+}
+
+impl Charges {
+    /// The quotas to write, with their objects as they must still be.
+    pub fn take(&self) -> Vec<(Object, Value)> {
+        std::mem::take(&mut self.0.lock().quotas)
+    }
+}
 
 #[async_trait]
 impl Plugin for ResourceQuota {
@@ -36,21 +78,23 @@ impl Plugin for ResourceQuota {
     }
 
     async fn validate(&self, cx: &Context, r: &Request<'_>) -> Result<(), Status> {
-        let quotas = cx.reader.list("", "resourcequotas", r.namespace).await?;
-        if quotas.is_empty() {
-            return Ok(());
-        }
         let now = client::clock::now().as_second();
-        let mut charge: Vec<&str> = Vec::new();
-        for q in &quotas {
-            let v = q.value().map_err(Status::internal)?;
-            if judge(&v, r, now)?.is_some() {
-                charge.push(q.name());
-            }
-        }
-        if r.dry_run {
+        let owed = owed(cx, r, now).await?;
+        if owed.is_empty() || r.dry_run {
             return Ok(());
         }
+        if let Some(charges) = r.charges {
+            let waits = charges.0.lock().turn.is_none();
+            if waits {
+                let turn = self.turn(r.namespace).await;
+                charges.0.lock().turn = Some(turn);
+            }
+            // Those before us may have taken what was there a moment ago.
+            let quotas = self::owed(cx, r, now).await?;
+            charges.0.lock().quotas = quotas;
+            return Ok(());
+        }
+        let charge: Vec<&str> = owed.iter().map(|(q, _)| q.name()).collect();
         // All had room a moment ago; each is asked once more while it is written.
         for name in charge {
             let charged = cx
@@ -71,6 +115,19 @@ impl Plugin for ResourceQuota {
         }
         Ok(())
     }
+}
+
+/// The quotas that the request is charged to, as they are and as they become.
+async fn owed(cx: &Context, r: &Request<'_>, now: i64) -> Result<Vec<(Object, Value)>, Status> {
+    let mut out = Vec::new();
+    for q in cx.reader.list("", "resourcequotas", r.namespace).await? {
+        let mut v = q.value().map_err(Status::internal)?;
+        if let Some(used) = judge(&v, r, now)? {
+            put(&mut v, &["status", "used"], to_value(&used));
+            out.push((q, v));
+        }
+    }
+    Ok(out)
 }
 
 /// What `status.used` of a quota becomes; `None`: the request does not change it.
@@ -148,6 +205,7 @@ mod tests {
             object,
             old,
             dry_run: false,
+            charges: None,
             warnings: None,
         }
     }

@@ -83,6 +83,7 @@ pub async fn create(w: &Write<'_>, mut v: Value, own: bool) -> Result<Object, St
         compare.append(&mut extra.compare);
         let mut ops: Vec<Op> = vec![encoded.put(&key, ttl)];
         ops.append(&mut extra.ops);
+        w.charge(&mut compare, &mut ops)?;
         if let Written::Done { revision, .. } = w.server.storage.commit(compare, ops).await? {
             return Ok(encoded.at(revision));
         }

@@ -124,6 +124,7 @@ pub async fn update(w: &Write<'_>, r: Rules, transform: Transform<'_>) -> Result
         let mut ops: Vec<Op> =
             if gone { vec![Op::Delete { key: key.clone() }] } else { vec![encoded.put(&key, ttl)] };
         ops.append(&mut extra.ops);
+        w.charge(&mut compare, &mut ops)?;
         match w.server.storage.commit(compare, ops).await? {
             Written::Done { revision, .. } => return Ok((encoded.at(revision), false)),
             Written::Lost => tracing::trace!(key, "lost a race, trying again"),

@@ -2,12 +2,14 @@
 
 use api::Status;
 use serde_json::Value;
+use store::{Compare, Op};
 
 use super::Target;
-use crate::admission::{Operation, Request};
+use crate::admission::{Charges, Operation, Request};
 use crate::call::Call;
 use crate::registry::{Context, Strategy, strategy};
 use crate::server::ApiServer;
+use crate::storage::{Encoded, at_revision};
 
 /// Tries of a write that keeps losing races, before the client is told.
 pub const TRIES: usize = 50;
@@ -19,6 +21,7 @@ pub struct Write<'a> {
     pub sub: &'a str,
     pub dry_run: bool,
     pub manager: String,
+    charges: Charges,
 }
 
 impl<'a> Write<'a> {
@@ -29,7 +32,7 @@ impl<'a> Write<'a> {
         sub: &'a str,
     ) -> Result<Self, Status> {
         let manager = call.field_manager()?;
-        Ok(Self { server, call, target, sub, dry_run: call.dry_run()?, manager })
+        Ok(Self { server, call, target, sub, dry_run: call.dry_run()?, manager, charges: Charges::default() })
     }
 
     pub fn strategy(&self) -> &'static dyn Strategy {
@@ -59,8 +62,22 @@ impl<'a> Write<'a> {
             object,
             old,
             dry_run: self.dry_run,
+            charges: Some(&self.charges),
             warnings: Some(&self.call.warnings),
         }
+    }
+
+    /// Adds what the last validation charged to quotas to the transaction.
+    pub fn charge(&self, compare: &mut Vec<Compare>, ops: &mut Vec<Op>) -> Result<(), Status> {
+        for (quota, mut new) in self.charges.take() {
+            let catalog = self.server.catalog();
+            let Some(kind) = catalog.by_plural("", "resourcequotas") else { continue };
+            crate::adapt::canonical(kind, &mut new);
+            let key = kind.key(quota.namespace(), quota.name());
+            compare.push(at_revision(&key, quota.revision()));
+            ops.push(Encoded::new(new)?.put(&key, None));
+        }
+        Ok(())
     }
 
     /// Mutating admission.

@@ -178,3 +178,27 @@ async fn two_versions_of_one_object() {
         s.get("/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=regarding.name%3Dp").await;
     assert_eq!(v["items"][0]["note"], "n");
 }
+
+#[tokio::test]
+async fn a_quota_is_charged_with_the_object_or_not_at_all() {
+    let s = Server::start().await;
+    let (quotas, maps) =
+        ("/api/v1/namespaces/default/resourcequotas", "/api/v1/namespaces/default/configmaps");
+    s.post(quotas, &json!({"metadata": {"name": "q"}, "spec": {"hard": {"count/configmaps": "5"}}})).await;
+    let used = json!({"status": {"hard": {"count/configmaps": "5"}, "used": {"count/configmaps": "0"}}});
+    s.merge(&format!("{quotas}/q/status"), &used).await;
+    let used = async || s.get(&format!("{quotas}/q")).await.1["status"]["used"]["count/configmaps"].clone();
+    let map = |name: &str| json!({"metadata": {"name": name}});
+    assert_eq!(s.post(maps, &map("a")).await.0, 201);
+    assert_eq!(used().await, "1");
+    // What is not stored is not charged.
+    assert_eq!(s.post(maps, &map("a")).await.0, 409);
+    assert_eq!(s.post(&format!("{maps}?dryRun=All"), &map("b")).await.0, 201);
+    assert_eq!(used().await, "1");
+    // Many at once: exactly as many as there is room for.
+    let names: Vec<String> = (0..20).map(|i| format!("m{i}")).collect();
+    let all = futures::future::join_all(names.iter().map(|n| async { s.post(maps, &map(n)).await.0 })).await;
+    assert_eq!(all.iter().filter(|c| **c == 201).count(), 4, "{all:?}");
+    assert!(all.iter().all(|c| matches!(c, 201 | 403)), "{all:?}");
+    assert_eq!(used().await, "5");
+}

@@ -172,6 +172,11 @@ impl Collector {
             self.puzzling.lock().insert(node.clone());
             return Ok(Owner::Alive);
         };
+        // An object of the whole cluster can't belong to one in a namespace: such a reference leads nowhere, and nothing
+        // is deleted for it.
+        if resource.namespaced && namespace.is_empty() {
+            return Ok(Owner::Alive);
+        }
         let ns = if resource.namespaced { namespace } else { "" };
         match self.client.find(&resource, ns, &r.name).await? {
             Some(o) if o.uid() == r.uid => Ok(Owner::Alive),

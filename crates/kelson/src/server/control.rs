@@ -170,6 +170,7 @@ fn admission(config: &Config) -> apiserver::admission::Options {
         storage_in_use_protection: ["pvc-protection", "pv-protection", "volumeattributesclass-protection"]
             .into_iter()
             .all(runs),
+        taint_new_nodes: runs("node-lifecycle"),
         ..apiserver::admission::Options::default()
     }
 }
