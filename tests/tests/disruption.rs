@@ -4,17 +4,6 @@
 use serde_json::{Value, json};
 use testkit::{Cluster, wait_for};
 
-/// A ready node without a kubelet. It does not count when zones are judged, so that it may be the only one that is down.
-fn add_node(c: &Cluster, name: &str) {
-    c.apply(&format!(
-        "apiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n  labels: {{node.kubernetes.io/exclude-disruption: \"\"}}\n"
-    ));
-    let size = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
-    let status = json!({"status": {"capacity": size, "allocatable": size,
-        "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}]}});
-    patch_status(c, "node", name, &status);
-}
-
 fn patch_status(c: &Cluster, kind: &str, name: &str, status: &Value) {
     c.kubectl(&["patch", kind, name, "--subresource=status", "--type=strategic", "-p", &status.to_string()]);
 }
@@ -82,7 +71,7 @@ spec:
 #[test]
 fn a_budget_holds_a_drain_up_until_it_allows_it() {
     let c = Cluster::with_flags(false, &["--node-monitor-grace-period=5h"]);
-    add_node(&c, "ghost");
+    c.add_silent_node("ghost");
     c.apply(WEB);
     wait_for("two ready pods in the budget", || {
         run_pods(&c);
@@ -117,7 +106,7 @@ fn a_budget_holds_a_drain_up_until_it_allows_it() {
 
     // A drain cordons the node and says why it can't go on.
     let drain = |timeout: &str| c.try_kubectl(&["drain", "ghost", "--ignore-daemonsets", timeout], None);
-    let stuck = drain("--timeout=1s");
+    let stuck = drain("--timeout=5s");
     assert!(
         !stuck.ok
             && stuck.stderr.contains("Cannot evict pod as it would violate the pod's disruption budget."),
@@ -174,7 +163,7 @@ spec:
 #[test]
 fn a_silent_node_is_unreachable_and_its_pods_are_evicted() {
     let c = Cluster::with_flags(false, &["--node-monitor-grace-period=3s"]);
-    add_node(&c, "ghost");
+    c.add_silent_node("ghost");
     c.kubectl(&["label", "node", "ghost", "kubernetes.io/os=linux"]);
     for (name, seconds) in [("leaves", "1"), ("stays", "3600")] {
         c.apply(&BOUND.replace("NAME", name).replace("SECONDS", seconds));

@@ -222,6 +222,18 @@ impl Cluster {
         out.stdout
     }
 
+    /// A node that exists in the API only: ready with room for pods, without a kubelet. It does not count when zones are
+    /// judged, so that it may be the only one that is down.
+    pub fn add_silent_node(&self, name: &str) {
+        let label = "node.kubernetes.io/exclude-disruption: \"\"";
+        self.apply(&format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{{label}}}}}\n"));
+        let size = r#"{"cpu":"4","memory":"8Gi","pods":"110"}"#;
+        let ready = r#"{"type":"Ready","status":"True","reason":"KubeletReady","lastHeartbeatTime":"2026-01-01T00:00:00Z"}"#;
+        let status =
+            format!(r#"{{"status":{{"capacity":{size},"allocatable":{size},"conditions":[{ready}]}}}}"#);
+        self.kubectl(&["patch", "node", name, "--subresource=status", "--type=strategic", "-p", &status]);
+    }
+
     fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();

@@ -35,6 +35,8 @@ struct Entry {
 
 #[derive(Default)]
 struct Known {
+    /// When any node was looked at last.
+    looked: Option<Timestamp>,
     nodes: HashMap<String, Entry>,
     zones: Zones,
     /// Nodes whose pods are still to be marked not ready.
@@ -152,8 +154,19 @@ impl Loop {
         }
     }
 
+    /// After a pause of our own (a machine that slept, a clock that jumped) nobody's silence counts.
+    fn forgive(&self, now: Timestamp) {
+        let mut k = self.known.lock();
+        let slept = k.looked.is_some_and(|l| clock::between(l, now) > self.ctx.config.node_grace / 2 + self.period);
+        if slept {
+            k.nodes.values_mut().for_each(|e| e.health.seen = now);
+        }
+        k.looked = Some(now);
+    }
+
     async fn reconcile(&self, key: Key) -> Result<Next, Error> {
         let name = key.1;
+        self.forgive(clock::now());
         let Some(node) = self.nodes.get("", &name) else {
             let gone = self.known.lock().nodes.remove(&name).is_some();
             if gone {

@@ -230,6 +230,7 @@ impl Worker {
                     self.resize(&old);
                 }
                 self.snapshot.write().pod = self.pod.clone();
+                self.report.heed(&self.pod.status);
                 self.note_deletion();
             }
             Msg::Gone => {

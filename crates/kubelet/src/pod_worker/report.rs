@@ -34,6 +34,13 @@ impl Report {
     pub fn forget(&mut self) {
         self.sent = None;
     }
+    /// Somebody took the node for dead and marked a pod that we had said is ready: it is said again.
+    pub fn heed(&mut self, seen: &PodStatus) {
+        let not_ready = seen.conditions.iter().any(|c| c.kind == "Ready" && c.status == "False");
+        if not_ready && self.settled() && self.sent.as_ref().is_some_and(|s| s.is_true("Ready")) {
+            self.sent = None;
+        }
+    }
     /// Everything known is written.
     pub fn settled(&self) -> bool {
         self.wanted.is_none() && !self.sending
