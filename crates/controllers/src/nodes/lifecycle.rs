@@ -157,7 +157,8 @@ impl Loop {
     /// After a pause of our own (a machine that slept, a clock that jumped) nobody's silence counts.
     fn forgive(&self, now: Timestamp) {
         let mut k = self.known.lock();
-        let slept = k.looked.is_some_and(|l| clock::between(l, now) > self.ctx.config.node_grace / 2 + self.period);
+        let slept =
+            k.looked.is_some_and(|l| clock::between(l, now) > self.ctx.config.node_grace / 2 + self.period);
         if slept {
             k.nodes.values_mut().for_each(|e| e.health.seen = now);
         }
