@@ -1,15 +1,18 @@
 //! Admission: an ordered chain of plugins between the request and the store. First all may change the object, then all
 //! may refuse it. The order is upstream's and stands in [`Chain::new`], nowhere else.
 //!
-//! Webhooks stand right before quota; admission policies have their place there, which is empty so far.
+//! Webhooks and validating policies stand right before quota.
 
 mod certificates;
 mod classes;
 pub(crate) mod json;
 mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
+mod parsed;
 mod pod_security;
+mod policy;
 mod priority;
 mod rbac;
 mod resource_quota;
@@ -172,15 +175,19 @@ impl Chain {
             Box::new(certificates::CertificateSigning),
             Box::new(certificates::CertificateSubjectRestriction),
             Box::new(classes::DefaultIngressClass),
-            // Mutating and validating policies stand here.
+            // Mutating webhooks, validating policies and validating webhooks go in here.
             Box::new(rbac::RbacEscalation),
             // The last one: it charges, and nobody may refuse after that.
             Box::<resource_quota::ResourceQuota>::default(),
         ];
         if let Some(catalog) = &options.catalog {
             let at = plugins.len() - 2;
-            let both = [Webhooks::mutating(catalog.clone()), Webhooks::validating(catalog.clone())];
-            plugins.splice(at..at, both.into_iter().map(|w| Box::new(w) as Box<dyn Plugin>));
+            let late: [Box<dyn Plugin>; 3] = [
+                Box::new(Webhooks::mutating(catalog.clone())),
+                Box::new(policy::ValidatingPolicies::new(catalog.clone())),
+                Box::new(Webhooks::validating(catalog.clone())),
+            ];
+            plugins.splice(at..at, late);
         }
         plugins.retain(|p| {
             (options.storage_in_use_protection || p.name() != "StorageObjectInUseProtection")

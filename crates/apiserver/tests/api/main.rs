@@ -7,6 +7,7 @@ mod deleting;
 mod lists;
 mod patching;
 mod pods;
+mod policies;
 mod protocol;
 mod services;
 mod setup;

@@ -3,42 +3,40 @@
 //! https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/
 
 mod config;
-mod matching;
 mod review;
 
-use std::sync::Arc;
-
 use api::Status;
-use api::catalog::Descriptor;
-use api::decode::{Expect, FieldValidation, decode_value};
 use async_trait::async_trait;
 use futures::future::join_all;
 use serde_json::{Value, json};
 
+use super::matching::{Seen, Subject, hold};
+use super::parsed::{GROUP, Parsed};
 use super::{Context, Operation, Plugin, Request};
 use crate::server::SharedCatalog;
-use crate::{adapt, webhook};
-use config::{Configurations, GROUP, Webhook};
-use matching::Seen;
-use review::{Answer, No, answer, question};
-
-/// What one condition may cost.
-const CONDITION_BUDGET: u64 = 1_000_000;
+use crate::webhook;
+use config::{Webhook, webhooks};
+pub use review::question;
+use review::{Answer, No, answer};
 
 pub struct Webhooks {
     pub catalog: SharedCatalog,
-    configurations: Configurations,
+    configurations: Parsed<Vec<Webhook>>,
     mutating: bool,
 }
 
 impl Webhooks {
     pub fn mutating(catalog: SharedCatalog) -> Self {
-        Self { catalog, configurations: Configurations::new("mutatingwebhookconfigurations"), mutating: true }
+        Self {
+            catalog,
+            configurations: Parsed::new("mutatingwebhookconfigurations", webhooks),
+            mutating: true,
+        }
     }
     pub fn validating(catalog: SharedCatalog) -> Self {
         Self {
             catalog,
-            configurations: Configurations::new("validatingwebhookconfigurations"),
+            configurations: Parsed::new("validatingwebhookconfigurations", webhooks),
             mutating: false,
         }
     }
@@ -50,93 +48,7 @@ struct Wanted<'a> {
     version: String,
 }
 
-/// The request's kind, where bodies are objects of it.
-struct Subject {
-    kind: Option<Arc<Descriptor>>,
-}
-
-impl Subject {
-    /// The stored form in another version.
-    fn show(&self, version: &str, v: &Value) -> Value {
-        let mut v = v.clone();
-        if let (Some(k), true) = (&self.kind, v.is_object()) {
-            let _ = k.from_hub(version, &mut v);
-        }
-        v
-    }
-
-    /// What a webhook made of it, back in the stored form: pruned and defaulted like any body.
-    fn take(&self, version: &str, v: Value) -> Result<Value, Status> {
-        let Some(k) = &self.kind else { return Ok(v) };
-        let definition = k.version(version).and_then(|v| v.schema.definition());
-        let Some(definition) = definition else { return Ok(v) };
-        let expect = Expect { group: &k.group, version, kind: &k.kind, definition };
-        let mut v = decode_value(v, expect, FieldValidation::Ignore)?.value;
-        adapt::default(k, version, &mut v);
-        k.to_hub(version, &mut v).map_err(Status::internal)?;
-        Ok(v)
-    }
-}
-
 impl Webhooks {
-    fn subject(&self, r: &Request<'_>) -> Subject {
-        let kind = self.catalog.read().by_plural(r.group, r.resource).cloned();
-        // The body of such a subresource has a kind of its own.
-        let own = kind
-            .as_ref()
-            .and_then(|k| k.version(r.version)?.subresource(r.subresource))
-            .is_some_and(|s| kind.as_ref().is_some_and(|k| s.kind != k.kind));
-        Subject { kind: kind.filter(|k| k.stored && !own) }
-    }
-
-    async fn select<'a>(
-        &self,
-        cx: &Context,
-        r: &Request<'_>,
-        subject: &Subject,
-        all: impl Iterator<Item = &'a Webhook>,
-    ) -> Result<Vec<Wanted<'a>>, Status> {
-        let namespaced = !r.namespace.is_empty() && r.resource != "namespaces";
-        let mut labels = None;
-        let mut out = Vec::new();
-        for webhook in all {
-            let fits = |version: &str| {
-                let seen = Seen { group: r.group, version, resource: r.resource, subresource: r.subresource };
-                webhook.rules.iter().any(|x| matching::rule(x, r.operation.as_str(), namespaced, &seen))
-            };
-            let others = || subject.kind.iter().flat_map(|k| k.served()).map(|v| v.name.as_str());
-            let version = if fits(r.version) {
-                Some(r.version.to_owned())
-            } else if webhook.equivalent {
-                others().find(|v| fits(v)).map(str::to_owned)
-            } else {
-                None
-            };
-            let Some(version) = version else { continue };
-            let labels_of = |v: &Value| {
-                let map = v["metadata"]["labels"].as_object();
-                let pairs = map.into_iter().flatten();
-                pairs.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
-            };
-            if !webhook.namespaces.is_everything() {
-                if labels.is_none() {
-                    labels = namespace_labels(cx, r, &labels_of).await?;
-                }
-                if labels.as_ref().is_some_and(|l| !webhook.namespaces.matches(l)) {
-                    continue;
-                }
-            }
-            if !webhook.objects.is_everything() {
-                let hits = |v: &Value| v.is_object() && webhook.objects.matches(&labels_of(v));
-                if !hits(&r.object) && !r.old.is_some_and(hits) {
-                    continue;
-                }
-            }
-            out.push(Wanted { webhook, version });
-        }
-        Ok(out)
-    }
-
     /// Asks one webhook. `None`: it does not want to see this one, or is ignored.
     async fn ask(
         &self,
@@ -234,26 +146,7 @@ impl Webhooks {
     }
 }
 
-/// Labels of the request's namespace; `None` when it has none to speak of.
-async fn namespace_labels(
-    cx: &Context,
-    r: &Request<'_>,
-    of: &impl Fn(&Value) -> std::collections::BTreeMap<String, String>,
-) -> Result<Option<std::collections::BTreeMap<String, String>>, Status> {
-    if r.is("", "namespaces") {
-        let v = if r.object.is_object() { Some(&r.object) } else { r.old };
-        return Ok(v.map(of));
-    }
-    if r.namespace.is_empty() {
-        return Ok(None);
-    }
-    match cx.reader.get("", "namespaces", "", r.namespace).await? {
-        Some(n) => Ok(Some(of(&n.value().map_err(Status::internal)?))),
-        None => Err(Status::not_found("", "namespaces", r.namespace)),
-    }
-}
-
-/// All conditions hold; one that says no wins over one that fails.
+/// Whether the webhook's conditions hold.
 fn conditions_hold(w: &Webhook, question: &Value) -> Result<bool, String> {
     if w.conditions.is_empty() {
         return Ok(true);
@@ -265,19 +158,7 @@ fn conditions_hold(w: &Webhook, question: &Value) -> Result<bool, String> {
         ("request", value(question)),
         ("authorizer", cel::Value::Null),
     ];
-    let mut error = None;
-    for c in &w.conditions {
-        let result = match &c.program {
-            Ok(p) => p.eval(&variables, &mut CONDITION_BUDGET.clone()).map_err(|e| e.to_string()),
-            Err(e) => Err(e.clone()),
-        };
-        match result {
-            Ok(cel::Value::Bool(true)) => {}
-            Ok(_) => return Ok(false),
-            Err(e) => error = error.or(Some(format!("{}: {e}", c.name))),
-        }
-    }
-    error.map_or(Ok(true), Err)
+    hold(&w.conditions, &variables)
 }
 
 #[async_trait]
@@ -299,16 +180,19 @@ impl Plugin for Webhooks {
         if all.is_empty() {
             return Ok(());
         }
-        let subject = self.subject(r);
+        let subject = Subject::of(&self.catalog, r);
+        let mut labels = None;
         let mut again = Vec::new();
         let mut changes = 0;
         for webhook in all.iter().flat_map(|c| c.iter()) {
             // An earlier one may have changed the labels.
-            for w in self.select(cx, r, &subject, std::iter::once(webhook)).await? {
-                changes += u32::from(self.mutate(cx, r, &subject, &w).await?);
-                if w.webhook.reinvoke {
-                    again.push((w, changes));
-                }
+            let Some(version) = webhook.matcher.wants(cx, r, &subject, &mut labels, false).await? else {
+                continue;
+            };
+            let w = Wanted { webhook, version };
+            changes += u32::from(self.mutate(cx, r, &subject, &w).await?);
+            if webhook.reinvoke {
+                again.push((w, changes));
             }
         }
         for (w, seen) in again {
@@ -327,8 +211,14 @@ impl Plugin for Webhooks {
         if all.is_empty() {
             return Ok(());
         }
-        let subject = self.subject(r);
-        let wanted = self.select(cx, r, &subject, all.iter().flat_map(|c| c.iter())).await?;
+        let subject = Subject::of(&self.catalog, r);
+        let mut labels = None;
+        let mut wanted = Vec::new();
+        for webhook in all.iter().flat_map(|c| c.iter()) {
+            if let Some(version) = webhook.matcher.wants(cx, r, &subject, &mut labels, false).await? {
+                wanted.push(Wanted { webhook, version });
+            }
+        }
         let answers = join_all(wanted.iter().map(|w| self.ask(cx, r, &subject, w))).await;
         answers.into_iter().find_map(Result::err).map_or(Ok(()), Err)
     }

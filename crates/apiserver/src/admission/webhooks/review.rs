@@ -6,8 +6,8 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use super::config::Webhook;
-use super::matching::Seen;
 use crate::admission::Request;
+use crate::admission::matching::Seen;
 
 /// The `request` of a review, in the version that the webhook asked for.
 pub fn question(r: &Request<'_>, seen: &Seen<'_>, uid: &str, object: &Value, old: &Value) -> Value {
