@@ -1,7 +1,7 @@
 // Durable creates from many connections, against Kelson's API and against etcd with the same bytes.
 //
 //	creates etcd  --data-dir D --listen URL        one etcd member, until it is killed
-//	creates load  --target kelson|etcd --url U ... the load; prints one line of JSON
+//	creates load  --target kelson|etcd --url U ... the load; prints "begin", then one line of JSON
 //
 // The load is the same program for both, so that its own cost is the same kind of cost.
 package main
@@ -108,6 +108,19 @@ func load(args []string) {
 	default:
 		create = kelsonCreator(*base, *ca, *cert, *key, *connections, padding)
 	}
+	// Connections are made before the clock runs.
+	var warm sync.WaitGroup
+	for n := range *connections {
+		warm.Add(1)
+		go func() {
+			defer warm.Done()
+			check(create(context.Background(), n, fmt.Sprintf("%s-warm-%d", *prefix, n)))
+		}()
+	}
+	warm.Wait()
+	// Only what the load itself takes from here on counts: the caller reads the servers' counters at these two signs.
+	fmt.Fprintln(os.Stdout, "begin")
+	time.Sleep(100 * time.Millisecond)
 	var next, done, failed atomic.Int64
 	var mu sync.Mutex
 	var all []time.Duration
