@@ -27,7 +27,6 @@ demo-images: release ## build the example's images from Debian packages
 
 test: deps kubectl ## unit, property and end-to-end tests
 	./scripts/unit
-	cargo build -p kelson
 	./scripts/e2e $(TARGET)/debug/kelson $(KUBECTL)
 
 check: deps ## format, lints, layering, ARM64 where it can be had
