@@ -6,12 +6,14 @@
 pub mod clock;
 mod events;
 mod informer;
+mod late;
 mod queue;
 mod transport;
 mod verbs;
 
 pub use events::{EventRecorder, EventType, ObjectRef};
 pub use informer::{Change, Informer, Informers, Scope};
+pub use late::LateServer;
 pub use queue::WorkQueue;
 pub use transport::{
     LocalBody, LocalIdentity, LocalServer, LocalTransport, ObjectList, Transport, WatchEvent, WatchStream,

@@ -32,7 +32,13 @@ async fn run(args: CleanArgs) -> anyhow::Result<()> {
         }
         Place::Empty => vec![],
     };
-    if tokio::net::UnixStream::connect(instance.admin_socket()).await.is_ok() || store_in_use(&instance) {
+    let hold = if dir.is_dir() {
+        mark::hold(dir).with_context(|| format!("failed to lock {}", dir.display()))?
+    } else {
+        None
+    };
+    let running = dir.is_dir() && hold.is_none();
+    if running || tokio::net::UnixStream::connect(instance.admin_socket()).await.is_ok() {
         bail!(
             "the cluster of {} is running; stop it first (systemctl stop kelson, or end the process)",
             dir.display()
@@ -76,12 +82,6 @@ async fn run(args: CleanArgs) -> anyhow::Result<()> {
     }
     println!("removed every trace of the cluster of {}", dir.display());
     Ok(())
-}
-
-/// A control plane alone has no admin socket; the lock of its store tells.
-fn store_in_use(instance: &Instance) -> bool {
-    let lock = std::fs::File::open(instance.store_dir().join("LOCK"));
-    lock.is_ok_and(|f| matches!(f.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
 fn mounts_below(dir: &Path) -> Vec<String> {

@@ -154,6 +154,19 @@ pub fn claim(instance: &Instance, outside: &[PathBuf], networks: Option<Networks
     Ok(mark)
 }
 
+/// Held by the process that runs the cluster of a data directory; goes with it, however it ends.
+pub struct Hold(#[expect(dead_code, reason = "an open file, which is the lock")] fs::File);
+
+/// Takes the directory for this process; `None` when another one has it.
+pub fn hold(dir: &Path) -> io::Result<Option<Hold>> {
+    let file = fs::File::open(dir)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Hold(file))),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(e)) => Err(e),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,10 @@
 //! The pods of this node on disk, so that they come back after a reboot also when the API is not there. One small file
 //! per pod, replaced whole; what can't be read is as if it were not there.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -29,17 +30,41 @@ impl Checkpoint {
     pub fn save(&self, pod: &Pod) {
         let Some(path) = self.path(&pod.metadata.uid) else { return };
         let body = json!({"version": VERSION, "pod": pod});
-        let tmp = path.with_extension("tmp");
-        let done = fs::create_dir_all(&self.dir)
-            .and_then(|()| fs::write(&tmp, body.to_string()))
-            .and_then(|()| fs::rename(&tmp, &path));
-        if let Err(e) = done {
+        if let Err(e) = self.write(&path, &body.to_string()) {
             tracing::warn!(path = %path.display(), error = %e, "failed to checkpoint a pod");
         }
     }
 
+    fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        let mut tmp = path.as_os_str().to_owned();
+        tmp.push(".tmp");
+        fs::create_dir_all(&self.dir)?;
+        fs::write(&tmp, text)?;
+        fs::rename(tmp, path)
+    }
+
+    fn vars_path(&self, uid: &str) -> Option<PathBuf> {
+        self.path(uid).map(|p| p.with_extension("services"))
+    }
+
+    /// The service variables that the pod's containers were last started with.
+    pub fn save_service_vars(&self, uid: &str, vars: &BTreeMap<String, String>) {
+        let Some(path) = self.vars_path(uid) else { return };
+        let text = json!(vars).to_string();
+        if fs::read_to_string(&path).is_ok_and(|old| old == text) {
+            return;
+        }
+        if let Err(e) = self.write(&path, &text) {
+            tracing::warn!(path = %path.display(), error = %e, "failed to keep a pod's service variables");
+        }
+    }
+
+    pub fn service_vars(&self, uid: &str) -> Option<BTreeMap<String, String>> {
+        serde_json::from_slice(&fs::read(self.vars_path(uid)?).ok()?).ok()
+    }
+
     pub fn remove(&self, uid: &str) {
-        if let Some(p) = self.path(uid) {
+        for p in [self.path(uid), self.vars_path(uid)].into_iter().flatten() {
             let _ = fs::remove_file(p);
         }
     }
@@ -86,7 +111,11 @@ mod tests {
             .expect("pod");
         c.save(&pod);
         assert_eq!(c.load(), [pod]);
+        let vars: BTreeMap<String, String> = [("A_SERVICE_HOST".to_owned(), "1.2.3.4".to_owned())].into();
+        c.save_service_vars("u-1", &vars);
+        assert_eq!(c.service_vars("u-1"), Some(vars));
         c.keep_only(&HashSet::new());
+        assert_eq!(c.service_vars("u-1"), None);
         assert!(c.load().is_empty());
     }
 }

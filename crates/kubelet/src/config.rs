@@ -89,4 +89,7 @@ impl Config {
     pub fn pod_dir(&self, uid: &str) -> PathBuf {
         self.root_dir.join("pods").join(uid)
     }
+    pub fn checkpoint_dir(&self) -> PathBuf {
+        self.root_dir.join("checkpoint")
+    }
 }

@@ -86,7 +86,7 @@ pub struct Manager {
 impl Manager {
     pub fn new(node: Arc<Node>, workers: Arc<Workers>) -> Self {
         let statics = StaticPods::new(node.clone());
-        let checkpoint = Checkpoint::new(node.cfg.root_dir.join("checkpoint"));
+        let checkpoint = Checkpoint::new(node.cfg.checkpoint_dir());
         Self {
             node,
             workers,

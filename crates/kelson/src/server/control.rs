@@ -22,8 +22,6 @@ use crate::config::Config;
 pub struct Control {
     pub server: Arc<dyn LocalServer>,
     pub pki: Arc<pki::Pki>,
-    /// Where the kubelet of this process will be found.
-    pub node: Arc<LocalNode>,
     store: Arc<dyn Store>,
     stop: CancellationToken,
     tasks: Mutex<JoinSet<()>>,
@@ -55,18 +53,17 @@ impl Control {
     }
 }
 
-/// `loops` ends the controllers and the scheduler, which run on `on`.
-pub async fn start(config: &Config, loops: &CancellationToken, on: &Handle) -> anyhow::Result<Control> {
+/// `node` is where the kubelet of this process will be found; `loops` ends the controllers and the scheduler, which run
+/// on `on`.
+pub async fn start(
+    config: &Config,
+    listener: TcpListener,
+    node: Arc<LocalNode>,
+    loops: &CancellationToken,
+    on: &Handle,
+) -> anyhow::Result<Control> {
     let instance = &config.instance;
     let dir = &instance.data_dir;
-    std::fs::create_dir_all(dir)
-        .with_context(|| format!("failed to make the data directory {}", dir.display()))?;
-    let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!(
-            "failed to listen on {}; is another server running there? Choose another port with --listen",
-            config.listen
-        )
-    })?;
     let listen = listener.local_addr().context("failed to read the address of the listener")?;
 
     // Store and keys are read side by side.
@@ -93,7 +90,6 @@ pub async fn start(config: &Config, loops: &CancellationToken, on: &Handle) -> a
         .context("failed to write the kubeconfig")?;
 
     let stop = CancellationToken::new();
-    let node = Arc::new(LocalNode::new(&config.node_name));
     let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
     let keys = pki.clone();
     let text = |all: &[netlink::Cidr]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -116,7 +112,7 @@ pub async fn start(config: &Config, loops: &CancellationToken, on: &Handle) -> a
             feature_gates: config.feature_gates.clone(),
         },
         admission: admission(config),
-        nodes: Some(node.clone()),
+        nodes: Some(node),
         security: Box::new(move |reader| {
             let tokens = TokenAuthenticator::new(keys.tokens.verifier(issuer.clone()), vec![issuer.clone()]);
             let issuer = TokenIssuer::new(keys.tokens.clone(), issuer.clone(), vec![issuer]);
@@ -142,7 +138,6 @@ pub async fn start(config: &Config, loops: &CancellationToken, on: &Handle) -> a
     let control = Control {
         server: server.clone(),
         pki,
-        node,
         store,
         stop,
         tasks: Mutex::new(tasks),

@@ -16,10 +16,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use client::LateServer;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::transport::LocalNode;
 use crate::args::ServerArgs;
 use crate::config::Config;
 use crate::{VERSION, logging, mark, networks};
@@ -83,18 +86,64 @@ async fn run(mut config: Config, started: Instant, on: threads::Handles) -> anyh
     let (node_stop, loops_stop) = (CancellationToken::new(), CancellationToken::new());
     let mut stop = Signals::new()?;
 
-    let control = control::start(&config, &loops_stop, &on.loops).await?;
-    let serving = started.elapsed();
-    info!(listen = %config.listen, seconds = serving.as_secs_f64(), "the API is serving");
+    let config = Arc::new(config);
+    let _hold = hold(&config).await?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!(
+            "failed to listen on {}; is another server running there? Choose another port with --listen",
+            config.listen
+        )
+    })?;
 
-    // Shared with the node's tasks, which run on threads of their own.
-    let (config, control) = (Arc::new(config), Arc::new(control));
-    let mut node = None;
+    // Side by side: a node starts the pods it knows also while its API is not there yet.
+    let (api, pipe) = (Arc::new(LateServer::default()), Arc::new(LocalNode::new(&config.node_name)));
+    let control = async {
+        let address = listener.local_addr().unwrap_or(config.listen);
+        let control = control::start(&config, listener, pipe.clone(), &loops_stop, &on.loops).await;
+        match &control {
+            Ok(c) => {
+                api.attach(c.server.clone());
+                info!(listen = %address, seconds = started.elapsed().as_secs_f64(), "the API is serving");
+            }
+            Err(_) => api.give_up(),
+        }
+        control
+    };
+    // The node has threads of its own.
+    let node = async {
+        let Some(threads) = &on.node else { return Ok(None) };
+        let (config, api, pipe, stop) = (config.clone(), api.clone(), pipe.clone(), node_stop.clone());
+        let starting = threads.spawn(async move { node::start(&config, api, &pipe, &stop).await });
+        starting.await.context("the start of the node panicked")?.map(Some)
+    };
+    let (control, node) = tokio::select! {
+        both = async { tokio::join!(control, node) } => both,
+        () = stop.wait() => {
+            info!("stopped while starting; containers go on running");
+            node_stop.cancel();
+            return Ok(());
+        }
+    };
+    let control = match control {
+        Ok(control) => control,
+        Err(e) => {
+            if let Ok(Some(n)) = node {
+                drain(n, &node_stop).await;
+            }
+            return Err(e);
+        }
+    };
+    let (node, failed) = match node {
+        Ok(node) => (node, None),
+        Err(e) => (None, Some(e)),
+    };
+
     let result = async {
-        if let Some(threads) = &on.node {
-            let (config, control, stop) = (config.clone(), control.clone(), node_stop.clone());
-            let starting = threads.spawn(async move { node::start(&config, &control, &stop).await });
-            node = Some(starting.await.context("the start of the node panicked")??);
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        if let Some(n) = &node {
+            node::listen(&config, &control, n, &node_stop).await?;
         }
         if let Some(n) = &node {
             tokio::select! {
@@ -117,16 +166,35 @@ async fn run(mut config: Config, started: Instant, on: threads::Handles) -> anyh
     .await;
 
     info!("stopping; containers go on running");
-    node_stop.cancel();
-    if let Some(n) = node
-        && tokio::time::timeout(NODE_DRAIN, n.stopped()).await.is_err()
-    {
-        warn!("the node's parts did not stop in time");
+    if let Some(n) = node {
+        drain(n, &node_stop).await;
     }
     loops_stop.cancel();
     control.stop().await;
     info!("stopped");
     result
+}
+
+/// One process at a time; one that is just ending gets a moment to do so.
+async fn hold(config: &Config) -> anyhow::Result<mark::Hold> {
+    let dir = &config.instance.data_dir;
+    for _ in 0..100 {
+        if let Some(hold) = mark::hold(dir).with_context(|| format!("failed to lock {}", dir.display()))? {
+            return Ok(hold);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    anyhow::bail!(
+        "{} is in use by another running kelson; choose another directory with --data-dir",
+        dir.display()
+    )
+}
+
+async fn drain(node: node::Node, stop: &CancellationToken) {
+    stop.cancel();
+    if tokio::time::timeout(NODE_DRAIN, node.stopped()).await.is_err() {
+        warn!("the node's parts did not stop in time");
+    }
 }
 
 struct Signals {

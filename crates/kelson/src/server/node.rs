@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use api::resource::{ENDPOINT_SLICES, NODES};
 use async_trait::async_trait;
-use client::{Client, Informers, LocalIdentity, Scope};
+use client::{Client, Informers, LocalIdentity, LocalServer, Scope};
 use kubelet::Kubelet;
 use parking_lot::Mutex;
 use runtime::{EmbeddedRuntime, NetRequest, PodNetwork, RuntimeConfig};
@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 
 use super::control::Control;
 use super::objects;
+use super::transport::LocalNode;
 use crate::admin;
 use crate::config::Config;
 
@@ -30,6 +31,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 pub struct Node {
     tasks: Mutex<JoinSet<()>>,
+    kubelet: Kubelet,
     client: Client,
     informers: Informers,
     name: String,
@@ -80,7 +82,13 @@ pub fn runtime_config(config: &crate::config::Instance, network: Arc<dyn PodNetw
     r
 }
 
-pub async fn start(config: &Config, control: &Control, token: &CancellationToken) -> anyhow::Result<Node> {
+/// Does not wait for the API: `api` may come later, and pods that the kubelet knows start without it.
+pub async fn start(
+    config: &Config,
+    api: Arc<dyn LocalServer>,
+    pipe: &LocalNode,
+    token: &CancellationToken,
+) -> anyhow::Result<Node> {
     let instance = &config.instance;
     let mut tasks = JoinSet::new();
     let network: (Arc<dyn PodNetwork>, Vec<IpAddr>) = if config.enabled("cni") {
@@ -112,13 +120,14 @@ pub async fn start(config: &Config, control: &Control, token: &CancellationToken
     admin::serve(instance.admin_socket(), runtime.clone(), token.clone(), &mut tasks)?;
 
     let identity = LocalIdentity::user(&format!("system:node:{}", config.node_name), &["system:nodes"]);
-    let client = control.client(identity, "kubelet");
+    let client = Client::local(api.clone(), identity, "kubelet");
     let informers = Informers::new(client.clone(), token.clone());
     let proxy_on = config.enabled("proxy");
     let dns_on = config.enabled("dns");
     let (proxy_tx, proxy) = watch::channel(0);
     let (dns_tx, dns) = watch::channel(false);
-    let reader = control.client(LocalIdentity::user(objects::NETWORK_USER, &[]), "kelson-network");
+    let identity = LocalIdentity::user(objects::NETWORK_USER, &[]);
+    let reader = Client::local(api.clone(), identity, "kelson-network");
     let shared = Informers::new(reader, token.clone());
     if proxy_on {
         let settings = proxy::Config {
@@ -129,18 +138,22 @@ pub async fn start(config: &Config, control: &Control, token: &CancellationToken
         tasks.spawn(proxy::run(settings, shared.clone(), proxy_tx, token.clone()));
     }
     if dns_on {
-        let admin = objects::admin(control);
-        objects::dns_endpoints(&admin, &config.node_name, &gateways)
-            .await
-            .map_err(|e| anyhow!(e))
-            .context("failed to publish the DNS endpoints")?;
         let settings = dns::Config {
             domain: config.domain.clone(),
             listen: gateways.iter().map(|g| SocketAddr::new(*g, 53)).collect(),
             resolv_conf: upstream_resolv_conf(),
         };
         let (shared, token) = (shared.clone(), token.clone());
+        let (admin, node, gateways) = (objects::admin(api), config.node_name.clone(), gateways.clone());
         tasks.spawn(async move {
+            let published = tokio::select! {
+                () = token.cancelled() => return,
+                p = objects::dns_endpoints(&admin, &node, &gateways) => p,
+            };
+            if let Err(e) = published {
+                error!(error = %e, "failed to publish the DNS endpoints");
+                return;
+            }
             let ready = move || {
                 dns_tx.send_replace(true);
             };
@@ -157,9 +170,17 @@ pub async fn start(config: &Config, control: &Control, token: &CancellationToken
         Arc::new(runtime),
         Some(slices),
     );
-    start_kubelet(config, control, kubelet, token, &mut tasks).await?;
+    // Streams are served by the node's threads, whoever asks for them.
+    let (serving, on) = (kubelet.clone(), tokio::runtime::Handle::current());
+    pipe.attach(move |stream| {
+        let kubelet = serving.clone();
+        on.spawn(async move { kubelet.serve(stream).await });
+    });
+    let (running, stop) = (kubelet.clone(), token.clone());
+    tasks.spawn(async move { running.run(stop).await });
     Ok(Node {
         tasks: Mutex::new(tasks),
+        kubelet,
         client,
         informers,
         name: config.node_name.clone(),
@@ -200,34 +221,27 @@ fn kubelet_config(config: &Config) -> anyhow::Result<kubelet::Config> {
     })
 }
 
-/// Runs the kubelet, lets the API server of this process reach it through memory, and others by TLS on its port.
-async fn start_kubelet(
+/// Lets others than the API server of this process reach the kubelet, by TLS on its port.
+pub async fn listen(
     config: &Config,
     control: &Control,
-    kubelet: Kubelet,
+    node: &Node,
     token: &CancellationToken,
-    tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
-    // Streams are served by the node's threads, whoever asks for them.
-    let (serving, on) = (kubelet.clone(), tokio::runtime::Handle::current());
-    control.node.attach(move |stream| {
-        let kubelet = serving.clone();
-        on.spawn(async move { kubelet.serve(stream).await });
-    });
-    if config.kubelet_port > 0 {
-        match TcpListener::bind((config.listen.ip(), config.kubelet_port)).await {
-            Ok(listener) => {
-                let tls = kubelet_tls(config, control).context("failed to set up the kubelet's TLS")?;
-                tasks.spawn(listen(listener, tls, kubelet.clone(), token.clone()));
-            }
-            Err(e) => warn!(
-                port = config.kubelet_port, error = %e,
-                "the kubelet's port is taken: kubectl works all the same, metrics scrapers will not; choose one with --kubelet-port"
-            ),
-        }
+    if config.kubelet_port == 0 {
+        return Ok(());
     }
-    let token = token.clone();
-    tasks.spawn(async move { kubelet.run(token).await });
+    match TcpListener::bind((config.listen.ip(), config.kubelet_port)).await {
+        Ok(listener) => {
+            let tls = kubelet_tls(config, control).context("failed to set up the kubelet's TLS")?;
+            let serving = accept(listener, tls, node.kubelet.clone(), token.clone());
+            node.tasks.lock().spawn_on(serving, &node.on);
+        }
+        Err(e) => warn!(
+            port = config.kubelet_port, error = %e,
+            "the kubelet's port is taken: kubectl works all the same, metrics scrapers will not; choose one with --kubelet-port"
+        ),
+    }
     Ok(())
 }
 
@@ -244,7 +258,7 @@ fn kubelet_tls(config: &Config, control: &Control) -> anyhow::Result<Arc<rustls:
     Ok(Arc::new(pki::dir::server_config(&cert, verifier)?))
 }
 
-async fn listen(
+async fn accept(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     kubelet: Kubelet,

@@ -2,10 +2,11 @@
 //! role that the built-in DNS and proxy read with.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use api::resource::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ENDPOINT_SLICES, SERVICES};
 use api::{Resource, Status};
-use client::{Client, LocalIdentity, Patch};
+use client::{Client, LocalIdentity, LocalServer, Patch};
 use serde_json::{Value, json};
 
 use super::control::Control;
@@ -14,8 +15,8 @@ use crate::config::Config;
 /// Whom the built-in DNS and proxy act as.
 pub const NETWORK_USER: &str = "system:kelson-network";
 
-pub fn admin(control: &Control) -> Client {
-    control.client(LocalIdentity::user("system:apiserver", &["system:masters"]), "kelson")
+pub fn admin(server: Arc<dyn LocalServer>) -> Client {
+    Client::local(server, LocalIdentity::user("system:apiserver", &["system:masters"]), "kelson")
 }
 
 async fn apply(client: &Client, r: &Resource, ns: &str, name: &str, body: Value) -> Result<(), Status> {
@@ -24,7 +25,7 @@ async fn apply(client: &Client, r: &Resource, ns: &str, name: &str, body: Value)
 
 /// Puts the objects in place; a second call changes nothing.
 pub async fn ensure(control: &Control, config: &Config) -> Result<(), Status> {
-    let client = admin(control);
+    let client = admin(control.server.clone());
     let label = json!({ "kubernetes.io/bootstrapping": "kelson" });
     apply(&client, &CLUSTER_ROLES, "", NETWORK_USER, json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",

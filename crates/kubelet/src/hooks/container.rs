@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cri::{CriError, PodSandboxStatusResponse};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::Checkpoint;
 use crate::containers::config::{self, Parts};
 use crate::containers::env::{self, ServiceVars, Sources};
 use crate::containers::security;
@@ -17,6 +19,8 @@ use crate::volumes::mounts;
 
 /// What waiting shows of a container whose postStart failed.
 pub const POST_START_ERROR: &str = "PostStartHookError";
+/// How long the first read of services may take before the start is tried again.
+const SERVICES_READ: Duration = Duration::from_secs(20);
 
 /// How a failed start is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,7 +164,7 @@ async fn environment(cx: &PodCx, c: &Container, ips: &[String]) -> Result<BTreeM
         let data = cx.node.refs.secret(ns, &name, &cx.user).await?;
         sources.secrets.insert(name, data.map(|s| s.data));
     }
-    let services = env::service_vars(&services_for(&cx.node, &cx.pod));
+    let services = service_vars(&cx.node, &cx.pod).await?;
     env::build(&cx.pod, c, ips, &cx.node.facts(), &sources, &services)
 }
 
@@ -182,6 +186,25 @@ struct PortView {
     name: String,
     protocol: String,
     port: i32,
+}
+
+/// The variables of services. Where the API does not answer they are those of the pod's last start, so that a pod comes
+/// back after a reboot as it was.
+async fn service_vars(node: &Node, pod: &Pod) -> Result<BTreeMap<String, String>, String> {
+    let kept = Checkpoint::new(node.cfg.checkpoint_dir());
+    if !node.services.is_synced() && !pod.is_static() {
+        if let Some(vars) = kept.service_vars(&pod.metadata.uid) {
+            return Ok(vars);
+        }
+        if !matches!(tokio::time::timeout(SERVICES_READ, node.services.synced()).await, Ok(true)) {
+            return Err("services have not yet been read at least once, cannot construct envvars".into());
+        }
+    }
+    let vars = env::service_vars(&services_for(node, pod));
+    if !pod.is_static() {
+        kept.save_service_vars(&pod.metadata.uid, &vars);
+    }
+    Ok(vars)
 }
 
 /// Services whose variables the pod sees: `kubernetes` always, those of its namespace when links are on.
