@@ -10,7 +10,7 @@ export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 up: deps kubectl release demo-images ## install what is needed, build, start a cluster, show it working
 	@./scripts/up $(TARGET)/release/kelson $(DATA_DIR) $(LISTEN) $(KUBECTL)
@@ -35,6 +35,10 @@ check: deps ## format, lints, layering, ARM64 where it can be had
 fresh: ## make up, the README's lines, make test and make down in a fresh Debian root with namespaces of its own
 	@$(SUDO) ./scripts/fresh
 
+test-v2: deps kubectl ## a node under control groups of version 2, in a QEMU guest
+	cargo build -p kelson
+	./scripts/test-v2 $(TARGET)/debug/kelson $(KUBECTL)
+
 bench: deps ## the table of figures beside their peers
 	./scripts/bench
 
@@ -53,4 +57,4 @@ deps:
 kubectl: deps
 	@./scripts/kubectl $(TOOLS)
 
-.PHONY: help up down demo demo-images test check fresh bench soak release deps kubectl
+.PHONY: help up down demo demo-images test check fresh bench soak release deps kubectl test-v2

@@ -13,7 +13,7 @@ pub struct Bar {
 /// One line, without its end.
 fn render(what: &str, done: u64, total: u64) -> String {
     if total == 0 {
-        return format!("{what}: asking the registry");
+        return format!("{what} …");
     }
     let done = done.min(total);
     // Rounded down: full only when all is there.
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn lines() {
-        assert_eq!(render("x", 0, 0), "x: asking the registry");
+        assert_eq!(render("x", 0, 0), "x …");
         assert_eq!(
             render("x", 5_000_000, 10_000_000),
             format!("x [{}{}]  50 % 5.0 of 10.0 MB", "#".repeat(15), "-".repeat(15))

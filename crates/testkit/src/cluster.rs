@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::{Signal, kill};
@@ -30,7 +30,11 @@ pub struct Cluster {
     port: u16,
     node: bool,
     flags: Vec<String>,
+    /// How often the log said "ready" before this start.
+    starts: usize,
 }
+
+const READY: &str = "Kelson is ready";
 
 /// Whether this machine lets us run containers; tests that need it say so when they skip.
 pub fn node_possible() -> bool {
@@ -99,13 +103,20 @@ impl Cluster {
         let port =
             TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("a free port").port();
         let flags = flags.iter().map(|f| (*f).to_owned()).collect();
-        let mut c = Self { child: None, dir, port, node, flags };
+        let mut c = Self { child: None, dir, port, node, flags, starts: 0 };
         c.run();
         c
     }
 
     /// Starts the program (again) on the same data.
     pub fn run(&mut self) {
+        self.spawn();
+        self.wait_ready();
+    }
+
+    /// The same without waiting until it is ready.
+    pub fn spawn(&mut self) {
+        self.starts = self.log().matches(READY).count();
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).expect("log");
         let mut command = Command::new(kelson_path());
@@ -130,14 +141,16 @@ impl Cluster {
             command.arg("--no-node");
         }
         self.child = Some(command.spawn().expect("start kelson; build it first"));
-        let wanted = self.log().matches("Kelson is ready").count() + 1;
+    }
+
+    pub fn wait_ready(&mut self) {
         wait_for("the cluster to be ready", || {
             if let Some(child) = self.child.as_mut()
                 && let Ok(Some(status)) = child.try_wait()
             {
                 panic!("kelson ended with {status}:\n{}", self.log());
             }
-            self.log().matches("Kelson is ready").count() >= wanted
+            self.log().matches(READY).count() > self.starts
         });
     }
 
@@ -161,19 +174,19 @@ impl Cluster {
         format!("{}/admin.kubeconfig", self.data())
     }
 
-    fn signal(&mut self, signal: Signal) {
-        if let Some(mut child) = self.child.take() {
-            let pid = Pid::from_raw(i32::try_from(child.id()).expect("pid"));
-            let _ = kill(pid, signal);
-            let _ = child.wait();
-        }
+    fn signal(&mut self, signal: Signal) -> Option<ExitStatus> {
+        let mut child = self.child.take()?;
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("pid"));
+        let _ = kill(pid, signal);
+        child.wait().ok()
     }
     /// kill -9: nothing is said goodbye to.
     pub fn crash(&mut self) {
         self.signal(Signal::SIGKILL);
     }
-    pub fn stop(&mut self) {
-        self.signal(Signal::SIGTERM);
+    /// SIGTERM; how the program ended.
+    pub fn stop(&mut self) -> Option<ExitStatus> {
+        self.signal(Signal::SIGTERM)
     }
 
     pub fn kelson(&self, args: &[&str]) -> Output {
