@@ -113,7 +113,7 @@ pub struct Owner<'a> {
 impl Owner<'_> {
     /// The set's revisions, after adopting orphans that the selector matches; oldest first.
     pub async fn list(&self, informer: &Informer, selector: &LabelSelector) -> Result<Vec<Revision>, Error> {
-        let candidates = informer.list(Some(self.set.namespace()));
+        let candidates = owners::candidates(informer, self.set);
         let mine = owners::claim_all(
             self.client,
             self.resource,

@@ -81,6 +81,8 @@ pub async fn run(ctx: Context) {
     let queue = Queue::default();
     let (sets, pods) = (ctx.informers.get(&DAEMON_SETS), ctx.informers.get(&PODS));
     let (nodes, revisions) = (ctx.informers.get(&NODES), ctx.informers.get(&CONTROLLER_REVISIONS));
+    owners::index(&pods);
+    owners::index(&revisions);
     let expected = Arc::new(Expectations::default());
     skeleton::enqueue_self(&sets, &queue);
     skeleton::enqueue_owner(&revisions, &queue, "DaemonSet");
@@ -142,7 +144,7 @@ impl Loop {
         let mut collisions = view.status["collisionCount"].as_i64().unwrap_or(0);
         let present = owner.settle(&mut revisions, &mut collisions).await?;
 
-        let candidates = self.pods.list(Some(&key.0));
+        let candidates = owners::candidates(&self.pods, &set);
         let claimed = owners::claim_all(client, &DAEMON_SETS, &set, &selector, &PODS, candidates).await?;
         let pods = pods::parse(claimed)?;
         self.merge_duplicates(&set, &mut revisions, &present, &pods).await?;

@@ -153,7 +153,7 @@ impl Set {
         if let Some(status) = failure {
             return Err(status.into());
         }
-        let next = plan::next_available(&active, min_ready, now);
+        let next = pods::next_available(&active, min_ready, now);
         Ok(if next == Next::Wait && !ready_to_act { Next::After(expectations::LOOK_AGAIN) } else { next })
     }
 

@@ -2,14 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::time::Duration;
 
 use api::Object;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::pods::Pod;
-use crate::skeleton::Next;
 
 /// The pods to delete, in upstream's order: not placed, not running, not ready, cheap to delete, with the most related
 /// pods on their node, ready for the shortest time, restarted most, youngest.
@@ -103,26 +101,13 @@ pub fn status(
     new
 }
 
-/// When the next ready pod becomes available by time alone.
-pub fn next_available(active: &[Pod], min_ready: i64, now: Timestamp) -> Next {
-    if min_ready <= 0 {
-        return Next::Wait;
-    }
-    let soonest = active
-        .iter()
-        .filter(|p| p.is_ready() && !p.is_available(min_ready, now))
-        .filter_map(|p| p.ready_since())
-        .map(|t| min_ready - now.duration_since(t).as_secs())
-        .min();
-    match soonest {
-        Some(s) => Next::After(Duration::from_secs(u64::try_from(s.max(1)).unwrap_or(1))),
-        None => Next::Wait,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::pods::next_available;
+    use crate::skeleton::Next;
 
     fn pod(name: &str, change: impl FnOnce(&mut Value)) -> Pod {
         let mut v = json!({"metadata": {"name": name, "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z"},

@@ -38,6 +38,8 @@ pub async fn run(ctx: Context) {
     let (sets, pods) = (ctx.informers.get(&STATEFUL_SETS), ctx.informers.get(&PODS));
     let (claims, revisions) =
         (ctx.informers.get(&PERSISTENT_VOLUME_CLAIMS), ctx.informers.get(&CONTROLLER_REVISIONS));
+    owners::index(&pods);
+    owners::index(&revisions);
     skeleton::enqueue_self(&sets, &queue);
     owners::enqueue_for_pods(&pods, &sets, &STATEFUL_SETS, &queue, selector, |_, _| {});
     skeleton::enqueue_owner(&revisions, &queue, "StatefulSet");
@@ -129,8 +131,7 @@ impl Loop {
     /// The set's pods; only those whose name is one of the set's may be adopted.
     async fn members(&self, set: &Object, selector: &LabelSelector) -> Result<Vec<Member>, Error> {
         let named = |o: &Object| identity::ordinal(set.name(), o.name()).is_some();
-        let candidates: Vec<Object> =
-            self.pods.list(Some(set.namespace())).into_iter().filter(named).collect();
+        let candidates: Vec<Object> = owners::candidates(&self.pods, set).into_iter().filter(named).collect();
         let mine =
             owners::claim_all(&self.ctx.client, &STATEFUL_SETS, set, selector, &PODS, candidates).await?;
         let member = |o: Object| {
