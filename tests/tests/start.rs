@@ -213,7 +213,9 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         // The program that writes there may still run when a test has failed.
         let _ = Command::new("umount").args(["-l", &self.0]).status();
-        let _ = fs::remove_dir(&self.0);
+        if let Some(test) = Path::new(&self.0).parent() {
+            let _ = fs::remove_dir_all(test);
+        }
     }
 }
 
