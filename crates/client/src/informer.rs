@@ -52,10 +52,12 @@ struct Index {
 struct State {
     objects: BTreeMap<Key, Object>,
     indexes: HashMap<&'static str, Index>,
+    revision: u64,
 }
 
 impl State {
-    fn set(&mut self, key: Key, new: Option<Object>) -> Option<Object> {
+    fn set(&mut self, key: Key, new: Option<Object>, revision: u64) -> Option<Object> {
+        self.revision = self.revision.max(revision);
         let old = match &new {
             Some(o) => self.objects.insert(key.clone(), o.clone()),
             None => self.objects.remove(&key),
@@ -171,6 +173,12 @@ impl Informer {
         self.len() == 0
     }
 
+    /// Revision of the newest change that is in. Read before a list it says what the list holds at least, read after one
+    /// what it holds at most.
+    pub fn revision(&self) -> u64 {
+        self.inner.state.read().revision
+    }
+
     /// Adds an index once; a second call with the same name changes nothing.
     pub fn add_index(&self, name: &'static str, of: impl Fn(&Object) -> Vec<String> + Send + Sync + 'static) {
         let mut s = self.inner.state.write();
@@ -210,9 +218,9 @@ impl Informer {
 }
 
 impl Inner {
-    fn apply(&self, key: Key, new: Option<Object>) {
+    fn apply(&self, key: Key, new: Option<Object>, revision: u64) {
         let handlers = self.handlers.lock();
-        let old = self.state.write().set(key, new.clone());
+        let old = self.state.write().set(key, new.clone(), revision);
         if old.is_none() && new.is_none() {
             return;
         }
@@ -221,18 +229,19 @@ impl Inner {
         }
     }
 
-    fn replace(&self, items: Vec<Object>) {
+    fn replace(&self, items: Vec<Object>, revision: u64) {
         let mut gone: HashSet<Key> = self.state.read().objects.keys().cloned().collect();
         for o in items {
             let key = key_of(&o);
             gone.remove(&key);
             let same = self.state.read().objects.get(&key).is_some_and(|old| old.revision() == o.revision());
             if !same {
-                self.apply(key, Some(o));
+                let revision = o.revision();
+                self.apply(key, Some(o), revision);
             }
         }
         for key in gone {
-            self.apply(key, None);
+            self.apply(key, None, revision);
         }
     }
 }
@@ -270,7 +279,7 @@ async fn list_and_watch(inner: &Inner, client: &Client, pause: &mut Duration) ->
     };
     let list = client.list(&inner.resource, &scope.namespace, &params).await?;
     let mut revision = list.revision;
-    inner.replace(list.items);
+    inner.replace(list.items, revision);
     inner.synced.send_replace(true);
     *pause = Duration::from_millis(20);
     loop {
@@ -288,11 +297,11 @@ async fn list_and_watch(inner: &Inner, client: &Client, pause: &mut Duration) ->
             match event {
                 WatchEvent::Added(o) | WatchEvent::Modified(o) => {
                     revision = revision.max(o.revision());
-                    inner.apply(key_of(&o), Some(o));
+                    inner.apply(key_of(&o), Some(o), revision);
                 }
                 WatchEvent::Deleted(o) => {
                     revision = revision.max(o.revision());
-                    inner.apply(key_of(&o), None);
+                    inner.apply(key_of(&o), None, revision);
                 }
                 WatchEvent::Bookmark { revision: r, .. } => revision = revision.max(r),
                 WatchEvent::Error(status) => return Err(status),

@@ -1,4 +1,5 @@
-//! The built-in pod network: addresses without leaks, one routed veth pair a pod, host ports and masquerade by nftables.
+//! The built-in pod network: addresses without leaks, one routed veth pair a pod, host ports and masquerade by nftables
+//! (on the loopback addresses by `netlink::loopback`).
 //! Owns the files under its state directory (one per address), the bridge that carries the gateway addresses, and one
 //! nftables table per family. Spawns nothing that stays.
 #![forbid(unsafe_code)]
@@ -8,9 +9,10 @@ mod ipam;
 mod render;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use netlink::loopback::{Loopback, Transport, Wanted};
 use netlink::nft::{self, Applied, Family};
 use netlink::{Cidr, Netlink, PodLink};
 use tokio::sync::Mutex;
@@ -45,6 +47,7 @@ struct State {
     ipam: ipam::Ipam,
     host_ports: BTreeMap<String, Vec<HostPort>>,
     tables: BTreeMap<Family, Applied>,
+    loopback: Loopback,
 }
 
 /// The pod network of one node.
@@ -93,7 +96,12 @@ impl Cni {
         let ipam = ipam::Ipam::open(&config.state_dir, &config.pod_cidrs)?;
         host::open_forwarding(&link_prefix(&config.instance)).await;
         let cni = Self {
-            state: Mutex::new(State { ipam, host_ports: BTreeMap::new(), tables: BTreeMap::new() }),
+            state: Mutex::new(State {
+                ipam,
+                host_ports: BTreeMap::new(),
+                tables: BTreeMap::new(),
+                loopback: Loopback::default(),
+            }),
             config,
             netlink,
             gateways,
@@ -183,8 +191,24 @@ impl Cni {
         for table in render::tables(&table_name(&self.config.instance), &self.config, &ports) {
             state.tables.entry(table.family).or_default().set(table).await?;
         }
+        state.loopback.set(loopback_ports(&ports)).await;
         Ok(())
     }
+}
+
+/// Host ports that answer on the loopback addresses: those of every address.
+fn loopback_ports(ports: &[HostPort]) -> Wanted {
+    let mut out = Wanted::new();
+    for p in ports.iter().filter(|p| p.host_ip.is_none_or(|ip| ip.is_unspecified() || ip.is_loopback())) {
+        let transport = match p.protocol.as_str() {
+            "tcp" => Transport::Tcp,
+            "udp" => Transport::Udp,
+            _ => continue,
+        };
+        let target = p.pod.map(|pod| SocketAddr::new(pod, p.container_port));
+        out.entry((transport, p.host_port)).or_default().extend(target);
+    }
+    out
 }
 
 /// Takes away every link, table and firewall rule of the instance. Works without a running daemon; goes on after errors

@@ -1,9 +1,10 @@
 //! The cluster's DNS (the schema is kubernetes/dns `docs/specification.md` 1.1): services, headless services, pods, SRV
 //! and reverse names straight from informers, everything else forwarded to the host's resolvers. `zone` answers (pure over
-//! a `Source`), `forward` asks others, `server` listens. Spawns one task per socket and a bounded number for forwarded
+//! a `Source`), `forward` asks others and keeps their answers in `cache`, `server` listens. Spawns one task per socket and a bounded number for forwarded
 //! questions and TCP connections.
 #![forbid(unsafe_code)]
 
+mod cache;
 mod forward;
 mod server;
 mod zone;

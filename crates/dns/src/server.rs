@@ -131,22 +131,21 @@ impl<S: Source> Shared<S> {
     }
 
     /// Asks upstream: the question as it came, or the outside target of a CNAME.
-    async fn forward(&self, raw: &[u8], mut reply: Message, tcp: bool) -> Option<Vec<u8>> {
+    async fn forward(&self, raw: &[u8], mut reply: Message, tcp: bool) -> Option<Message> {
+        let mut question = Message::from_vec(raw).ok()?;
         let outside = reply.answers.last().and_then(|r| match &r.data {
             hickory_proto::rr::RData::CNAME(c) => Some(c.0.clone()),
             _ => None,
         });
         let Some(target) = outside else {
-            if let Some(answer) = self.forwarder.ask(raw, tcp).await {
+            if let Some(answer) = self.forwarder.ask(&question, tcp, false).await {
                 return Some(answer);
             }
             reply.metadata.response_code = ResponseCode::ServFail;
-            return reply.to_vec().ok();
+            return Some(reply);
         };
-        let mut question = Message::from_vec(raw).ok()?;
         question.queries.iter_mut().for_each(|q| q.name = target.clone());
-        let answer = self.forwarder.ask(&question.to_vec().ok()?, tcp).await;
-        match answer.and_then(|a| Message::from_vec(&a).ok()) {
+        match self.forwarder.ask(&question, tcp, true).await {
             Some(a) => {
                 reply.metadata.response_code = a.metadata.response_code;
                 reply.add_answers(a.answers);
@@ -154,7 +153,7 @@ impl<S: Source> Shared<S> {
             }
             None => reply.metadata.response_code = ResponseCode::ServFail,
         }
-        reply.to_vec().ok()
+        Some(reply)
     }
 
     async fn udp(self: Arc<Self>, socket: Arc<UdpSocket>) {
@@ -180,8 +179,9 @@ impl<S: Source> Shared<S> {
                     let Ok(slot) = self.slots.clone().try_acquire_owned() else { continue };
                     let (this, socket, raw) = (self.clone(), socket.clone(), raw.to_vec());
                     tokio::spawn(async move {
-                        if let Some(answer) = this.forward(&raw, reply, false).await {
-                            let _ = socket.send_to(&answer, from).await;
+                        let answer = this.forward(&raw, reply, false).await;
+                        if let Some(bytes) = answer.and_then(|a| fit(&a, &raw)) {
+                            let _ = socket.send_to(&bytes, from).await;
                         }
                         drop(slot);
                     });
@@ -217,10 +217,10 @@ impl<S: Source> Shared<S> {
             timeout(IDLE, stream.read_exact(&mut raw)).await??;
             let answer = match self.step(&raw) {
                 Step::Drop => return Ok(()),
-                Step::Reply(reply) => reply.to_vec().ok(),
+                Step::Reply(reply) => Some(reply),
                 Step::Forward(reply) => self.forward(&raw, reply, true).await,
             };
-            let Some(answer) = answer else { return Ok(()) };
+            let Some(answer) = answer.and_then(|a| a.to_vec().ok()) else { return Ok(()) };
             let len = u16::try_from(answer.len()).map_err(std::io::Error::other)?;
             stream.write_all(&len.to_be_bytes()).await?;
             stream.write_all(&answer).await?;

@@ -146,6 +146,10 @@ impl<S: Source> Zone<S> {
                 None => self.own(ResponseCode::NXDomain, vec![]),
             },
             [service, ns, "svc"] => self.service(name, kind, ns, service, 0),
+            // Nothing stands here, but below it: a name without records, not one that is missing.
+            [proto, service, ns, "svc"] if proto.starts_with('_') => {
+                self.between(ns, service, proto.trim_start_matches('_'))
+            }
             [host, service, ns, "svc"] => self.endpoint(name, kind, ns, service, host),
             [port, proto, service, ns, "svc"] if port.starts_with('_') && proto.starts_with('_') => {
                 self.srv(name, kind, ns, service, port.trim_start_matches('_'), proto.trim_start_matches('_'))
@@ -225,6 +229,13 @@ impl<S: Source> Zone<S> {
         self.own(if found { ResponseCode::NoError } else { ResponseCode::NXDomain }, answers)
     }
 
+    /// `_tcp.service.namespace.svc`: above the names of the ports.
+    fn between(&self, ns: &str, service: &str, proto: &str) -> Answer {
+        let ports = self.source.service(ns, service).map(|s| s.spec.ports).unwrap_or_default();
+        let exists = ports.iter().any(|p| !p.name.is_empty() && p.protocol.eq_ignore_ascii_case(proto));
+        self.own(if exists { ResponseCode::NoError } else { ResponseCode::NXDomain }, vec![])
+    }
+
     fn srv(&self, name: &Name, kind: RecordType, ns: &str, service: &str, port: &str, proto: &str) -> Answer {
         let Some(s) = self.source.service(ns, service) else {
             return self.own(ResponseCode::NXDomain, vec![]);
@@ -285,6 +296,7 @@ impl<S: Source> Zone<S> {
                 }
             }
         }
+        targets.sort();
         targets.dedup();
         if targets.is_empty() {
             return Answer::Foreign;
@@ -377,6 +389,8 @@ mod tests {
                 "NoError",
                 &["0 50 5432 db-0.db.d.svc.cluster.local.", "0 50 5432 10-1-0-5.db.d.svc.cluster.local."],
             ),
+            ("_tcp.web.d.svc.cluster.local.", RecordType::A, "NoError", &[]),
+            ("_udp.web.d.svc.cluster.local.", RecordType::A, "NXDomain", &[]),
             ("_x._tcp.web.d.svc.cluster.local.", RecordType::SRV, "NXDomain", &[]),
             ("10-1-0-9.d.pod.cluster.local.", RecordType::A, "NoError", &["10.1.0.9"]),
             ("5.0.96.10.in-addr.arpa.", RecordType::PTR, "NoError", &["web.d.svc.cluster.local."]),

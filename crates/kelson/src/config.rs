@@ -2,7 +2,7 @@
 //! directory, so that several clusters live side by side.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -207,9 +207,14 @@ fn duration(flag: &str, text: &str) -> anyhow::Result<Duration> {
 
 /// The address this machine uses towards the outside. Nothing is sent: connecting a datagram socket only looks up the
 /// route.
-fn own_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect((Ipv4Addr::new(203, 0, 113, 1), 9)).ok()?;
+fn own_address(v4: bool) -> Option<IpAddr> {
+    let (any, far): (IpAddr, IpAddr) = if v4 {
+        (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(203, 0, 113, 1).into())
+    } else {
+        (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into())
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((far, 9)).ok()?;
     let ip = socket.local_addr().ok()?.ip();
     (!ip.is_unspecified() && !ip.is_loopback()).then_some(ip)
 }
@@ -242,10 +247,12 @@ impl Config {
             bail!("--service-cidr and --cluster-cidr overlap; give them networks of their own");
         }
         let listen = a.listen.or(f.listen).unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 6443).into());
-        let advertise =
-            a.advertise_address.or(f.advertise_address).or_else(own_address).unwrap_or(
-                if listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listen.ip() },
-            );
+        let advertise = a
+            .advertise_address
+            .or(f.advertise_address)
+            .or_else(|| own_address(true))
+            .or_else(|| own_address(false))
+            .unwrap_or(if listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listen.ip() });
         for (flag, all) in [("service-cidr", &service_cidrs), ("cluster-cidr", &cluster_cidrs)] {
             if let Some(c) = all.iter().find(|c| c.contains(advertise)) {
                 bail!(
@@ -351,6 +358,14 @@ impl Config {
     /// The first address of each service network: the `kubernetes` Service.
     pub fn kubernetes_ips(&self) -> Vec<IpAddr> {
         self.service_cidrs.iter().filter_map(|c| c.nth(1)).collect()
+    }
+
+    /// This node's addresses: the one it is known by, and one of the other family where pods have both.
+    pub fn node_ips(&self) -> Vec<IpAddr> {
+        let v4 = self.advertise.is_ipv4();
+        let both = self.cluster_cidrs.iter().any(|c| c.addr.is_ipv4() != v4);
+        let other = if both { own_address(!v4) } else { None };
+        std::iter::once(self.advertise).chain(other).collect()
     }
 
     /// The tenth address of each service network: `kube-dns`.

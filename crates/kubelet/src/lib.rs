@@ -30,14 +30,14 @@ mod volumes;
 use std::sync::Arc;
 
 use api::resource::SERVICES;
-use client::{Client, EventRecorder, Informer, Informers};
+use client::{Client, EventRecorder, Informers};
 use cri::Cri;
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 use containers::resources::{PodLimits, cgroup_steps, layout, qos_cgroup, shares};
-use hooks::drain::Slices;
+pub use hooks::drain::{InForce, Slices};
 use manager::{Manager, Workers};
 use node_ctx::Node;
 use pod::Qos;
@@ -56,14 +56,14 @@ pub struct Kubelet {
 
 impl Kubelet {
     /// `client` is the node's identity (`system:node:<name>`), `informers` go with it. `slices`: EndpointSlices as
-    /// another component of this process watches them (a node may not read them itself); without them, stopping pods are
-    /// not drained. Must be called inside a tokio runtime.
+    /// another component of this process watches them (a node may not read them itself), with what of them is in force;
+    /// without them, stopping pods are not drained. Must be called inside a tokio runtime.
     pub fn new(
         cfg: Config,
         client: Client,
         informers: Informers,
         runtime: Arc<dyn Cri>,
-        slices: Option<Informer>,
+        slices: Option<Slices>,
     ) -> Self {
         let recorder = EventRecorder::new(client.clone(), "kubelet", &cfg.node_name);
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -80,7 +80,7 @@ impl Kubelet {
                 },
             ),
             services: informers.get(&SERVICES),
-            slices: slices.map(Slices::new),
+            slices,
             mounter,
             layout: layout(&mounts),
             memory_capacity: node::facts::memory(),

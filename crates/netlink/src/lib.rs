@@ -2,7 +2,9 @@
 //! one netlink socket with its driving task per `Netlink`, and short-lived threads that enter a pod's namespace.
 #![forbid(unsafe_code)]
 
+pub mod conntrack;
 mod link;
+pub mod loopback;
 mod netns;
 pub mod nft;
 pub mod sysctl;

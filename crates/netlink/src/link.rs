@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use futures::TryStreamExt;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -179,6 +180,11 @@ impl Netlink {
                 self.index(name).await?.ok_or_else(|| Error::Other(format!("the bridge {name} vanished")))?
             }
         };
+        if addresses.iter().any(|a| a.addr.is_ipv6()) {
+            // Without ports the bridge has no carrier: an address to be checked for doubles would wait for ever.
+            crate::sysctl::set(&format!("net/ipv6/conf/{name}/disable_ipv6"), "0")?;
+            crate::sysctl::set(&format!("net/ipv6/conf/{name}/accept_dad"), "0")?;
+        }
         for a in addresses {
             self.add_address(index, name, *a).await?;
         }
@@ -187,7 +193,12 @@ impl Netlink {
     }
 
     pub async fn add_address(&self, index: u32, name: &str, a: Cidr) -> Result<(), Error> {
-        match self.handle.address().add(index, a.addr, a.len).replace().execute().await {
+        let mut add = self.handle.address().add(index, a.addr, a.len).replace();
+        if a.addr.is_ipv6() {
+            // Ours alone: usable at once, without asking the link whether somebody else has it.
+            add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        match add.execute().await {
             Err(e) if errno(&e) != 17 => Err(failed(format!("give {name} the address {a}"))(e)),
             _ => Ok(()),
         }

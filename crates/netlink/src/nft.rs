@@ -224,46 +224,4 @@ impl Applied {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table(elements: &[(&str, &str)]) -> Table {
-        let mut t = Table::new(Family::Ip, "t");
-        t.base(
-            "pre",
-            "type nat hook prerouting priority -100 ; policy accept ;",
-            vec!["ip daddr . meta l4proto . th dport vmap @m".into()],
-        );
-        for (_, v) in elements {
-            t.chain(v.trim_start_matches("goto "), vec!["accept".into()]);
-        }
-        let elements = elements.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        t.sets.insert(
-            "m".into(),
-            Set {
-                kind: "map",
-                spec: "type ipv4_addr . inet_proto . inet_service : verdict ;".into(),
-                elements,
-                dynamic: false,
-            },
-        );
-        t
-    }
-
-    #[test]
-    fn a_change_touches_only_what_differs() {
-        let a = table(&[("10.0.0.1 . tcp . 80", "goto a"), ("10.0.0.2 . tcp . 80", "goto b")]);
-        let b = table(&[("10.0.0.1 . tcp . 80", "goto a"), ("10.0.0.3 . tcp . 80", "goto c")]);
-        assert_eq!(a.delta(&a), "");
-        assert_eq!(
-            a.delta(&b),
-            "add chain ip t c\nadd rule ip t c accept\n\
-             delete element ip t m { 10.0.0.2 . tcp . 80 : goto b }\n\
-             add element ip t m { 10.0.0.3 . tcp . 80 : goto c }\n\
-             flush chain ip t b\ndelete chain ip t b\n"
-        );
-        assert!(
-            a.full().starts_with("add table ip t\ndelete table ip t\nadd table ip t\nadd chain ip t a\n")
-        );
-    }
-}
+mod tests;

@@ -1,10 +1,13 @@
-//! What leads where, pure: per service port its addresses, its endpoints and how it picks among them.
+//! What leads where, pure: per service port its addresses, its endpoints and how it picks among them. `Model` keeps the
+//! rules of every service, so that a change costs the work of one service.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use api::Object;
-use serde::Deserialize;
+use netlink::Cidr;
+
+use crate::view::{ServicePort, ServiceView, SlicePort, SliceView};
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
@@ -21,114 +24,53 @@ pub struct PortRule {
     pub protocol: String,
     pub port: u16,
     pub cluster_ips: Vec<IpAddr>,
-    /// External and load balancer addresses.
     pub external_ips: Vec<IpAddr>,
+    pub balancer_ips: Vec<IpAddr>,
+    /// Who may come in by the balancer's addresses; empty: everybody.
+    pub balancer_sources: Vec<Cidr>,
     pub node_port: Option<u16>,
+    /// All that take traffic, wherever they are.
+    pub everywhere: Vec<Endpoint>,
     /// For traffic from inside, and for traffic from outside the cluster.
     pub internal: Vec<Endpoint>,
     pub external: Vec<Endpoint>,
-    /// External traffic keeps its source address (externalTrafficPolicy: Local).
-    pub local_only: bool,
+    /// Traffic to the cluster address stays on this node (internalTrafficPolicy: Local).
+    pub internal_local: bool,
+    /// External traffic stays on this node and keeps its source address (externalTrafficPolicy: Local).
+    pub external_local: bool,
     /// Seconds of ClientIP affinity.
     pub affinity: Option<u32>,
 }
 
-pub type Rules = Vec<PortRule>;
+/// Namespace and name of a Service.
+pub type Key = (String, String);
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ServiceView {
-    spec: Spec,
-    status: ServiceStatus,
+/// The rules of every service, in a stable order.
+#[derive(Debug, Default)]
+pub struct Model {
+    node: String,
+    services: BTreeMap<Key, Vec<PortRule>>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Spec {
-    r#type: String,
-    #[serde(rename = "clusterIP")]
-    cluster_ip: String,
-    #[serde(rename = "clusterIPs")]
-    cluster_ips: Vec<String>,
-    #[serde(rename = "externalIPs")]
-    external_ips: Vec<String>,
-    ports: Vec<ServicePort>,
-    session_affinity: String,
-    session_affinity_config: Option<AffinityConfig>,
-    external_traffic_policy: String,
-    internal_traffic_policy: String,
-}
+impl Model {
+    pub fn new(node: &str) -> Self {
+        Self { node: node.to_owned(), services: BTreeMap::new() }
+    }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct ServicePort {
-    name: String,
-    protocol: String,
-    port: u16,
-    node_port: u16,
-}
+    /// Takes in the newest state of one service and its slices; tells whether its rules changed.
+    pub fn set(&mut self, key: Key, service: Option<&Object>, slices: &[Object]) -> bool {
+        let new = service.map(|s| rules(&self.node, s, slices)).unwrap_or_default();
+        if new.is_empty() {
+            return self.services.remove(&key).is_some();
+        }
+        let changed = self.services.get(&key) != Some(&new);
+        self.services.insert(key, new);
+        changed
+    }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct AffinityConfig {
-    #[serde(rename = "clientIP")]
-    client_ip: ClientIp,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct ClientIp {
-    timeout_seconds: Option<u32>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct ServiceStatus {
-    load_balancer: LoadBalancer,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct LoadBalancer {
-    ingress: Vec<Ingress>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Ingress {
-    ip: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct SliceView {
-    address_type: String,
-    endpoints: Option<Vec<EndpointView>>,
-    ports: Option<Vec<SlicePort>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct EndpointView {
-    addresses: Vec<String>,
-    conditions: Conditions,
-    node_name: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Conditions {
-    ready: Option<bool>,
-    serving: Option<bool>,
-    terminating: Option<bool>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct SlicePort {
-    name: Option<String>,
-    protocol: Option<String>,
-    port: Option<u16>,
+    pub fn rules(&self) -> impl Iterator<Item = &PortRule> + Clone {
+        self.services.values().flatten()
+    }
 }
 
 struct Candidate {
@@ -155,52 +97,48 @@ fn parse_ips(all: &[String]) -> Vec<IpAddr> {
     all.iter().filter_map(|s| s.parse().ok()).collect()
 }
 
-/// One rule per port of every service that has an address, in a stable order. What does not decode is left out.
-pub fn rules(node: &str, services: &[Object], slices: &[Object]) -> Rules {
-    let mut by_service: BTreeMap<(&str, &str), Vec<SliceView>> = BTreeMap::new();
-    for o in slices {
-        let Some(name) = o.meta().labels.get("kubernetes.io/service-name") else { continue };
-        if let Ok(v) = o.view::<SliceView>() {
-            by_service.entry((o.namespace(), name)).or_default().push(v);
-        }
+/// One rule per port of a service that has an address. What does not decode is left out.
+fn rules(node: &str, service: &Object, slices: &[Object]) -> Vec<PortRule> {
+    let Ok(v) = service.view::<ServiceView>() else { return Vec::new() };
+    let s = v.spec;
+    if s.r#type == "ExternalName" || s.cluster_ip == "None" || s.cluster_ip.is_empty() {
+        return Vec::new();
     }
-    let mut out = Vec::new();
-    for o in services {
-        let Ok(v) = o.view::<ServiceView>() else { continue };
-        let s = v.spec;
-        if s.r#type == "ExternalName" || s.cluster_ip == "None" || s.cluster_ip.is_empty() {
-            continue;
+    let slices: Vec<SliceView> = slices.iter().filter_map(|o| o.view().ok()).collect();
+    let cluster_ips =
+        if s.cluster_ips.is_empty() { parse_ips(&[s.cluster_ip]) } else { parse_ips(&s.cluster_ips) };
+    let balancer = v.status.load_balancer.ingress.iter().filter(|i| i.ip_mode != "Proxy");
+    let balancer_ips: Vec<IpAddr> = balancer.filter_map(|i| i.ip.parse().ok()).collect();
+    let affinity = (s.session_affinity == "ClientIP")
+        .then(|| s.session_affinity_config.unwrap_or_default().client_ip.timeout_seconds.unwrap_or(10800));
+    let (internal_local, external_local) =
+        (s.internal_traffic_policy == "Local", s.external_traffic_policy == "Local");
+    let rule = |p: &ServicePort| {
+        let candidates = candidates(node, &slices, p);
+        let all: Vec<&Candidate> = candidates.iter().collect();
+        let local: Vec<&Candidate> = candidates.iter().filter(|c| c.local).collect();
+        PortRule {
+            id: format!("{}/{}:{}", service.namespace(), service.name(), p.name),
+            protocol: p.protocol.to_ascii_lowercase(),
+            port: p.port,
+            cluster_ips: cluster_ips.clone(),
+            external_ips: parse_ips(&s.external_ips),
+            balancer_ips: balancer_ips.clone(),
+            balancer_sources: s
+                .load_balancer_source_ranges
+                .iter()
+                .filter_map(|r| r.trim().parse().ok())
+                .collect(),
+            node_port: (p.node_port > 0).then_some(p.node_port),
+            everywhere: pick(&all),
+            internal: pick(if internal_local { &local } else { &all }),
+            external: pick(if external_local { &local } else { &all }),
+            internal_local,
+            external_local,
+            affinity,
         }
-        let cluster_ips =
-            if s.cluster_ips.is_empty() { parse_ips(&[s.cluster_ip]) } else { parse_ips(&s.cluster_ips) };
-        let mut external_ips = parse_ips(&s.external_ips);
-        external_ips
-            .extend(v.status.load_balancer.ingress.iter().filter_map(|i| i.ip.parse::<IpAddr>().ok()));
-        let affinity = (s.session_affinity == "ClientIP").then(|| {
-            s.session_affinity_config.unwrap_or_default().client_ip.timeout_seconds.unwrap_or(10800)
-        });
-        let empty = Vec::new();
-        let mine = by_service.get(&(o.namespace(), o.name())).unwrap_or(&empty);
-        for p in &s.ports {
-            let candidates = candidates(node, mine, p);
-            let all: Vec<&Candidate> = candidates.iter().collect();
-            let local: Vec<&Candidate> = candidates.iter().filter(|c| c.local).collect();
-            let local_only = s.external_traffic_policy == "Local";
-            out.push(PortRule {
-                id: format!("{}/{}:{}", o.namespace(), o.name(), p.name),
-                protocol: p.protocol.to_ascii_lowercase(),
-                port: p.port,
-                cluster_ips: cluster_ips.clone(),
-                external_ips: external_ips.clone(),
-                node_port: (p.node_port > 0).then_some(p.node_port),
-                internal: pick(if s.internal_traffic_policy == "Local" { &local } else { &all }),
-                external: pick(if local_only { &local } else { &all }),
-                local_only,
-                affinity,
-            });
-        }
-    }
-    out
+    };
+    s.ports.iter().filter(|p| matches!(p.protocol.as_str(), "TCP" | "UDP" | "SCTP")).map(rule).collect()
 }
 
 fn candidates(node: &str, slices: &[SliceView], port: &ServicePort) -> Vec<Candidate> {
@@ -230,6 +168,7 @@ fn candidates(node: &str, slices: &[SliceView], port: &ServicePort) -> Vec<Candi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     fn object(v: Value) -> Object {
@@ -252,21 +191,95 @@ mod tests {
         object(v)
     }
 
+    fn rules_of(service: &Object, slice: &Object) -> PortRule {
+        rules("b", service, std::slice::from_ref(slice)).remove(0)
+    }
+
+    fn ips(l: &[Endpoint]) -> Vec<String> {
+        l.iter().map(|e| e.ip.to_string()).collect()
+    }
+
     #[test]
-    fn ready_first_then_draining_then_local() {
+    fn who_takes_traffic() {
         let ready = json!({"addresses": ["10.0.0.1"], "conditions": {"ready": true}, "nodeName": "a"});
         let draining = json!({"addresses": ["10.0.0.2"], "conditions": {"ready": false, "serving": true, "terminating": true}, "nodeName": "b"});
-        let r = rules("b", &[service(json!({}))], &[slice(json!([ready, draining]))]);
-        assert_eq!(r[0].internal.iter().map(|e| e.ip.to_string()).collect::<Vec<_>>(), ["10.0.0.1"]);
-        let r = rules(
-            "b",
-            &[service(json!({"externalTrafficPolicy": "Local"}))],
-            &[slice(json!([ready, draining]))],
-        );
-        assert_eq!(r[0].external.iter().map(|e| e.ip.to_string()).collect::<Vec<_>>(), ["10.0.0.2"]);
-        let r = rules("b", &[service(json!({}))], &[slice(json!([draining]))]);
-        assert_eq!(r[0].internal.len(), 1);
-        let r = rules("b", &[service(json!({}))], &[slice(Value::Null)]);
-        assert!(r[0].internal.is_empty());
+        let down = json!({"addresses": ["10.0.0.3"], "conditions": {"ready": false, "serving": false, "terminating": true}, "nodeName": "b"});
+        let said_nothing = json!({"addresses": ["10.0.0.4"], "nodeName": "b"});
+        let (internal, external) =
+            (json!({"internalTrafficPolicy": "Local"}), json!({"externalTrafficPolicy": "Local"}));
+        // Endpoints, what the service says, then who takes traffic from inside, from outside, and in general.
+        type Row<'a> = (&'a [&'a Value], Value, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+        let (one, two, four): (&[&str], &[&str], &[&str]) = (&["10.0.0.1"], &["10.0.0.2"], &["10.0.0.4"]);
+        let table: &[Row<'_>] = &[
+            (&[&ready, &draining], json!({}), one, one, one),
+            (&[&ready, &draining], external.clone(), one, two, one),
+            (&[&ready, &draining], internal.clone(), two, one, one),
+            (&[&draining, &down], json!({}), two, two, two),
+            (&[&down], json!({}), &[], &[], &[]),
+            (&[&ready, &said_nothing], internal, four, &["10.0.0.1", "10.0.0.4"], &["10.0.0.1", "10.0.0.4"]),
+            (&[&ready], external, one, &[], one),
+            (&[], json!({}), &[], &[], &[]),
+        ];
+        for (i, (endpoints, extra, inside, outside, all)) in table.iter().enumerate() {
+            let r = rules_of(&service(extra.clone()), &slice(json!(endpoints)));
+            assert_eq!(
+                (ips(&r.internal), ips(&r.external), ips(&r.everywhere)),
+                (
+                    inside.iter().map(|s| (*s).to_owned()).collect(),
+                    outside.iter().map(|s| (*s).to_owned()).collect(),
+                    all.iter().map(|s| (*s).to_owned()).collect(),
+                ),
+                "row {i}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_has_no_rules() {
+        for extra in [
+            json!({"clusterIP": "None"}),
+            json!({"type": "ExternalName"}),
+            json!({"clusterIP": ""}),
+            json!({"ports": 7}),
+        ] {
+            assert!(rules("b", &service(extra), &[]).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_balancer_that_proxies_is_left_alone() {
+        let mut v = service(
+            json!({"loadBalancerSourceRanges": ["10.9.0.0/16", "nonsense"], "sessionAffinity": "ClientIP"}),
+        )
+        .value()
+        .expect("value");
+        v["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"ip": "192.0.2.2", "ipMode": "Proxy"}, {"hostname": "x"}]}});
+        let r = rules_of(&object(v), &slice(Value::Null));
+        assert_eq!(r.balancer_ips, ["192.0.2.1".parse::<IpAddr>().expect("ip")]);
+        assert_eq!((r.balancer_sources.len(), r.affinity), (1, Some(10800)));
+    }
+
+    proptest! {
+        /// Changes taken in one by one lead to the rules of a fresh start.
+        #[test]
+        fn one_by_one_equals_all_at_once(steps in proptest::collection::vec((0u8..4, 0u8..3, 0u8..4), 1..30)) {
+            let mut model = Model::new("b");
+            let mut state: BTreeMap<Key, (Option<Object>, Vec<Object>)> = BTreeMap::new();
+            for (name, what, n) in steps {
+                let key = ("d".to_owned(), format!("s{name}"));
+                let entry = state.entry(key.clone()).or_default();
+                match what {
+                    0 => entry.0 = None,
+                    1 => entry.0 = Some(service(json!({"ports": [{"port": 80 + u16::from(n), "protocol": "TCP"}]}))),
+                    _ => entry.1 = vec![slice(json!((0..n).map(|i| json!({"addresses": [format!("10.0.0.{i}")]})).collect::<Vec<_>>()))],
+                }
+                model.set(key, entry.0.as_ref(), &entry.1);
+            }
+            let mut fresh = Model::new("b");
+            for (key, (service, slices)) in &state {
+                fresh.set(key.clone(), service.as_ref(), slices);
+            }
+            prop_assert!(model.rules().eq(fresh.rules()));
+        }
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use api::resource::{ENDPOINT_SLICES, NODES};
 use async_trait::async_trait;
 use client::{Client, Informers, LocalIdentity, LocalServer, Scope};
-use kubelet::Kubelet;
+use kubelet::{Kubelet, Slices};
 use parking_lot::Mutex;
 use runtime::{EmbeddedRuntime, NetRequest, PodNetwork, RuntimeConfig};
 use rustls::server::WebPkiClientVerifier;
@@ -36,7 +36,7 @@ pub struct Node {
     informers: Informers,
     name: String,
     dns: watch::Receiver<bool>,
-    proxy: watch::Receiver<u64>,
+    proxy: proxy::InForce,
     uses: (bool, bool),
     on: tokio::runtime::Handle,
 }
@@ -124,7 +124,7 @@ pub async fn start(
     let informers = Informers::new(client.clone(), token.clone());
     let proxy_on = config.enabled("proxy");
     let dns_on = config.enabled("dns");
-    let (proxy_tx, proxy) = watch::channel(0);
+    let (proxy_tx, proxy) = watch::channel(None);
     let (dns_tx, dns) = watch::channel(false);
     let identity = LocalIdentity::user(objects::NETWORK_USER, &[]);
     let reader = Client::local(api.clone(), identity, "kelson-network");
@@ -134,6 +134,8 @@ pub async fn start(
             instance: instance.name.clone(),
             node_name: config.node_name.clone(),
             cluster_cidrs: config.cluster_cidrs.clone(),
+            service_cidrs: config.service_cidrs.clone(),
+            node_addresses: gateways.clone(),
         };
         tasks.spawn(proxy::run(settings, shared.clone(), proxy_tx, token.clone()));
     }
@@ -162,7 +164,7 @@ pub async fn start(
             }
         });
     }
-    let slices = shared.get(&ENDPOINT_SLICES);
+    let slices = Slices::new(shared.get(&ENDPOINT_SLICES), proxy_on.then(|| proxy.clone()));
     let kubelet = Kubelet::new(
         kubelet_config(config)?,
         client.clone(),
@@ -211,7 +213,7 @@ fn kubelet_config(config: &Config) -> anyhow::Result<kubelet::Config> {
         static_pod_dir: Some(config.static_pods.clone()),
         cluster_dns: if config.enabled("dns") { config.dns_ips() } else { vec![] },
         cluster_domain: config.domain.clone(),
-        node_ips: vec![config.advertise],
+        node_ips: config.node_ips(),
         cgroup_root: instance.cgroup_root(),
         resolv_conf: upstream_resolv_conf(),
         port: config.kubelet_port,
@@ -305,7 +307,7 @@ impl Node {
         let (mut dns, mut proxy) = (self.dns.clone(), self.proxy.clone());
         rx.wait_for(|r| *r).await.context("the node's informer ended")?;
         if self.uses.0 {
-            proxy.wait_for(|n| *n > 0).await.context("the service proxy ended")?;
+            proxy.wait_for(Option::is_some).await.context("the service proxy ended")?;
         }
         if self.uses.1 {
             dns.wait_for(|r| *r).await.context("DNS could not be started; see the log")?;

@@ -57,6 +57,9 @@ pub fn parse_resolv_conf(text: &str) -> Dns {
     d
 }
 
+const MAX_SERVERS: usize = 3;
+const MAX_SEARCHES: usize = 32;
+
 /// What the pod's `dnsPolicy` and `dnsConfig` make of the node's settings.
 pub fn dns(pod: &Pod, cluster_dns: &[String], domain: &str, node: &Dns) -> Dns {
     let mut d = match pod.spec.dns_policy() {
@@ -85,6 +88,9 @@ pub fn dns(pod: &Pod, cluster_dns: &[String], domain: &str, node: &Dns) -> Dns {
             _ => o.name.clone(),
         });
     }
+    // More than upstream allows, and the C library reads, is left out.
+    d.servers.truncate(MAX_SERVERS);
+    d.searches.truncate(MAX_SEARCHES);
     d
 }
 
