@@ -108,6 +108,11 @@ impl Loop {
             match result {
                 Ok(()) => {
                     outcome.done.deleted += 1;
+                    // The informer may have seen the end before it was asked to look out for it.
+                    let seen = self.pods.get(&key.0, pod.object.name());
+                    if seen.is_none_or(|p| p.uid() != pod.object.uid() || p.meta().is_deleting()) {
+                        self.expected.not_deleted(key, &pod.object);
+                    }
                     outcome.done.ready += usize::from(pod.is_ready());
                     self.ctx.events.normal(
                         about,
