@@ -1,5 +1,5 @@
-//! Clients as people use them, against a control plane alone and against a cluster with a node: PyPI's `kubernetes`. Their
-//! programs stand in `tests/clients`; what a machine lacks to build them is said.
+//! Clients as people use them, against a control plane alone and against a cluster with a node: PyPI's `kubernetes` and
+//! Go's client-go with its informers. Their programs stand in `tests/clients`; what a machine lacks to build them is said.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -53,6 +53,19 @@ fn python() -> Result<PathBuf, String> {
     .clone()
 }
 
+/// The Go program, or why there is none.
+fn go() -> Result<PathBuf, String> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let program = built().join("informer");
+        let mut build = Command::new("go");
+        build.current_dir(sources().join("go")).args(["build", "-mod=readonly", "-o"]).arg(&program).arg(".");
+        run(&mut build)?;
+        Ok(program)
+    })
+    .clone()
+}
+
 fn clusters() -> Vec<(Cluster, &'static str)> {
     let mut all = vec![(Cluster::control_plane(), "no-node")];
     all.extend(Cluster::with_node().map(|c| (c, "node")));
@@ -85,5 +98,20 @@ fn python_client() {
         let script = sources().join("python/client.py");
         let out = run(Command::new(&python).arg(script).arg(c.kubeconfig()).arg(shape));
         assert_eq!(out.as_deref().map(str::trim), Ok("ok"), "{shape}: {out:?}");
+    }
+}
+
+#[test]
+fn go_client_with_informers() {
+    let program = match go() {
+        Ok(p) => p,
+        Err(why) if is_missing(&why) => return testkit::skip("Go or its modules cannot be had"),
+        Err(why) => panic!("{why}"),
+    };
+    for (c, shape) in clusters() {
+        for form in ["json", "protobuf"] {
+            let out = run(Command::new(&program).args(["-kubeconfig", &c.kubeconfig(), "-form", form]));
+            assert_eq!(out.as_deref().map(str::trim), Ok("ok"), "{shape}, {form}: {out:?}");
+        }
     }
 }
