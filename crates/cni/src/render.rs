@@ -64,9 +64,13 @@ fn table(name: &str, config: &Config, ports: &[HostPort], v4: bool) -> Option<Ta
     }
     t.sets.insert("host-ports".into(), any);
     t.sets.insert("bound-host-ports".into(), bound);
+    let loopback = if v4 { "127.0.0.0/8" } else { "::1" };
     let to_pods = vec![
         format!("dnat {ip} to {ip} daddr . meta l4proto . th dport map @bound-host-ports"),
-        format!("fib daddr type local dnat {ip} to meta l4proto . th dport map @host-ports"),
+        // What goes to a loopback address is left to `netlink::loopback`.
+        format!(
+            "{ip} daddr != {loopback} fib daddr type local dnat {ip} to meta l4proto . th dport map @host-ports"
+        ),
     ];
     // After the services (-100), whose node ports win.
     t.base("prerouting", "type nat hook prerouting priority -95 ; policy accept ;", to_pods.clone());
