@@ -100,10 +100,10 @@ mod tests {
     use hickory_proto::op::{MessageType, OpCode, Query};
     use hickory_proto::rr::Record;
     use hickory_proto::rr::rdata::SOA;
-    use std::str::FromStr;
 
     fn name(s: &str) -> Name {
-        Name::from_str(s).expect("name")
+        // Not `from_str`, which folds case.
+        Name::from_ascii(s).expect("name")
     }
 
     fn question(n: &str, id: u16) -> Message {

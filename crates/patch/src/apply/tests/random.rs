@@ -74,6 +74,10 @@ proptest! {
         live["metadata"]["uid"] = json!("u");
         let a = m.apply(Some(&live), &object(&first), "a", true, NOW).unwrap().object;
         let b = m.apply(Some(&a), &object(&second), "b", true, NOW).unwrap().object;
+        // An empty list is nobody's, and then all there is counts as made before the first apply.
+        if managed_fields(&b).is_none() {
+            return Ok(());
+        }
         let again = m.apply(Some(&b), &object(&second), "b", false, "2030-01-01T00:00:00Z").unwrap();
         prop_assert!(!again.changed);
         prop_assert_eq!(again.object, b);
