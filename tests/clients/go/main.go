@@ -139,6 +139,10 @@ func main() {
 	if protobuf {
 		config.ContentType = runtime.ContentTypeProtobuf
 		config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	} else {
+		// Left alone, typed clients ask for protobuf.
+		config.ContentType = runtime.ContentTypeJSON
+		config.AcceptContentTypes = runtime.ContentTypeJSON
 	}
 	seen := &requests{types: map[string]int{}}
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { seen.next = next; return seen })
