@@ -1,6 +1,9 @@
 //! End-to-end tests by behaviour, with a real kubectl against a real cluster. They live in `tests/`, one file a subject;
 //! what several of them need is here.
 
+pub mod dns;
 pub mod http;
+pub mod load;
+pub mod net;
 pub mod power;
 pub mod writers;
