@@ -199,7 +199,7 @@ fn quantities_times_names() {
                 Some(text.as_str()),
                 "a quantity's own text is another quantity"
             );
-            let _ = (q.value(), q.milli_value(), q.as_f64(), q.clone().round_up(-3), q.scaled(3));
+            let _ = (q.value(), q.milli_value(), q.as_f64(), q.round_up(-3), q.scaled(3));
         }
         let _ = api::time::parse(s).map(api::time::format);
         let _ = api::time::canonical_micro(s);

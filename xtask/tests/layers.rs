@@ -10,7 +10,7 @@ fn root() -> PathBuf {
 
 /// Crate to what it may use, from the top of the house to its bottom.
 fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
-    let pure = vec!["api", "patch"];
+    let pure = ["api", "patch"];
     let component = |more: &[&'static str]| [&["api", "client"], more].concat();
     BTreeMap::from([
         ("cel", vec![]),

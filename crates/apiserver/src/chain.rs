@@ -94,10 +94,6 @@ pub async fn handle(s: &ApiServer, parts: Parts, body: BodySource, peer: Peer) -
     reply
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the context of a request, made in one place and taken apart here"
-)]
 async fn filters(
     s: &ApiServer,
     mut parts: Parts,

@@ -200,7 +200,7 @@ impl Parser {
             }
         }
         let e = self.member()?;
-        if n % 2 == 0 { Ok(e) } else { call(&format!("{o}_"), vec![e], at) }
+        if n.is_multiple_of(2) { Ok(e) } else { call(&format!("{o}_"), vec![e], at) }
     }
 
     fn member(&mut self) -> Parsed {

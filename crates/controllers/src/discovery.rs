@@ -34,7 +34,7 @@ fn read(body: &Value, verbs: &[&str], out: &mut Vec<Resource>) {
                 let has =
                     |verb: &&str| r["verbs"].as_array().is_some_and(|all| all.iter().any(|v| v == *verb));
                 let plural = text(&r["resource"]);
-                if verbs.iter().all(|v| has(v)) && seen.insert(plural.clone()) {
+                if verbs.iter().all(has) && seen.insert(plural.clone()) {
                     out.push(Resource {
                         group: text(&group["metadata"]["name"]).into(),
                         version: text(&version["version"]).into(),

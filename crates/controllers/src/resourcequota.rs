@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use api::quantity::Quantity;
 use api::quota;
 use api::resource::{
     CONFIG_MAPS, CRON_JOBS, DAEMON_SETS, DEPLOYMENTS, JOBS, PERSISTENT_VOLUME_CLAIMS, PODS, REPLICA_SETS,
@@ -141,7 +142,8 @@ impl Loop {
         let scopes = quota::scopes(&value);
         let now = clock::now().as_second();
         // A counted resource that nothing uses stands there as zero.
-        let mut used: quota::List = hard.iter().map(|(k, q)| (k.clone(), *q - *q)).collect();
+        let mut used: quota::List =
+            hard.iter().map(|(k, q)| (k.clone(), Quantity::from_i64(0, q.format))).collect();
         for resource in &self.counted(&hard).await? {
             for o in ctx.client.list(resource, &key.0, &ListParams::default()).await?.items {
                 let v = o.value()?;

@@ -81,7 +81,7 @@ pub fn flags(profile: &LinuxSeccomp) -> u64 {
         // Of use only with a listener.
         LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 0,
     };
-    profile.flags().iter().flatten().map(one).fold(0, |a, b| a | b as u64)
+    profile.flags().iter().flatten().map(one).fold(0, |a, b| a | b)
 }
 
 /// Compiles a profile into a file, which appears whole or not at all.
@@ -199,7 +199,7 @@ fn arch(a: Arch) -> ScmpArch {
 /// Puts this process, and all that it becomes, under the program.
 fn load(program: &[u8], flags: u64) -> Result<(), String> {
     let count = program.len() / INSTRUCTION;
-    let len = u16::try_from(count).ok().filter(|n| *n > 0 && program.len() % INSTRUCTION == 0);
+    let len = u16::try_from(count).ok().filter(|n| *n > 0 && program.len().is_multiple_of(INSTRUCTION));
     let len = len.ok_or_else(|| format!("a seccomp filter of {} bytes can't be right", program.len()))?;
     let mut instructions: Vec<libc::sock_filter> = Vec::with_capacity(count);
     for i in program.chunks_exact(INSTRUCTION) {

@@ -1,5 +1,9 @@
 //! What the network tests run inside pods, where the host's libraries are mounted: a server that says who it is and who
 //! called, and ends 50 ms after SIGTERM whatever is under way; clients for TCP, UDP and names. One thread a connection.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program of its own: it ends abruptly, after a pause, which is what the tests are about"
+)]
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};

@@ -90,7 +90,7 @@ pub fn table(
     list: &ListMeta,
 ) -> Vec<u8> {
     let (columns, cells) = kind(group, kind_).unwrap_or(PLAIN);
-    render(definitions(columns), items, now, include, list, |row| cells(row))
+    render(definitions(columns), items, now, include, list, cells)
 }
 
 fn definitions(spec: &str) -> Value {

@@ -86,16 +86,14 @@ pub fn secret(o: &Value, e: &mut ErrorList) {
         }
         "kubernetes.io/dockercfg" => docker(&data, ".dockercfg", e),
         "kubernetes.io/dockerconfigjson" => docker(&data, ".dockerconfigjson", e),
-        "kubernetes.io/basic-auth" => {
-            if data.v.get("username").is_none() && data.v.get("password").is_none() {
-                need("username", e);
-                need("password", e);
-            }
+        "kubernetes.io/basic-auth"
+            if data.v.get("username").is_none() && data.v.get("password").is_none() =>
+        {
+            need("username", e);
+            need("password", e);
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.s("ssh-privatekey").is_empty() {
-                e.required(&data.p.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if data.s("ssh-privatekey").is_empty() => {
+            e.required(&data.p.key("ssh-privatekey"), "");
         }
         "kubernetes.io/tls" => {
             need("tls.crt", e);

@@ -75,7 +75,7 @@ pub fn node_update(n: &Value, o: &Value, e: &mut ErrorList) {
     let mut seen = HashSet::new();
     for a in status.get("addresses").iter() {
         if !seen.insert((a.s("type"), a.s("address"))) {
-            e.duplicate(&a, &a);
+            e.duplicate(&a, a);
         }
     }
     let (spec, was) = (root.get("spec"), before.get("spec"));

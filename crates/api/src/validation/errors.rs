@@ -264,7 +264,7 @@ mod tests {
         e.required(&p.child("a"), "must");
         e.invalid(&p.child("b"), "x\"", "no");
         e.invalid(&p.child("b"), 7i64, "no");
-        e.invalid(&p.child("b"), &json!({"a": "b"}), "no");
+        e.invalid(&p.child("b"), json!({"a": "b"}), "no");
         e.not_supported(&p, "x", &["a", "b"]);
         e.duplicate(&p, "x");
         e.forbidden(&p, "why");

@@ -103,7 +103,7 @@ pub fn ingress(o: &Value, e: &mut ErrorList) {
     let spec = root.get("spec");
     let (rules, default) = (spec.get("rules"), spec.get("defaultBackend"));
     if rules.is_empty() && default.is_null() {
-        e.invalid(&spec, &spec, "either `defaultBackend` or `rules` must be specified");
+        e.invalid(&spec, spec, "either `defaultBackend` or `rules` must be specified");
     }
     if !default.is_null() {
         backend(&default, e);

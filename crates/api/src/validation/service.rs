@@ -64,7 +64,7 @@ pub fn create(o: &Value, e: &mut ErrorList) {
     for p in ports.iter() {
         let (protocol, number) = (p.s("protocol"), p.i("port").unwrap_or(0));
         if !numbers.insert((protocol, number)) {
-            e.duplicate(&p, &serde_json::json!({"protocol": protocol, "port": number}));
+            e.duplicate(&p, serde_json::json!({"protocol": protocol, "port": number}));
         }
     }
     load_balancer(&root, &spec, e);
@@ -304,18 +304,18 @@ fn ips_change(spec: &At, was: &At, e: &mut ErrorList) {
     if now.len() == then.len() {
         for (i, (n, o)) in now.iter().zip(then).enumerate() {
             if n != o {
-                e.invalid(&ips.p.index(i), &ips, ONCE_SET);
+                e.invalid(&ips.p.index(i), ips, ONCE_SET);
             }
         }
         return;
     }
     if then.len() > now.len() && now.is_empty() {
-        e.invalid(&first, &ips, "primary clusterIP can not be unset");
+        e.invalid(&first, ips, "primary clusterIP can not be unset");
     }
     if let (Some(n), Some(o)) = (now.first(), then.first())
         && n != o
     {
-        e.invalid(&first, &ips, ONCE_SET);
+        e.invalid(&first, ips, ONCE_SET);
     }
     if then.len() > now.len() && now.len() == 1 && spec.s("ipFamilyPolicy") != "SingleStack" {
         let why = "must be set to 'SingleStack' when releasing the secondary clusterIP";
@@ -332,17 +332,17 @@ fn families_change(spec: &At, was: &At, e: &mut ErrorList) {
     let first = families.p.index(0);
     if now.len() == then.len() {
         for _ in now.iter().zip(then).filter(|(n, o)| n != o) {
-            e.invalid(&first, &families, ONCE_SET);
+            e.invalid(&first, families, ONCE_SET);
         }
         return;
     }
     if then.len() > now.len() && spec.get("clusterIPs").is_empty() {
-        e.invalid(&first, &families, "primary ipFamily can not be unset");
+        e.invalid(&first, families, "primary ipFamily can not be unset");
     }
     if let (Some(n), Some(o)) = (now.first(), then.first())
         && n != o
     {
-        e.invalid(&first, &families, ONCE_SET);
+        e.invalid(&first, families, ONCE_SET);
     }
     if then.len() > now.len() && now.len() == 1 && spec.s("ipFamilyPolicy") != "SingleStack" {
         let why = "must be set to 'SingleStack' when releasing the secondary ipFamily";

@@ -86,7 +86,7 @@ fn claim_spec(spec: &At, e: &mut ErrorList) {
         && spec.has("dataSourceRef")
         && !same(spec.raw("dataSource"), spec.raw("dataSourceRef"))
     {
-        e.invalid(spec, &spec.get("dataSource"), "must match dataSourceRef");
+        e.invalid(spec, spec.get("dataSource"), "must match dataSourceRef");
     }
     let class = spec.get("volumeAttributesClassName");
     if !class.str().is_empty() {

@@ -57,7 +57,8 @@ pub fn target(port: &ServicePort, pod: &Pod) -> Option<i64> {
 
 /// Whether the pod belongs into the slices at all.
 pub fn included(pod: &Pod) -> bool {
-    !(pod.view.status.pod_ip.is_empty() && pod.view.status.pod_ips.is_empty()) && !pod.is_finished()
+    let status = &pod.view.status;
+    (!status.pod_ip.is_empty() || !status.pod_ips.is_empty()) && !pod.is_finished()
 }
 
 pub fn addresses<'a>(pod: &'a Pod, family: &str) -> Vec<&'a str> {

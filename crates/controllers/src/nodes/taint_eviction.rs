@@ -166,8 +166,8 @@ mod tests {
         let after = |s| Verdict::After(SignedDuration::from_secs(s));
         let (a, b) = (taint("a"), taint("b"));
         assert_eq!(judge(&[], &[]), Verdict::Stay);
-        assert_eq!(judge(&[a.clone()], &[]), after(0));
-        assert_eq!(judge(&[a.clone()], &[bear("a", None)]), Verdict::Stay);
+        assert_eq!(judge(std::slice::from_ref(&a), &[]), after(0));
+        assert_eq!(judge(std::slice::from_ref(&a), &[bear("a", None)]), Verdict::Stay);
         assert_eq!(judge(&[a.clone(), b.clone()], &[bear("a", None)]), after(0));
         assert_eq!(judge(&[a.clone(), b.clone()], &[bear("a", Some(300)), bear("b", Some(20))]), after(20));
         assert_eq!(judge(&[a.clone(), b], &[bear("a", None), bear("b", Some(20))]), after(20));

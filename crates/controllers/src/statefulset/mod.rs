@@ -289,7 +289,7 @@ impl Loop {
             .client
             .delete_if_there(&PODS, o.namespace(), o.name(), &DeleteOptions::uid(o.uid()))
             .await;
-        self.tell(set, "Delete", &format!("Pod {}", o.name()), result.as_ref().map(|()| ()));
+        self.tell(set, "Delete", &format!("Pod {}", o.name()), result.as_ref().copied());
         result
     }
 }

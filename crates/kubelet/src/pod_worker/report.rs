@@ -60,9 +60,10 @@ fn ours(mut s: PodStatus) -> PodStatus {
 /// Whether people (and controllers) wait for this change.
 fn urgent(old: Option<&PodStatus>, new: &PodStatus) -> bool {
     let Some(old) = old else { return new.phase != "Pending" };
-    old.phase != new.phase && !(old.phase.is_empty() && new.phase == "Pending")
+    // From the first phase to Pending nothing happens that anybody waits for.
+    new.phase != "Pending"
+        || !matches!(old.phase.as_str(), "" | "Pending")
         || old.is_true("Ready") != new.is_true("Ready")
-        || new.phase != "Pending"
 }
 
 /// A strategic merge patch: conditions of others stay, lists that shrink are replaced whole.

@@ -35,7 +35,7 @@ struct Options {
 }
 
 /// One line of the file, split. Partial lines have no newline.
-pub fn decode<'a>(line: &'a str) -> Option<(&'a str, &'a str, String)> {
+pub fn decode(line: &str) -> Option<(&str, &str, String)> {
     let mut parts = line.splitn(4, ' ');
     let (time, stream, tag, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let text = if tag.starts_with('P') { text.trim_end_matches('\n').to_owned() } else { text.to_owned() };
@@ -220,10 +220,10 @@ async fn read(path: PathBuf, o: Options, to: mpsc::Sender<Bytes>, alive: impl Fn
             }
             let go_on = d.add(&String::from_utf8_lossy(&line), &mut out);
             line.clear();
-            if out.len() >= CHUNK || !go_on {
-                if to.send(std::mem::take(&mut out).into()).await.is_err() || !go_on {
-                    return;
-                }
+            let full = out.len() >= CHUNK || !go_on;
+            let gone = full && to.send(std::mem::take(&mut out).into()).await.is_err();
+            if gone || !go_on {
+                return;
             }
         }
         if !out.is_empty() && to.send(std::mem::take(&mut out).into()).await.is_err() {

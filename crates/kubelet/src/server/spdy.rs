@@ -81,6 +81,12 @@ fn be32(b: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(b.get(..4)?.try_into().ok()?))
 }
 
+impl Default for Reader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Reader {
     pub fn new() -> Self {
         Self { buf: Vec::new(), inflate: Decompress::new(false), begun: false }
@@ -90,6 +96,7 @@ impl Reader {
         self.buf.extend_from_slice(bytes);
     }
 
+    #[expect(clippy::should_implement_trait, reason = "none yet is not the end")]
     pub fn next(&mut self) -> Result<Option<Frame>, String> {
         let Some(head) = self.buf.get(..8) else { return Ok(None) };
         let (first, second) = (be32(head).unwrap_or(0), head.get(4..).and_then(be32).unwrap_or(0));

@@ -244,10 +244,8 @@ impl ImageStore {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(tmp, fs::Permissions::from_mode(0o755)).map_err(io_err("set a mode"))?;
         let mut outer = BufReader::with_capacity(64 * 1024, Hashing::new(reader));
-        let read = |e: io::Error| match e.kind() {
-            // A cut connection or a damaged stream, not our disk.
-            _ => ImageError::Io { what: format!("read layer {diff_id}"), source: e },
-        };
+        // A cut connection or a damaged stream, not our disk.
+        let read = |e: io::Error| ImageError::Io { what: format!("read layer {diff_id}"), source: e };
         let magic = outer.fill_buf().map_err(read)?;
         let got = if magic.starts_with(&[0x1f, 0x8b]) {
             untar(flate2::bufread::MultiGzDecoder::new(&mut outer), tmp)?

@@ -139,7 +139,7 @@ pub fn field_ref(r: &At, allowed: &[&str], e: &mut ErrorList) {
     ) || ENV_FIELDS.contains(&path);
     if !known {
         e.invalid(&at, path, &format!("error converting fieldPath: field label not supported: {path}"));
-    } else if !allowed.contains(&path) && !(path == "spec.host" && allowed.contains(&"spec.nodeName")) {
+    } else if !allowed.contains(&path) && (path != "spec.host" || !allowed.contains(&"spec.nodeName")) {
         e.not_supported(&at, path, allowed);
     }
 }

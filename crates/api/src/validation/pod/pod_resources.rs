@@ -93,7 +93,7 @@ fn container_requests(spec: &At) -> BTreeMap<String, Quantity> {
     for c in spec.get("containers").iter() {
         for (name, q) in requests(&c) {
             let t = total.entry(name).or_default();
-            *t = t.clone() + q;
+            *t += q;
         }
     }
     let mut sidecars: BTreeMap<String, Quantity> = BTreeMap::new();
@@ -102,11 +102,11 @@ fn container_requests(spec: &At) -> BTreeMap<String, Quantity> {
         let sidecar = c.s("restartPolicy") == "Always";
         for (name, q) in requests(&c) {
             let before = sidecars.get(&name).cloned().unwrap_or_default();
-            let now = before + q.clone();
+            let now = before + q;
             if sidecar {
-                sidecars.insert(name.clone(), now.clone());
+                sidecars.insert(name.clone(), now);
                 let t = total.entry(name.clone()).or_default();
-                *t = t.clone() + q;
+                *t += q;
             }
             let p = peak.entry(name).or_default();
             if now > *p {

@@ -212,14 +212,9 @@ pub fn families(new: &mut Value, cluster: &[&'static str]) -> Result<(), (&'stat
         all.push(super::cidr::family(*ip).to_owned());
     }
     if policy.is_empty() {
-        policy = if headless && selectorless && all.len() < 2 && given.is_empty() {
-            "RequireDualStack"
-        } else if all.len() == 2 || ips.len() == 2 {
-            "RequireDualStack"
-        } else {
-            "SingleStack"
-        }
-        .to_owned();
+        let open = headless && selectorless && all.len() < 2 && given.is_empty();
+        let both = open || all.len() == 2 || ips.len() == 2;
+        policy = if both { "RequireDualStack" } else { "SingleStack" }.to_owned();
     }
     if all.is_empty() {
         all.push(cluster.first().copied().unwrap_or("IPv4").to_owned());

@@ -1,0 +1,98 @@
+//! Rules of custom resources: where they run, what they say, what does not compile.
+
+use super::*;
+use serde_json::json;
+
+fn run(schema: &Value, new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut e = ErrorList::new();
+    Rules::compile(schema).run(new, old, &mut e);
+    e.iter().map(ToString::to_string).collect()
+}
+
+fn schema(rules: Value) -> Value {
+    json!({"type": "object", "properties": {"spec": {"type": "object", "x-kubernetes-validations": rules, "properties": {
+        "min": {"type": "integer"}, "max": {"type": "integer"}, "mode": {"type": "string", "x-kubernetes-validations": [
+            {"rule": "self == oldSelf", "message": "mode is immutable"}]},
+        "my-list": {"type": "array", "items": {"type": "string"}}, "any": {"x-kubernetes-int-or-string": true},
+        "when": {"type": "string", "format": "date-time"},
+        "by": {"type": "object", "additionalProperties": {"type": "integer", "x-kubernetes-validations": [{"rule": "self > 0"}]}},
+        "keyed": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"], "items": {"type": "object",
+            "x-kubernetes-validations": [{"rule": "self.v >= oldSelf.v", "fieldPath": ".v", "reason": "FieldValueForbidden", "message": "v only grows"}],
+            "properties": {"k": {"type": "string"}, "v": {"type": "integer"}}}}}}}})
+}
+
+#[test]
+fn rules_run_where_they_stand() {
+    let s = schema(json!([
+        {"rule": "self.min <= self.max", "messageExpression": "'min %d is above max %d'.format([self.min, self.max])"},
+        {"rule": "!has(self.my__dash__list) || self.my__dash__list.all(x, x.size() < 3)"}]));
+    let cases = [
+        (json!({"min": 1, "max": 2}), vec![]),
+        (json!({"min": 3, "max": 2}), vec!["spec: Invalid value: \"object\": min 3 is above max 2"]),
+        (
+            json!({"min": 1}),
+            vec!["spec: Invalid value: \"object\": no such key: max evaluating rule: self.min <= self.max"],
+        ),
+        (
+            json!({"min": 1, "max": 1, "my-list": ["abc"], "by": {"x": 0}}),
+            vec![
+                "spec: Invalid value: \"object\": failed rule: !has(self.my__dash__list) || self.my__dash__list.all(x, x.size() < 3)",
+                "spec.by[x]: Invalid value: \"integer\": failed rule: self > 0",
+            ],
+        ),
+    ];
+    for (spec, wanted) in cases {
+        assert_eq!(run(&s, &json!({"spec": spec}), None), wanted, "{spec}");
+    }
+}
+
+#[test]
+fn rules_about_changes_need_an_old_value() {
+    let s = schema(json!([]));
+    let old = json!({"spec": {"mode": "a", "keyed": [{"k": "x", "v": 2}]}});
+    assert_eq!(run(&s, &old, None), [""; 0]);
+    let new = json!({"spec": {"mode": "b", "keyed": [{"k": "y", "v": 0}, {"k": "x", "v": 1}]}});
+    assert_eq!(
+        run(&s, &new, Some(&old)),
+        [
+            "spec.keyed[1].v: Forbidden: v only grows",
+            "spec.mode: Invalid value: \"string\": mode is immutable",
+        ]
+    );
+    let s = schema(
+        json!([{"rule": "oldSelf.hasValue() || self.min == 1", "optionalOldSelf": true, "message": "starts at 1"}]),
+    );
+    assert_eq!(run(&s, &json!({"spec": {"min": 2}}), None), ["spec: Invalid value: \"object\": starts at 1"]);
+    assert_eq!(run(&s, &json!({"spec": {"min": 3}}), Some(&json!({"spec": {"min": 2}}))), [""; 0]);
+}
+
+#[test]
+fn what_does_not_compile_is_told_with_the_definition() {
+    let told = |rule: Value| {
+        let s = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "x-kubernetes-validations": [rule]});
+        let mut e = ErrorList::new();
+        check_definition(&At::root(&s), true, &mut e);
+        e.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(told(json!({"rule": "self.n > 1 && self.metadata.name != 'x'"})), "");
+    let e = told(json!({"rule": "self.m > 1"}));
+    assert!(e.starts_with("x-kubernetes-validations[0].rule: Invalid value: \"self.m > 1\": compilation failed: ERROR: <input>:1:5: undefined field 'm'"), "{e}");
+    assert!(told(json!({"rule": "self.n"})).contains("must evaluate to bool"));
+    assert!(told(json!({"rule": ""})).contains("Required value"));
+    assert!(told(json!({"rule": "true", "messageExpression": "1"})).contains("messageExpression"));
+}
+
+#[test]
+fn names_are_escaped() {
+    let all = [
+        ("a-b", Some("a__dash__b")),
+        ("namespace", Some("__namespace__")),
+        ("a.b/c", Some("a__dot__b__slash__c")),
+        ("a__b", Some("a__underscores__b")),
+        ("1a", None),
+        ("a b", None),
+    ];
+    for (name, wanted) in all {
+        assert_eq!(escape(name).as_deref(), wanted);
+    }
+}
