@@ -1,5 +1,5 @@
-//! Clients as people use them, against a control plane alone and against a cluster with a node: PyPI's `kubernetes` and
-//! Go's client-go with its informers. Their programs stand in `tests/clients`; what a machine lacks to build them is said.
+//! Clients as people use them, against a control plane alone and against a cluster with a node: PyPI's `kubernetes`,
+//! Go's client-go with its informers, and kube-rs. Their programs stand in `tests/clients`; what a machine lacks to build them is said.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -66,6 +66,19 @@ fn go() -> Result<PathBuf, String> {
     .clone()
 }
 
+/// The Rust program, or why there is none.
+fn rust() -> Result<PathBuf, String> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let target = built().join("rust");
+        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        build.current_dir(sources().join("rust")).args(["build", "--locked", "--target-dir"]).arg(&target);
+        run(&mut build)?;
+        Ok(target.join("debug/kube-client"))
+    })
+    .clone()
+}
+
 fn clusters() -> Vec<(Cluster, &'static str)> {
     let mut all = vec![(Cluster::control_plane(), "no-node")];
     all.extend(Cluster::with_node().map(|c| (c, "node")));
@@ -82,6 +95,9 @@ fn is_missing(why: &str) -> bool {
         "No matching distribution",
         "ensurepip",
         "connection",
+        "failed to download",
+        "failed to fetch",
+        "Could not resolve host",
     ]
     .iter()
     .any(|s| why.contains(s))
@@ -113,5 +129,18 @@ fn go_client_with_informers() {
             let out = run(Command::new(&program).args(["-kubeconfig", &c.kubeconfig(), "-form", form]));
             assert_eq!(out.as_deref().map(str::trim), Ok("ok"), "{shape}, {form}: {out:?}");
         }
+    }
+}
+
+#[test]
+fn rust_client() {
+    let program = match rust() {
+        Ok(p) => p,
+        Err(why) if is_missing(&why) => return testkit::skip("kube-rs cannot be had"),
+        Err(why) => panic!("{why}"),
+    };
+    for (c, shape) in clusters() {
+        let out = run(Command::new(&program).args([&c.kubeconfig(), shape]));
+        assert_eq!(out.as_deref().map(str::trim), Ok("ok"), "{shape}: {out:?}");
     }
 }
