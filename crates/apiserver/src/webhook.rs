@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::Reader;
-use crate::streaming::endpoints;
+use crate::streaming::ready_endpoint;
 
 /// Most of an answer that is read.
 const ANSWER_LIMIT: usize = 4 << 20;
@@ -152,17 +152,11 @@ async fn endpoint(reader: &dyn Reader, namespace: &str, name: &str, port: u16) -
     let Some(found) = ports.iter().find(|p| p["port"].as_u64() == Some(u64::from(port))) else {
         return Err(format!("no service port {port} found for service \"{name}\""));
     };
-    let slices = reader.list("discovery.k8s.io", "endpointslices", namespace).await.map_err(|e| e.message)?;
-    let slices: Vec<Value> = slices
-        .iter()
-        .filter(|o| o.meta().labels.get("kubernetes.io/service-name").is_some_and(|l| l == name))
-        .filter_map(|o| o.value().ok())
-        .collect();
-    let all = endpoints(&slices, found["name"].as_str().unwrap_or_default());
-    if all.is_empty() {
+    let port_name = found["name"].as_str().unwrap_or_default();
+    let endpoint = ready_endpoint(reader, namespace, name, port_name).await.map_err(|e| e.message)?;
+    let Some((ip, port)) = endpoint else {
         return Err(format!("no endpoints available for service \"{name}\""));
-    }
-    let (ip, port) = all.get(rand::random_range(0..all.len())).cloned().unwrap_or_default();
+    };
     Ok(if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") })
 }
 

@@ -16,6 +16,7 @@ pub mod value;
 use std::sync::Arc;
 
 pub use functions::{Function, Overload};
+pub use parser::RESERVED;
 pub use types::Type;
 pub use value::{Map, Opaque, Value};
 

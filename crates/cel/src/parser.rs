@@ -13,7 +13,8 @@ const DEPTH: usize = 200;
 /// Characters of an expression.
 const LENGTH: usize = 100_000;
 
-const RESERVED: [&str; 17] = [
+/// Words that no name may be; `true`, `false`, `null` and `in` are words of the language besides.
+pub const RESERVED: [&str; 17] = [
     "as",
     "break",
     "const",

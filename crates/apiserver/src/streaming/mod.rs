@@ -6,7 +6,7 @@ mod pass;
 mod proxy;
 mod target;
 
-pub(crate) use proxy::endpoints;
+pub(crate) use proxy::ready_endpoint;
 
 use std::io;
 

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::pass::{forward, kubelet, unreachable};
 use super::target::scheme_name_port;
+use crate::Reader;
 use crate::body::{self, Reply};
 use crate::call::Call;
 use crate::handlers::Target;
@@ -114,7 +115,7 @@ fn port_number(n: u64) -> Result<u16, Status> {
 }
 
 /// Ready endpoints of a port, as address and port. Pure.
-pub fn endpoints(slices: &[Value], port_name: &str) -> Vec<(String, u64)> {
+fn endpoints(slices: &[Value], port_name: &str) -> Vec<(String, u64)> {
     let mut out = Vec::new();
     for s in slices {
         let Some(port) = s["ports"]
@@ -136,6 +137,23 @@ pub fn endpoints(slices: &[Value], port_name: &str) -> Vec<(String, u64)> {
         }
     }
     out
+}
+
+/// Address and port of one ready endpoint of a service's port, any of them.
+pub async fn ready_endpoint(
+    reader: &dyn Reader,
+    namespace: &str,
+    service: &str,
+    port_name: &str,
+) -> Result<Option<(String, u64)>, Status> {
+    let slices = reader.list("discovery.k8s.io", "endpointslices", namespace).await?;
+    let slices: Vec<Value> = slices
+        .iter()
+        .filter(|o| o.meta().labels.get("kubernetes.io/service-name").is_some_and(|l| l == service))
+        .filter_map(|o| o.value().ok())
+        .collect();
+    let mut all = endpoints(&slices, port_name);
+    Ok(if all.is_empty() { None } else { Some(all.swap_remove(rand::random_range(0..all.len()))) })
 }
 
 pub async fn service(s: &ApiServer, call: Call, target: &Target) -> Result<Reply, Status> {
@@ -160,19 +178,11 @@ pub async fn service(s: &ApiServer, call: Call, target: &Target) -> Result<Reply
     let Some(found) = found else {
         return Err(none(format!("no service port \"{port}\" found for service \"{name}\"")));
     };
-    let slices: Vec<Value> = s
-        .reader()
-        .list("discovery.k8s.io", "endpointslices", call.namespace())
-        .await?
-        .iter()
-        .filter(|o| o.meta().labels.get("kubernetes.io/service-name").is_some_and(|l| l == name))
-        .filter_map(|o| o.value().ok())
-        .collect();
-    let all = endpoints(&slices, found["name"].as_str().unwrap_or_default());
-    if all.is_empty() {
+    let port_name = found["name"].as_str().unwrap_or_default();
+    let endpoint = ready_endpoint(s.reader().as_ref(), call.namespace(), name, port_name).await?;
+    let Some((ip, port)) = endpoint else {
         return Err(none(format!("no endpoints available for service \"{name}\"")));
-    }
-    let (ip, port) = all.get(rand::random_range(0..all.len())).cloned().unwrap_or_default();
+    };
     let what = format!("service {name}");
     to(call, &ip, port_number(port)?, &what).await
 }
