@@ -105,6 +105,7 @@ class Api:
         self.context.verify_flags &= ~ssl.VERIFY_X509_STRICT if hasattr(ssl, "VERIFY_X509_STRICT") else ~0
         self.host, self.port = self.url.removeprefix("https://").rsplit(":", 1)
         self.connection = None
+        self.used = 0.0
 
     def open(self):
         return http.client.HTTPSConnection(self.host, int(self.port), context=self.context, timeout=60)
@@ -112,6 +113,11 @@ class Api:
     def request(self, method, path, body=None, kind="application/json"):
         if self.connection is None:
             self.connection = self.open()
+        elif method == "GET" and time.monotonic() - self.used > 20:
+            # The server closes a connection that was idle for half a minute.
+            self.connection.close()
+            self.connection = self.open()
+        self.used = time.monotonic()
         try:
             data = None if body is None else json.dumps(body)
             self.connection.request(method, path, data, {"Content-Type": kind})
