@@ -1,6 +1,7 @@
 //! The API's behaviour, asked for in process through the whole filter chain, over the embedded engine in a temporary
 //! directory.
 
+mod corpus;
 mod crds;
 mod crud;
 mod deleting;
