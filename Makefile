@@ -39,6 +39,9 @@ test-v2: deps kubectl ## a node under control groups of version 2, in a QEMU gue
 	cargo build -p kelson
 	./scripts/test-v2 $(TARGET)/debug/kelson $(KUBECTL)
 
+conformance: deps kubectl release ## upstream's conformance tests against a cluster of its own; FOCUS=REGEX takes a part of all its tests; needs Go
+	KUBECTL=$(KUBECTL) ./tests/conformance/run $(if $(FOCUS),--focus '$(FOCUS)') --kelson $(TARGET)/release/kelson
+
 bench: deps ## the table of figures beside their peers
 	./scripts/bench
 
@@ -57,4 +60,4 @@ deps:
 kubectl: deps
 	@./scripts/kubectl $(TOOLS)
 
-.PHONY: help up down demo demo-images test check fresh bench soak release deps kubectl test-v2
+.PHONY: help up down demo demo-images test check conformance fresh bench soak release deps kubectl test-v2

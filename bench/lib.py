@@ -23,6 +23,9 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def arguments(about, **more):
+    # Ended from outside, a bench still leaves its `with` blocks, which take its cluster down.
+    for s in [signal.SIGTERM, signal.SIGHUP]:
+        signal.signal(s, lambda n, _: sys.exit(128 + n))
     p = argparse.ArgumentParser(description=about)
     p.add_argument("--json", help="also write the rows there")
     p.add_argument("--long", action="store_true", help="the long variant")

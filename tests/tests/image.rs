@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use testkit::{Cluster, Output, busybox_archive, kelson, kelson_path, node_possible};
+use testkit::{Cluster, Output, busybox_archive, kelson, kelson_path, node_possible, wait_for};
 
 /// What an archive holds, by path.
 fn contents(archive: &Path) -> HashMap<String, Vec<u8>> {
@@ -182,4 +182,23 @@ fn images_are_kept_only_where_a_cluster_may_be() {
     let out = kelson(&["clean", "--data-dir", &own.to_string_lossy()]);
     assert!(out.ok && !own.exists(), "{out:?}");
     fs::remove_dir_all(&dir).expect("clean up");
+}
+
+/// A server has its directory before it listens; a command of that moment waits for it, and takes nothing from it.
+#[test]
+fn images_may_be_asked_for_while_a_server_starts() {
+    let Some(mut c) = Cluster::with_node() else { return };
+    c.import_busybox();
+    let data = c.data();
+    for _ in 0..5 {
+        c.stop();
+        let begun = c.log().matches("Kelson is ready").count();
+        c.spawn();
+        wait_for("the server", || {
+            let out = kelson(&["image", "ls", "--data-dir", &data]);
+            assert!(out.ok && out.stdout.contains("busybox"), "{out:?}");
+            c.log().matches("Kelson is ready").count() > begun
+        });
+        c.wait_ready();
+    }
 }

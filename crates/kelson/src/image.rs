@@ -1,6 +1,7 @@
 //! `kelson image`: asks the running daemon, or works on the data directory itself when none runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use runtime::EmbeddedRuntime;
@@ -10,7 +11,11 @@ use crate::admin::{self, ImageRow, Request};
 use crate::args::{ImageArgs, ImageCommand};
 use crate::bar::Bar;
 use crate::config::Instance;
+use crate::mark;
 use crate::server::runtime_config;
+
+/// How long a server may take from its start to its socket.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub fn main(args: ImageArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -64,16 +69,24 @@ fn title(request: &Request) -> String {
 }
 
 async fn one(instance: &Instance, request: Request, bar: &mut Bar) -> anyhow::Result<Vec<ImageRow>> {
-    if let Some(rows) = admin::ask(&instance.admin_socket(), &request, bar).await? {
-        return Ok(rows);
-    }
-    if !nix::unistd::geteuid().is_root() {
-        bail!(
-            "no daemon answers on {}, and working on the images directly needs root",
-            instance.admin_socket().display()
-        );
-    }
-    crate::mark::claim(instance, &[], None)?;
+    // A server that starts has the directory before it listens.
+    let begun = std::time::Instant::now();
+    let _hold = loop {
+        if let Some(rows) = admin::ask(&instance.admin_socket(), &request, bar).await? {
+            return Ok(rows);
+        }
+        if let Some(hold) = own(instance)? {
+            break hold;
+        }
+        if begun.elapsed() > PATIENCE {
+            bail!(
+                "the server of {} does not answer on {}; it keeps images only when it runs with a node",
+                instance.data_dir.display(),
+                instance.admin_socket().display()
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
     let config = runtime_config(instance, Arc::new(runtime::LoopbackOnly));
     let runtime = EmbeddedRuntime::open(config).await.context("failed to open the images")?;
     let (progress, mut told) = (Progress::default(), (0, 0));
@@ -86,6 +99,19 @@ async fn one(instance: &Instance, request: Request, bar: &mut Bar) -> anyhow::Re
             (done, total) = admin::moved(&progress, &mut told) => bar.show(done, total),
         }
     }
+}
+
+/// The data directory for this command, which needs no server then; `None` when one has it.
+fn own(instance: &Instance) -> anyhow::Result<Option<mark::Hold>> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!(
+            "no daemon answers on {}, and working on the images directly needs root",
+            instance.admin_socket().display()
+        );
+    }
+    mark::claim(instance, &[], None)?;
+    let dir = &instance.data_dir;
+    mark::hold(dir).with_context(|| format!("failed to lock {}", dir.display()))
 }
 
 fn print(rows: &[ImageRow]) {
