@@ -92,8 +92,18 @@ pub fn shown(config: &Value) -> String {
     )
 }
 
-/// Posts `body` to where `config` (a `WebhookClientConfig`) leads; the answer's JSON.
+/// Posts `body` to the admission webhook that `config` (a `WebhookClientConfig`) leads to; the answer's JSON.
 pub async fn call(
+    reader: &dyn Reader,
+    config: &Value,
+    body: &Value,
+    timeout: Duration,
+) -> Result<Value, String> {
+    post_review(reader, config, body, timeout).await.map_err(|e| format!("failed to call webhook: {e}"))
+}
+
+/// Posts `body` to where `config` leads; errors begin with what was tried.
+pub async fn post_review(
     reader: &dyn Reader,
     config: &Value,
     body: &Value,
@@ -110,7 +120,7 @@ pub async fn call(
         Ok(r) => r,
         Err(_) => Err("context deadline exceeded".to_owned()),
     };
-    result.map_err(|e| format!("failed to call webhook: Post \"{with_timeout}\": {e}"))
+    result.map_err(|e| format!("Post \"{with_timeout}\": {e}"))
 }
 
 async fn place(reader: &dyn Reader, config: &Value, url: &str) -> Result<(Place, Uri), String> {
@@ -140,7 +150,7 @@ async fn place(reader: &dyn Reader, config: &Value, url: &str) -> Result<(Place,
 }
 
 /// The address of one ready endpoint of a service.
-async fn endpoint(reader: &dyn Reader, namespace: &str, name: &str, port: u16) -> Result<String, String> {
+pub async fn endpoint(reader: &dyn Reader, namespace: &str, name: &str, port: u16) -> Result<String, String> {
     let found = reader.get("", "services", namespace, name).await.map_err(|e| e.message)?;
     let Some(service) = found else { return Err(format!("service \"{name}\" not found")) };
     let v = service.value().map_err(|e| e.to_string())?;
@@ -160,7 +170,8 @@ async fn endpoint(reader: &dyn Reader, namespace: &str, name: &str, port: u16) -
     Ok(if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") })
 }
 
-fn connector(ca: &[u8]) -> Result<TlsConnector, String> {
+/// The authorities of a `caBundle`; the system's where there is none.
+pub fn roots(ca: &[u8]) -> Result<RootCertStore, String> {
     let pem = match ca.is_empty() {
         false => String::from_utf8(ca.to_vec()).map_err(|_| "caBundle: no PEM text".to_owned())?,
         true => std::fs::read_to_string(SYSTEM_ROOTS)
@@ -168,10 +179,14 @@ fn connector(ca: &[u8]) -> Result<TlsConnector, String> {
     };
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(pki::trust::certificates(&pem).map_err(|e| format!("caBundle: {e}"))?);
+    Ok(roots)
+}
+
+fn connector(ca: &[u8]) -> Result<TlsConnector, String> {
     let config = rustls::ClientConfig::builder_with_provider(pki::trust::provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
+        .with_root_certificates(roots(ca)?)
         .with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -56,11 +56,13 @@ fn parse(text: &str) -> Vec<Descriptor> {
                     namespaced: scope == "ns",
                     key_prefix: key_prefix(&group, plural),
                     hub: Hub { group: group.clone(), version: version.into(), kind: kind.into() },
+                    storage_version: String::new(),
                     versions: Vec::new(),
                     selectable_fields: fields::builtin(&group, plural),
                     stored: true,
                     custom: false,
                     terminating: false,
+                    converter: None,
                     group,
                 });
                 out.len() - 1
@@ -74,6 +76,7 @@ fn parse(text: &str) -> Vec<Descriptor> {
     for d in &mut out {
         d.versions.sort_by_key(|v| std::cmp::Reverse(version_priority(&v.name)));
         d.hub = hub(d);
+        d.storage_version = d.hub.version.clone();
     }
     out
 }

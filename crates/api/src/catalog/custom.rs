@@ -25,6 +25,29 @@ pub struct Custom {
     pub scale: Option<ScalePaths>,
 }
 
+/// A conversion webhook.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Converter {
+    /// `WebhookClientConfig`.
+    pub client: Value,
+    /// The version of ConversionReview to speak: the first that both sides know.
+    pub review: Option<&'static str>,
+}
+
+impl Converter {
+    fn of(conversion: &Value) -> Option<Self> {
+        if conversion["strategy"] != "Webhook" {
+            return None;
+        }
+        let hook = &conversion["webhook"];
+        let known = |v: &String| ["v1", "v1beta1"].into_iter().find(|k| k == v);
+        Some(Self {
+            client: hook["clientConfig"].clone(),
+            review: texts(&hook["conversionReviewVersions"]).iter().find_map(known),
+        })
+    }
+}
+
 /// Where a custom resource keeps what `scale` shows, as field names from the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScalePaths {
@@ -107,11 +130,13 @@ pub fn descriptor(crd: &Value) -> Option<Descriptor> {
         namespaced: text(spec, "scope") != "Cluster",
         key_prefix: format!("/registry/{group}/{plural}"),
         hub: Hub { group: group.to_owned(), version: text(stored, "name").to_owned(), kind: kind.to_owned() },
+        storage_version: text(stored, "name").to_owned(),
         versions,
         selectable_fields: selectable,
         stored: true,
         custom: true,
         terminating: !crd["metadata"]["deletionTimestamp"].is_null(),
+        converter: Converter::of(&spec["conversion"]).map(Arc::new),
     })
 }
 

@@ -31,9 +31,11 @@ pub struct Descriptor {
     pub namespaced: bool,
     /// Where objects live in the store, e.g. `/registry/minions`; no slash at the end.
     pub key_prefix: String,
-    /// The form in which objects are stored. The group differs from `group` only where two groups show the same
-    /// objects (events).
+    /// The form in which objects are worked on and, but for custom resources, stored. The group differs from `group` only
+    /// where two groups show the same objects (events).
     pub hub: Hub,
+    /// The version in which objects are stored from now on.
+    pub storage_version: String,
     /// In discovery order, the preferred version first.
     pub versions: Vec<Version>,
     pub selectable_fields: Vec<SelectableField>,
@@ -43,6 +45,8 @@ pub struct Descriptor {
     pub custom: bool,
     /// Its definition is being deleted: nothing new is made.
     pub terminating: bool,
+    /// Who turns one version of a custom resource into another; without it they differ in name only.
+    pub converter: Option<Arc<custom::Converter>>,
 }
 
 /// Group, version and kind of the stored form.
@@ -219,13 +223,25 @@ impl Descriptor {
         Ok(())
     }
 
+    /// True when objects are worked on in `version`.
+    pub fn is_hub(&self, version: &str) -> bool {
+        self.hub.version == version && self.hub.group == self.group
+    }
+
     /// True when stored bytes can be sent as `version` without any rewriting. Those of a custom resource may be in a
     /// version that was stored earlier, or lack a default that came later.
-    pub fn is_hub(&self, version: &str) -> bool {
-        self.hub.version == version
-            && self.hub.group == self.group
+    pub fn is_stored_as(&self, version: &str) -> bool {
+        self.is_hub(version)
             && (!self.custom
                 || self.versions.len() == 1 && !self.custom_of(version).is_some_and(|c| c.has_defaults))
+    }
+
+    /// The same resource, its objects worked on in `version`: requests for custom resources judge, change and compare
+    /// them in the version that was asked for.
+    pub fn in_version(&self, version: &str) -> Self {
+        let mut d = self.clone();
+        d.hub.version = version.to_owned();
+        d
     }
 
     /// What a version of a custom resource has beyond a built-in one.

@@ -39,6 +39,25 @@ pub fn kind(group: &str, kind: &str) -> Option<super::Kind> {
                 r.text(state.unwrap_or("Pending"));
             })
         }
+        ("apiregistration.k8s.io", "APIService") => ("Name:n,Service,Available,Age", |r| {
+            r.name();
+            let place = match r.at("spec.service").is_null() {
+                true => "Local".to_owned(),
+                false => {
+                    format!("{}/{}", shown(r.at("spec.service.namespace")), shown(r.at("spec.service.name")))
+                }
+            };
+            r.text(place);
+            let available = condition(r.at("status.conditions"), "Available");
+            let (status, reason) =
+                available.map_or(("Unknown", ""), |c| (text(c, "status"), text(c, "reason")));
+            let told = match status == "True" || reason.is_empty() {
+                true => status.to_owned(),
+                false => format!("{status} ({reason})"),
+            };
+            r.text(told);
+            r.age();
+        }),
         ("coordination.k8s.io", "Lease") => ("Name:n,Holder,Age", |r| {
             r.name();
             r.text_at("spec.holderIdentity", "");

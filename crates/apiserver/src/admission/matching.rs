@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{Context, Request};
 use crate::adapt;
+use crate::handlers::convert;
 use crate::server::SharedCatalog;
 
 pub type Labels = BTreeMap<String, String>;
@@ -186,6 +187,8 @@ async fn namespace_labels(cx: &Context, r: &Request<'_>) -> Result<Option<Labels
 /// The request's kind, where its body is an object of it.
 pub struct Subject {
     kind: Option<Arc<Descriptor>>,
+    /// The version that the request's objects are in, where they are custom resources.
+    own: String,
 }
 
 impl Subject {
@@ -195,30 +198,42 @@ impl Subject {
         let own = |k: &Descriptor| {
             k.version(r.version).and_then(|v| v.subresource(r.subresource)).is_some_and(|s| s.kind != k.kind)
         };
-        Self { kind: kind.filter(|k| k.stored && !own(k)) }
+        Self { kind: kind.filter(|k| k.stored && !own(k)), own: r.version.to_owned() }
     }
 
-    /// The stored form in another version.
-    pub fn show(&self, version: &str, v: &Value) -> Value {
+    /// One of the request's objects in another version.
+    pub async fn show(&self, cx: &Context, version: &str, v: &Value) -> Result<Value, Status> {
         let mut v = v.clone();
-        if let (Some(k), true) = (&self.kind, v.is_object()) {
-            // A version that is served is known.
-            let _ = k.from_hub(version, &mut v);
+        match &self.kind {
+            Some(k) if v.is_object() && k.custom => convert_custom(cx, k, version, v).await,
+            Some(k) if v.is_object() => {
+                k.from_hub(version, &mut v).map_err(Status::internal)?;
+                Ok(v)
+            }
+            _ => Ok(v),
         }
-        v
     }
 
-    /// What somebody made of it, back in the stored form: pruned and defaulted like any body.
-    pub fn take(&self, version: &str, v: Value) -> Result<Value, Status> {
+    /// What somebody made of it, as the request has its objects: pruned and defaulted like any body.
+    pub async fn take(&self, cx: &Context, version: &str, v: Value) -> Result<Value, Status> {
         let Some(k) = &self.kind else { return Ok(v) };
         let definition = k.version(version).and_then(|v| v.schema.definition());
         let Some(definition) = definition else { return Ok(v) };
         let expect = Expect { group: &k.group, version, kind: &k.kind, definition };
         let mut v = decode_value(v, expect, FieldValidation::Ignore)?.value;
         adapt::default(k, version, &mut v);
+        if k.custom {
+            return convert_custom(cx, k, &self.own, v).await;
+        }
         k.to_hub(version, &mut v).map_err(Status::internal)?;
         Ok(v)
     }
+}
+
+async fn convert_custom(cx: &Context, k: &Descriptor, version: &str, v: Value) -> Result<Value, Status> {
+    let all = convert::values(cx.reader.as_ref(), k, version, vec![v]).await;
+    let all = all.map_err(|e| Status::internal(e.message))?;
+    Ok(all.into_iter().next().unwrap_or_default())
 }
 
 /// One of `matchConditions`.

@@ -8,7 +8,7 @@ use store::Op;
 
 use super::managed::{Manager, on_write};
 use super::write::{TRIES, Write, too_contended};
-use super::{Target, decode, meta, output};
+use super::{Target, convert, decode, meta, output};
 use crate::adapt;
 use crate::admission::Operation;
 use crate::body::Reply;
@@ -27,7 +27,7 @@ pub async fn handle(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply
     meta::agree(&mut v, target, call.namespace_or_own(target), "")?;
     decode::to_hub(target, &mut v)?;
     let o = create(&w, v, true).await?;
-    output::object(call, target, o, StatusCode::CREATED)
+    output::object(s, call, target, o, StatusCode::CREATED).await
 }
 
 /// Makes an object of the stored version. `own`: ownership of fields is tracked here (an apply has done it).
@@ -44,7 +44,7 @@ pub async fn create(w: &Write<'_>, mut v: Value, own: bool) -> Result<Object, St
         // Nobody owns a field that was sent empty: protobuf bodies carry such.
         adapt::canonical(kind, &mut v);
         let m = Manager { name: &w.manager, subresource: w.sub, now: &now };
-        on_write(w.target, &mut v, None, &m)?;
+        on_write(w, &mut v, None, &m).await?;
     }
     let base = w.admit(Operation::Create, v, None).await?;
     let has_generation = rules::has_generation(&kind.group, &kind.plural, kind.custom);
@@ -71,7 +71,7 @@ pub async fn create(w: &Write<'_>, mut v: Value, own: bool) -> Result<Object, St
         adapt::canonical(kind, &mut new);
         let name = meta::name(&new).to_owned();
         let ttl = strategy.ttl(&new);
-        let encoded = Encoded::new(new)?;
+        let encoded = Encoded::new(convert::to_storage(w.server, w.target, new).await?)?;
         let key = w.target.key(w.namespace(), &name);
         if w.dry_run {
             if w.server.storage.get(&key).await?.is_some() {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use store::Op;
 
 use super::write::{TRIES, Write, too_contended};
-use super::{Target, decode, meta, output, read};
+use super::{Target, convert, decode, meta, output, read};
 use crate::adapt;
 use crate::admission::Operation;
 use crate::body::{self, Reply};
@@ -269,7 +269,7 @@ pub async fn delete_in(w: &Write<'_>, namespace: &str, name: &str, o: &Options) 
     for _ in 0..TRIES {
         let current = w.server.storage.get(&key).await?.ok_or_else(|| w.target.not_found(name))?;
         o.check(w.target, &current)?;
-        let mut old = current.value().map_err(Status::internal)?;
+        let mut old = convert::from_storage(w.server, w.target, &current).await?;
         meta::meta_mut(&mut old)?.remove("resourceVersion");
         let mut r = w.request(Operation::Delete, Value::Null, Some(&old));
         r.dry_run = o.dry_run;
@@ -288,7 +288,7 @@ pub async fn delete_in(w: &Write<'_>, namespace: &str, name: &str, o: &Options) 
             Plan::Mark(v) => {
                 let mut v = *v;
                 adapt::canonical(kind, &mut v);
-                let e = Encoded::new(v)?;
+                let e = Encoded::new(convert::to_storage(w.server, w.target, v).await?)?;
                 if e.bytes == current.stored_bytes() {
                     return Ok(Outcome::Marked(current));
                 }
@@ -332,7 +332,7 @@ pub async fn handle(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply
             } else {
                 StatusCode::OK
             };
-            output::object(call, target, obj, code)
+            output::object(s, call, target, obj, code).await
         }
         Outcome::Gone(obj) => {
             let mut details = json!({"name": obj.name(), "kind": target.kind.plural, "uid": obj.uid()});
@@ -365,6 +365,7 @@ pub async fn collection(s: &ApiServer, call: &Call, target: &Target) -> Result<R
         .try_collect::<Vec<()>>()
         .await?;
     output::list(
+        s,
         call,
         target,
         ObjectList {
@@ -374,6 +375,7 @@ pub async fn collection(s: &ApiServer, call: &Call, target: &Target) -> Result<R
             remaining: l.remaining,
         },
     )
+    .await
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! From a RequestInfo to the code that answers it: which kind, which verb, which subresource. Nothing here is special to a
 //! kind; that stands in `registry`.
 
+mod conversion_review;
+pub mod convert;
 pub mod create;
 pub mod decode;
 pub mod delete;
@@ -35,6 +37,14 @@ pub struct Target {
 }
 
 impl Target {
+    /// Objects of custom resources are worked on in the version that was asked for.
+    pub fn new(kind: &Arc<Descriptor>, version: &str) -> Self {
+        let kind = match kind.custom && !kind.is_hub(version) {
+            true => Arc::new(kind.in_version(version)),
+            false => kind.clone(),
+        };
+        Self { kind, version: version.to_owned() }
+    }
     pub fn api_version(&self) -> String {
         self.kind.api_version(&self.version)
     }
@@ -97,7 +107,7 @@ pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
     if let Some(w) = &version.deprecation_warning {
         call.warnings.add(w.clone());
     }
-    let target = Target { kind: kind.clone(), version: version.name.clone() };
+    let target = Target::new(kind, &version.name);
     if !info.subresource.is_empty() {
         return subresource(s, call, target).await;
     }

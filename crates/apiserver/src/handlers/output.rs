@@ -7,10 +7,11 @@ use futures::StreamExt;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::Target;
+use super::{Target, convert};
 use crate::body::{self, Body, ListBody, Reply, WatchBody};
 use crate::call::Call;
 use crate::negotiate::{self, Accepted, Form, Offer};
+use crate::server::ApiServer;
 
 /// What the client accepts, and how rows of a Table carry their objects.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,20 +57,6 @@ fn accepted(call: &Call, offer: Offer) -> Result<Accepted, Status> {
     Ok(a)
 }
 
-/// The object in the version that was asked for. Hub objects stay shared.
-pub fn convert(target: &Target, o: &Object) -> Result<Object, Status> {
-    if target.is_hub() {
-        return Ok(o.clone());
-    }
-    let mut v = o.value().map_err(Status::internal)?;
-    target.kind.from_hub(&target.version, &mut v).map_err(Status::internal)?;
-    if target.kind.custom {
-        // Defaults may be younger than the object.
-        crate::adapt::default(&target.kind, &target.version, &mut v);
-    }
-    Object::from_value(v, o.revision()).map_err(Status::internal)
-}
-
 fn partial(o: &Object) -> Result<Value, Status> {
     let mut v = o.value().map_err(Status::internal)?;
     let metadata = v.get_mut("metadata").map(Value::take).unwrap_or_else(|| json!({}));
@@ -112,9 +99,15 @@ fn send(code: StatusCode, v: &Value, w: Accepted) -> Reply {
 }
 
 /// One stored object as an answer.
-pub fn object(call: &Call, target: &Target, o: Object, code: StatusCode) -> Result<Reply, Status> {
+pub async fn object(
+    s: &ApiServer,
+    call: &Call,
+    target: &Target,
+    o: Object,
+    code: StatusCode,
+) -> Result<Reply, Status> {
     let w = Wanted::of(call, target)?;
-    let o = convert(target, &o)?;
+    let o = convert::one(s, target, o).await?;
     if w.native() {
         return Ok(body::object(code, o));
     }
@@ -165,11 +158,9 @@ pub fn failure(s: &Status, accept: &str) -> Reply {
     r
 }
 
-pub fn list(call: &Call, target: &Target, mut l: ObjectList) -> Result<Reply, Status> {
+pub async fn list(s: &ApiServer, call: &Call, target: &Target, mut l: ObjectList) -> Result<Reply, Status> {
     let w = Wanted::of(call, target)?;
-    if !target.is_hub() {
-        l.items = l.items.iter().map(|o| convert(target, o)).collect::<Result<_, _>>()?;
-    }
+    l.items = convert::shown(s, target, l.items).await?;
     if w.native() {
         return Ok(body::list(ListBody {
             list: l,
@@ -209,7 +200,12 @@ pub fn list(call: &Call, target: &Target, mut l: ObjectList) -> Result<Reply, St
     Ok(send(StatusCode::OK, &v, w.accepted))
 }
 
-pub fn watch(call: &Call, target: &Target, events: client::WatchStream) -> Result<Reply, Status> {
+pub fn watch(
+    s: &ApiServer,
+    call: &Call,
+    target: &Target,
+    events: client::WatchStream,
+) -> Result<Reply, Status> {
     let w = Wanted::of(call, target)?;
     if w.accepted.yaml {
         return Err(Status::new(
@@ -218,22 +214,7 @@ pub fn watch(call: &Call, target: &Target, events: client::WatchStream) -> Resul
         ));
     }
     let t = target.clone();
-    let events = if target.is_hub() {
-        events
-    } else {
-        let t = t.clone();
-        events
-            .map(move |e| {
-                let result = match &e {
-                    WatchEvent::Added(o) => convert(&t, o).map(WatchEvent::Added),
-                    WatchEvent::Modified(o) => convert(&t, o).map(WatchEvent::Modified),
-                    WatchEvent::Deleted(o) => convert(&t, o).map(WatchEvent::Deleted),
-                    _ => return e,
-                };
-                result.unwrap_or_else(WatchEvent::Error)
-            })
-            .boxed()
-    };
+    let events = convert::events(s, target, events);
     if w.accepted.protobuf {
         return Ok(protobuf_watch(target, events, w.accepted.form));
     }

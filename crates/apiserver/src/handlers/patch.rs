@@ -122,13 +122,12 @@ pub async fn handle(s: &ApiServer, call: &Call, target: &Target, sub: &str) -> R
     let (o, created) = match &p {
         Patch::Apply { body, force } => {
             let rules = Rules { upsert: sub.is_empty(), owns_fields: true, unconditional: true };
-            let applied = managed::Apply::new(&w, body, *force)?;
-            update(&w, rules, &mut |old| applied.on(old)).await?
+            update(&w, rules, &mut managed::Apply::new(&w, body, *force)?).await?
         }
         _ => {
             let rules = Rules { unconditional: true, ..Rules::default() };
             let noted = p.noted(call)?;
-            update(&w, rules, &mut |old| {
+            update(&w, rules, &mut |old: Option<&Value>| {
                 let mut doc = old.cloned().ok_or_else(|| target.not_found(name))?;
                 decode::from_hub(target, &mut doc)?;
                 let out = p.on(target, name, &doc)?;
@@ -146,5 +145,5 @@ pub async fn handle(s: &ApiServer, call: &Call, target: &Target, sub: &str) -> R
             .await?
         }
     };
-    output::object(call, target, o, if created { StatusCode::CREATED } else { StatusCode::OK })
+    output::object(s, call, target, o, if created { StatusCode::CREATED } else { StatusCode::OK }).await
 }

@@ -22,7 +22,7 @@ pub async fn get(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, S
     }
     let o = s.storage.get(&target.key(call.namespace(), call.name())).await?;
     let o = o.ok_or_else(|| target.not_found(call.name()))?;
-    output::object(call, target, o, StatusCode::OK)
+    output::object(s, call, target, o, StatusCode::OK).await
 }
 
 pub fn filter(call: &Call, target: &Target) -> Result<Filter, Status> {
@@ -47,6 +47,7 @@ pub async fn list(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, 
     let prefix = target.key(namespace_of(call, target), "");
     let l = s.storage.list(&prefix, exact_key(call, target, &filter), &page, &filter).await?;
     output::list(
+        s,
         call,
         target,
         ObjectList {
@@ -56,6 +57,7 @@ pub async fn list(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, 
             remaining: l.remaining,
         },
     )
+    .await
 }
 
 pub async fn watch(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
@@ -74,7 +76,7 @@ pub async fn watch(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply,
     }
     let prefix = target.key(namespace_of(call, target), "");
     let events = s.storage.watch(&prefix, &options, filter, s.stop.clone()).await;
-    output::watch(call, target, events)
+    output::watch(s, call, target, events)
 }
 
 /// Selectors and limit of a deletecollection come like those of a list.

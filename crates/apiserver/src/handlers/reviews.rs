@@ -61,12 +61,14 @@ pub async fn component_statuses(s: &ApiServer, call: &Call, target: &Target) -> 
             .map(|(n, ok)| api::Object::from_value(one(n, *ok), 0).map_err(Status::internal))
             .collect::<Result<_, _>>()?;
         return output::list(
+            s,
             call,
             target,
             client::ObjectList { items, revision: s.storage.revision(), ..Default::default() },
-        );
+        )
+        .await;
     }
     let (n, ok) = all.iter().find(|(n, _)| *n == call.name()).ok_or_else(|| target.not_found(call.name()))?;
     let o = api::Object::from_value(one(n, *ok), 0).map_err(Status::internal)?;
-    output::object(call, target, o, StatusCode::OK)
+    output::object(s, call, target, o, StatusCode::OK).await
 }

@@ -2,11 +2,12 @@
 
 use api::catalog::custom::ScalePaths;
 use api::{Object, Status, scale};
+use async_trait::async_trait;
 use serde_json::Value;
 
-use super::update::{Rules, update as change};
+use super::update::{Rules, Transform, update as change};
 use super::write::Write;
-use super::{Target, decode, managed, meta, output, patch as patching};
+use super::{Target, convert, decode, managed, meta, output, patch as patching};
 use crate::body::Reply;
 use crate::call::Call;
 use crate::server::ApiServer;
@@ -43,15 +44,15 @@ fn write(target: &Target, wanted: &Value, object: &mut Value) {
     *v = scale::wanted(wanted).into();
 }
 
-fn answer(call: &Call, target: &Target, o: &Object) -> Result<Reply, Status> {
-    let v = of(target, &o.value().map_err(Status::internal)?)?;
+async fn answer(s: &ApiServer, call: &Call, target: &Target, o: &Object) -> Result<Reply, Status> {
+    let v = of(target, &convert::from_storage(s, target, o).await?)?;
     output::view(call, ("autoscaling", "Scale"), v, o.revision())
 }
 
 pub async fn get(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
     let o = s.storage.get(&target.key(call.namespace(), call.name())).await?;
     let o = o.ok_or_else(|| target.not_found(call.name()))?;
-    answer(call, target, &o)
+    answer(s, call, target, &o).await
 }
 
 /// Checks what a Scale asks for, and puts it into the object.
@@ -117,11 +118,9 @@ pub async fn patch(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply,
         let config =
             patch::apply::scale::parent_config(body, &target.api_version(), &target.kind.kind, &replicas);
         let applied = managed::Apply::new(&w, &config, *force)?;
-        return finish(call, target, &w, Rules { owns_fields: true, ..RULES }, &mut |old| {
-            put(target, call.name(), body, old)?;
-            applied.on(Some(old))
-        })
-        .await;
+        let rules = Rules { owns_fields: true, ..RULES };
+        let (o, _) = change(&w, rules, &mut Applied { call, target, body, applied }).await?;
+        return answer(s, call, target, &o).await;
     }
     run(call, target, &w, &mut |old| {
         let doc = of(target, old)?;
@@ -144,21 +143,28 @@ async fn run(
     w: &Write<'_>,
     make: &mut (dyn FnMut(&Value) -> Result<Value, Status> + Send),
 ) -> Result<Reply, Status> {
-    finish(call, target, w, RULES, make).await
-}
-
-async fn finish(
-    call: &Call,
-    target: &Target,
-    w: &Write<'_>,
-    rules: Rules,
-    make: &mut (dyn FnMut(&Value) -> Result<Value, Status> + Send),
-) -> Result<Reply, Status> {
     let name = call.name();
-    let (o, _) = change(w, rules, &mut |old| match old {
+    let (o, _) = change(w, RULES, &mut |old: Option<&Value>| match old {
         Some(o) => make(o),
         None => Err(target.not_found(name)),
     })
     .await?;
-    answer(call, target, &o)
+    answer(w.server, call, target, &o).await
+}
+
+/// An applied Scale: what it asks for is checked, and then applied on the parent.
+struct Applied<'a> {
+    call: &'a Call,
+    target: &'a Target,
+    body: &'a Value,
+    applied: managed::Apply<'a>,
+}
+
+#[async_trait]
+impl Transform for Applied<'_> {
+    async fn make(&mut self, old: Option<&Value>) -> Result<Value, Status> {
+        let Some(current) = old else { return Err(self.target.not_found(self.call.name())) };
+        put(self.target, self.call.name(), self.body, current)?;
+        self.applied.make(old).await
+    }
 }

@@ -1,13 +1,14 @@
 //! PUT of any kind and subresource, and the compare-and-write loop under every other change of an object.
 
 use api::{Object, Status};
+use async_trait::async_trait;
 use http::StatusCode;
 use serde_json::Value;
 use store::Op;
 
 use super::managed::{Manager, on_write};
 use super::write::{TRIES, Write, too_contended};
-use super::{Target, create, decode, meta, output};
+use super::{Target, convert, create, decode, meta, output};
 use crate::adapt;
 use crate::admission::Operation;
 use crate::body::Reply;
@@ -16,8 +17,19 @@ use crate::registry::{Extra, rules};
 use crate::server::ApiServer;
 use crate::storage::{Encoded, Written, at_revision};
 
-/// Makes the new object (stored version) from the current one, which carries its resourceVersion. May run several times.
-pub type Transform<'a> = &'a mut (dyn FnMut(Option<&Value>) -> Result<Value, Status> + Send);
+/// Makes the new object (in the version that is worked on) from the current one, which carries its resourceVersion. May
+/// run several times.
+#[async_trait]
+pub trait Transform: Send {
+    async fn make(&mut self, old: Option<&Value>) -> Result<Value, Status>;
+}
+
+#[async_trait]
+impl<F: FnMut(Option<&Value>) -> Result<Value, Status> + Send> Transform for F {
+    async fn make(&mut self, old: Option<&Value>) -> Result<Value, Status> {
+        self(old)
+    }
+}
 
 /// Rules of one update.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,15 +52,19 @@ pub async fn handle(s: &ApiServer, call: &Call, target: &Target, sub: &str) -> R
         upsert: sub.is_empty() && rules::create_on_update(&target.kind.group, &target.kind.plural),
         ..Rules::default()
     };
-    let (o, created) = update(&w, rules, &mut |_| Ok(v.clone())).await?;
-    output::object(call, target, o, if created { StatusCode::CREATED } else { StatusCode::OK })
+    let (o, created) = update(&w, rules, &mut |_: Option<&Value>| Ok(v.clone())).await?;
+    output::object(s, call, target, o, if created { StatusCode::CREATED } else { StatusCode::OK }).await
 }
 
 const MODIFIED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
 
 /// Answers the object and whether it was made.
-pub async fn update(w: &Write<'_>, r: Rules, transform: Transform<'_>) -> Result<(Object, bool), Status> {
+pub async fn update(
+    w: &Write<'_>,
+    r: Rules,
+    transform: &mut dyn Transform,
+) -> Result<(Object, bool), Status> {
     let kind = &w.target.kind;
     let name = w.call.name().to_owned();
     let key = w.target.key(w.namespace(), &name);
@@ -57,7 +73,7 @@ pub async fn update(w: &Write<'_>, r: Rules, transform: Transform<'_>) -> Result
             if !r.upsert {
                 return Err(w.target.not_found(&name));
             }
-            let mut new = transform(None)?;
+            let mut new = transform.make(None).await?;
             if !meta::text(&new, "/metadata/uid").is_empty() {
                 return Err(other_uid(w, &name, meta::text(&new, "/metadata/uid"), ""));
             }
@@ -69,8 +85,8 @@ pub async fn update(w: &Write<'_>, r: Rules, transform: Transform<'_>) -> Result
                 Err(st) => return Err(st),
             }
         };
-        let mut old = current.value().map_err(Status::internal)?;
-        let mut new = transform(Some(&old))?;
+        let mut old = convert::from_storage(w.server, w.target, &current).await?;
+        let mut new = transform.make(Some(&old)).await?;
         check_versions(w, r, &new, &current)?;
         meta::meta_mut(&mut new)?.remove("resourceVersion");
         meta::meta_mut(&mut old)?.remove("resourceVersion");
@@ -83,7 +99,7 @@ pub async fn update(w: &Write<'_>, r: Rules, transform: Transform<'_>) -> Result
         if !r.owns_fields {
             adapt::canonical(kind, &mut new);
             let m = Manager { name: &w.manager, subresource: w.sub, now: &now };
-            on_write(w.target, &mut new, Some(&old), &m)?;
+            on_write(w, &mut new, Some(&old), &m).await?;
         }
         let mut new = w.admit(Operation::Update, new, Some(&old)).await?;
         // Admission may not bring back what the rules above took out.
@@ -111,7 +127,7 @@ pub async fn update(w: &Write<'_>, r: Rules, transform: Transform<'_>) -> Result
         }
         let mut new = new;
         patch::apply::keep_times_if_unchanged(&old, &mut new);
-        let encoded = Encoded::new(new)?;
+        let encoded = Encoded::new(convert::to_storage(w.server, w.target, new).await?)?;
         if !gone && encoded.bytes == current.stored_bytes() {
             // Nothing changed: no write, no new version.
             return Ok((current, false));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::setup::*;
 
-const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
 
 fn definition(plural: &str, kind: &str) -> Value {
@@ -30,7 +30,7 @@ fn definition(plural: &str, kind: &str) -> Value {
 }
 
 /// Asks until the answer is right.
-async fn until(s: &Server, uri: &str, right: impl Fn(u16, &Value) -> bool) -> Value {
+pub async fn until(s: &Server, uri: &str, right: impl Fn(u16, &Value) -> bool) -> Value {
     for _ in 0..1000 {
         let (code, v) = s.get(uri).await;
         if right(code, &v) {
@@ -41,7 +41,7 @@ async fn until(s: &Server, uri: &str, right: impl Fn(u16, &Value) -> bool) -> Va
     panic!("{uri} never was as awaited: {:?}", s.get(uri).await)
 }
 
-fn condition<'a>(v: &'a Value, kind: &str) -> &'a Value {
+pub fn condition<'a>(v: &'a Value, kind: &str) -> &'a Value {
     let all = v["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
     all.iter().find(|c| c["type"] == kind).unwrap_or(&Value::Null)
 }

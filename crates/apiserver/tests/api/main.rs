@@ -1,10 +1,13 @@
 //! The API's behaviour, asked for in process through the whole filter chain, over the embedded engine in a temporary
 //! directory.
 
+mod aggregation;
+mod conversion;
 mod corpus;
 mod crds;
 mod crud;
 mod deleting;
+mod hook;
 mod lists;
 mod patching;
 mod pods;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::{Object, Status};
 use apiserver::authn::{Anonymous, Authn, TokenAuthenticator, TokenIssuer};
-use apiserver::{ApiServer, Cluster, Config, Security};
+use apiserver::{ApiServer, Cluster, Config, FrontProxy, Security};
 use bytes::Bytes;
 use client::{Client, LocalBody, LocalIdentity, LocalServer};
 use http::{Request, Response};
@@ -38,6 +38,7 @@ impl Server {
         let store = Arc::new(engine.expect("store"));
         let stop = CancellationToken::new();
         let (trust, signer) = (keys.client_trust().expect("trust"), keys.tokens.clone());
+        let proxies = keys.front_proxy_trust().expect("trust");
         let api = ApiServer::new(Config {
             store: store.clone(),
             catalog: api::catalog::builtin().clone(),
@@ -50,6 +51,7 @@ impl Server {
                 feature_gates: Default::default(),
             },
             admission: Default::default(),
+            front_proxy: Some(FrontProxy::of(&keys)),
             nodes: None,
             security: Box::new(move |reader| Security {
                 authn: Authn::new(
@@ -57,7 +59,8 @@ impl Server {
                     TokenAuthenticator::new(signer.verifier(ISSUER), Vec::new()),
                     reader,
                     Anonymous::health(),
-                ),
+                )
+                .with_front_proxy(proxies),
                 issuer: TokenIssuer::new(signer, ISSUER.into(), Vec::new()),
             }),
             stop: stop.clone(),

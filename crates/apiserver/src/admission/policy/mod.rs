@@ -15,6 +15,7 @@ use super::matching::{BUDGET, Seen, Subject, hold};
 use super::parsed::{GROUP, Parsed};
 use super::webhooks::question;
 use super::{Context, Plugin, Request};
+use crate::handlers::convert;
 use crate::server::SharedCatalog;
 use config::{Binding, Policy, Validation, binding, policy};
 
@@ -78,9 +79,11 @@ impl ValidatingPolicies {
             return Err("no params found for policy binding with `Deny` parameterNotFoundAction".into());
         }
         let version = api_version.rsplit('/').next().unwrap_or_default();
+        if d.custom {
+            return convert::values(cx.reader.as_ref(), &d, version, out).await.map_err(|e| e.message);
+        }
         for v in &mut out {
-            // What can't be shown in that version is shown as it is kept.
-            let _ = d.from_hub(version, v);
+            d.from_hub(version, v).map_err(|e| e.to_string())?;
         }
         Ok(out)
     }
@@ -193,8 +196,11 @@ impl ValidatingPolicies {
     ) -> Result<Vec<(String, Reason)>, Status> {
         let value = api::validation::cel_value;
         let seen = Seen { group: r.group, version, resource: r.resource, subresource: r.subresource };
-        let object = subject.show(version, &r.object);
-        let old = r.old.map_or(Value::Null, |o| subject.show(version, o));
+        let object = subject.show(cx, version, &r.object).await?;
+        let old = match r.old {
+            Some(o) => subject.show(cx, version, o).await?,
+            None => Value::Null,
+        };
         let q = question(r, &seen, "", &Value::Null, &Value::Null);
         let namespace = match r.namespace {
             "" => Value::Null,

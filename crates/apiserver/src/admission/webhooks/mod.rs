@@ -70,8 +70,11 @@ impl Webhooks {
             );
             Ok(None)
         };
-        let object = subject.show(&w.version, &r.object);
-        let old = r.old.map_or(Value::Null, |o| subject.show(&w.version, o));
+        let object = subject.show(cx, &w.version, &r.object).await?;
+        let old = match r.old {
+            Some(o) => subject.show(cx, &w.version, o).await?,
+            None => Value::Null,
+        };
         let seen =
             Seen { group: r.group, version: &w.version, resource: r.resource, subresource: r.subresource };
         let uid = uuid::Uuid::new_v4().to_string();
@@ -137,9 +140,9 @@ impl Webhooks {
             Status::internal(format!("failed to apply the patch of webhook \"{}\": {e}", w.webhook.name))
         };
         let patch = patch::JsonPatch::parse(&patch).map_err(|e| wrong(Status::from(e).message))?;
-        let shown = subject.show(&w.version, &r.object);
+        let shown = subject.show(cx, &w.version, &r.object).await?;
         let patched = patch.apply(shown).map_err(|e| wrong(Status::from(e).message))?;
-        let new = subject.take(&w.version, patched).map_err(|e| wrong(e.message))?;
+        let new = subject.take(cx, &w.version, patched).await.map_err(|e| wrong(e.message))?;
         let changed = new != r.object;
         r.object = new;
         Ok(changed)
