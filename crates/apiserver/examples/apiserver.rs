@@ -24,6 +24,7 @@ async fn main() -> Result<(), Error> {
     let store = Arc::new(store::embedded::Engine::open(store::embedded::Options::new(dir.join("store")))?);
     let issuer = "https://kubernetes.default.svc.cluster.local";
     let trust = keys.client_trust()?;
+    let proxies = keys.front_proxy_trust()?;
     let signer = keys.tokens.clone();
     let stop = CancellationToken::new();
     let server = ApiServer::new(Config {
@@ -38,6 +39,7 @@ async fn main() -> Result<(), Error> {
             feature_gates: Default::default(),
         },
         admission: apiserver::admission::Options::default(),
+        front_proxy: Some(apiserver::FrontProxy::of(&keys)),
         nodes: None,
         security: Box::new(move |reader| Security {
             authn: Authn::new(
@@ -45,7 +47,8 @@ async fn main() -> Result<(), Error> {
                 TokenAuthenticator::new(signer.verifier(issuer), Vec::new()),
                 reader,
                 Anonymous::health(),
-            ),
+            )
+            .with_front_proxy(proxies),
             issuer: TokenIssuer::new(signer, issuer.into(), Vec::new()),
         }),
         stop: stop.clone(),

@@ -20,7 +20,7 @@ use crate::call::{BODY_LIMIT, BodySource, Call, Peer, Warnings};
 use crate::metrics::Labels;
 use crate::request_info::{Query, RequestInfo};
 use crate::server::ApiServer;
-use crate::{flow, handlers, impersonation, nonresource};
+use crate::{aggregation, flow, handlers, impersonation, nonresource};
 
 /// Time that a request without an own timeout gets.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -117,6 +117,7 @@ async fn filters(
     let mut user = s.authn.authenticate(identity, &peer.identity, &parts.headers, parts.uri.path()).await?;
     // The credential has done its work; nothing behind this line (proxies above all) may see it.
     parts.headers.remove(header::AUTHORIZATION);
+    aggregation::strip(&mut parts.headers);
 
     // Impersonation comes before authorization: from here on the request is judged as the other user's.
     if let Some(other) = impersonation::apply(s, &user, &parts.headers).await? {
@@ -168,7 +169,12 @@ async fn filters(
         source: Some(body),
         upgrade,
     };
+    // What another API server answers goes there, its body unread.
+    let remote = s.aggregation.find(call.uri.path());
     let work = async move {
+        if let Some(remote) = remote {
+            return aggregation::proxy::handle(s, call, remote).await;
+        }
         if !long && let Some(source) = call.source.take() {
             call.body = source.read(BODY_LIMIT).await?;
         }

@@ -1,9 +1,14 @@
-//! What there is: the old documents of `/api` and `/apis`, and the aggregated one of v2. Pure, from the catalog.
+//! What there is: the old documents of `/api` and `/apis`, and the aggregated one of v2. Pure, from the catalog and what
+//! remote API servers have said.
 
-use api::catalog::{Catalog, Descriptor, Version};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::catalog::{Catalog, Descriptor, Version, version_priority};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::aggregation::{self, Remote, priorities};
 use crate::server::ApiServer;
 
 /// `APIVersions` of `/api`.
@@ -13,59 +18,62 @@ pub fn api_versions(s: &ApiServer) -> Value {
         "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address.to_string()}]})
 }
 
-/// Groups by upstream's priority, the rest by name.
-const ORDER: [&str; 20] = [
-    "apiregistration.k8s.io",
-    "apps",
-    "events.k8s.io",
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-    "autoscaling",
-    "batch",
-    "certificates.k8s.io",
-    "networking.k8s.io",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "storage.k8s.io",
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "scheduling.k8s.io",
-    "coordination.k8s.io",
-    "node.k8s.io",
-    "discovery.k8s.io",
-    "flowcontrol.apiserver.k8s.io",
-    "resource.k8s.io",
-];
+/// What a group serves: its own versions and those of others, the preferred one first.
+struct Group {
+    name: String,
+    priority: i64,
+    /// Priority and name.
+    versions: Vec<(i64, String)>,
+}
 
-fn groups(c: &Catalog) -> Vec<&str> {
-    let mut g: Vec<&str> =
-        c.groups().into_iter().filter(|g| !g.is_empty() && !c.group_versions(g).is_empty()).collect();
-    let place = |g: &str| ORDER.iter().position(|o| *o == g).unwrap_or(ORDER.len());
-    g.sort_by(|a, b| (place(a), a).cmp(&(place(b), b)));
-    g
+/// Groups by upstream's priority, then by name; core is left out.
+fn groups(c: &Catalog, remotes: &[Arc<Remote>]) -> Vec<Group> {
+    let mut all: BTreeMap<String, Group> = BTreeMap::new();
+    let mut add = |group: &str, version: &str, (of_group, of_version): (i64, i64)| {
+        let g = all.entry(group.to_owned()).or_insert_with(|| Group {
+            name: group.to_owned(),
+            priority: of_group,
+            versions: Vec::new(),
+        });
+        g.priority = g.priority.max(of_group);
+        g.versions.retain(|(_, v)| v != version);
+        g.versions.push((of_version, version.to_owned()));
+    };
+    for g in c.groups().into_iter().filter(|g| !g.is_empty()) {
+        for v in c.group_versions(g) {
+            let own = (g == aggregation::GROUP).then_some((priorities::OWN, 1));
+            add(g, v, priorities::of(g, v).or(own).unwrap_or(priorities::CUSTOM));
+        }
+    }
+    for r in remotes {
+        add(&r.group, &r.version, (r.group_priority, r.version_priority));
+    }
+    let mut all: Vec<Group> = all.into_values().collect();
+    all.sort_by_key(|g| std::cmp::Reverse(g.priority));
+    for g in &mut all {
+        g.versions.sort_by(|(p, v), (q, w)| {
+            (q, version_priority(w)).cmp(&(p, version_priority(v))).then_with(|| v.cmp(w))
+        });
+    }
+    all
 }
 
 /// `APIGroup`, without kind and apiVersion.
-fn group_body(c: &Catalog, name: &str) -> Option<Value> {
-    let versions: Vec<Value> = c
-        .group_versions(name)
-        .iter()
-        .map(|v| json!({"groupVersion": format!("{name}/{v}"), "version": v}))
-        .collect();
-    let preferred = versions.first()?.clone();
-    Some(json!({"name": name, "versions": versions, "preferredVersion": preferred}))
+fn group_body(g: &Group) -> Value {
+    let name = &g.name;
+    let one = |v: &str| json!({"groupVersion": format!("{name}/{v}"), "version": v});
+    let versions: Vec<Value> = g.versions.iter().map(|(_, v)| one(v)).collect();
+    let preferred = versions.first().cloned().unwrap_or_default();
+    json!({"name": name, "versions": versions, "preferredVersion": preferred})
 }
 
-pub fn group_list(c: &Catalog) -> Value {
-    let all: Vec<Value> = groups(c).into_iter().filter_map(|g| group_body(c, g)).collect();
+pub fn group_list(c: &Catalog, remotes: &[Arc<Remote>]) -> Value {
+    let all: Vec<Value> = groups(c, remotes).iter().map(group_body).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": all})
 }
 
-pub fn group(c: &Catalog, name: &str) -> Option<Value> {
-    if name.is_empty() {
-        return None;
-    }
-    let mut v = group_body(c, name)?;
+pub fn group(c: &Catalog, remotes: &[Arc<Remote>], name: &str) -> Option<Value> {
+    let mut v = groups(c, remotes).iter().find(|g| g.name == name).map(group_body)?;
     v["kind"] = json!("APIGroup");
     v["apiVersion"] = json!("v1");
     Some(v)
@@ -145,27 +153,37 @@ fn discovered(d: &Descriptor, v: &Version) -> Value {
     r
 }
 
+fn own_version(c: &Catalog, group: &str, version: &str) -> Value {
+    let resources: Vec<Value> = c.resources(group, version).map(|(d, v)| discovered(d, v)).collect();
+    json!({"version": version, "freshness": "Current", "resources": resources})
+}
+
+/// What a remote API server said last; `None` while it never said anything.
+fn remote_version(r: &Remote) -> Option<Value> {
+    let resources = r.documents().resources?;
+    let freshness = if r.is_available() { "Current" } else { "Stale" };
+    Some(json!({"version": r.version, "freshness": freshness, "resources": *resources}))
+}
+
 /// The `APIGroupDiscoveryList` of `/api` (core) or `/apis`, and its hash.
-pub fn aggregated(c: &Catalog, core: bool) -> (Vec<u8>, String) {
-    let names = if core { vec![""] } else { groups(c) };
-    let items: Vec<Value> = names
-        .into_iter()
-        .map(|g| {
-            let versions: Vec<Value> = c
-                .group_versions(g)
+pub fn aggregated(c: &Catalog, remotes: &[Arc<Remote>], core: bool) -> (Vec<u8>, String) {
+    let items: Vec<Value> = if core {
+        let versions: Vec<Value> = c.group_versions("").iter().map(|v| own_version(c, "", v)).collect();
+        vec![json!({"metadata": {}, "versions": versions})]
+    } else {
+        let one = |g: &Group| {
+            let version = |(_, v): &(i64, String)| match remotes
                 .iter()
-                .map(|v| {
-                    let resources: Vec<Value> = c.resources(g, v).map(|(d, v)| discovered(d, v)).collect();
-                    json!({"version": v, "freshness": "Current", "resources": resources})
-                })
-                .collect();
-            let mut item = json!({"metadata": {}, "versions": versions});
-            if !g.is_empty() {
-                item["metadata"]["name"] = json!(g);
-            }
-            item
-        })
-        .collect();
+                .find(|r| r.group == g.name && r.version == *v)
+            {
+                Some(r) => remote_version(r),
+                None => Some(own_version(c, &g.name, v)),
+            };
+            let versions: Vec<Value> = g.versions.iter().filter_map(version).collect();
+            (!versions.is_empty()).then(|| json!({"metadata": {"name": g.name}, "versions": versions}))
+        };
+        groups(c, remotes).iter().filter_map(one).collect()
+    };
     let v = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items});
     let bytes = serde_json::to_vec(&v).unwrap_or_default();
     let etag: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02X}")).collect();
@@ -184,10 +202,14 @@ mod tests {
             l["resources"].as_array().expect("list").iter().filter_map(|r| r["name"].as_str()).collect();
         assert!(names.contains(&"deployments") && names.contains(&"deployments/scale"));
         assert!(resource_list(c, "apps", "v9").is_none());
-        assert_eq!(group(c, "apps").expect("group")["preferredVersion"]["groupVersion"], "apps/v1");
-        let (doc, _) = aggregated(c, true);
+        assert_eq!(group(c, &[], "apps").expect("group")["preferredVersion"]["groupVersion"], "apps/v1");
+        let (doc, _) = aggregated(c, &[], true);
         let v: Value = serde_json::from_slice(&doc).expect("json");
         assert_eq!(v["items"][0]["versions"][0]["version"], "v1");
-        assert!(group_list(c)["groups"].as_array().expect("groups").len() > 15);
+        let all = group_list(c, &[]);
+        let names: Vec<&str> =
+            all["groups"].as_array().expect("groups").iter().filter_map(|g| g["name"].as_str()).collect();
+        assert!(names.len() > 15);
+        assert_eq!(names.get(..3), Some(&["apiregistration.k8s.io", "apps", "events.k8s.io"][..]));
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod adapt;
 pub mod admission;
+pub mod aggregation;
 pub mod authn;
 pub mod authz;
 pub mod body;
@@ -30,6 +31,7 @@ pub mod streaming;
 pub mod user;
 mod webhook;
 
+pub use aggregation::FrontProxy;
 pub use reader::Reader;
 pub use request_info::RequestInfo;
 pub use server::{ApiServer, Cluster, Config, Security};

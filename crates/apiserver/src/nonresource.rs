@@ -9,7 +9,7 @@ use crate::call::Call;
 use crate::chain::no_such_path;
 use crate::negotiate::wants_aggregated;
 use crate::server::ApiServer;
-use crate::{discovery, openapi};
+use crate::{aggregation, discovery, openapi};
 
 /// The level that Kelson stands at.
 pub const GIT_VERSION: &str = "v1.37.0+kelson";
@@ -28,9 +28,11 @@ pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
         [] => Ok(body::json_value(StatusCode::OK, &paths(s))),
         ["api" | "apis"] if wants_aggregated(&call.headers) => Ok(aggregated(s, &call, parts == ["api"])),
         ["api"] => Ok(body::json_value(StatusCode::OK, &discovery::api_versions(s))),
-        ["apis"] => Ok(body::json_value(StatusCode::OK, &discovery::group_list(&s.catalog()))),
+        ["apis"] => {
+            Ok(body::json_value(StatusCode::OK, &discovery::group_list(&s.catalog(), &s.aggregation.all())))
+        }
         ["api", version] => resources(s, "", version),
-        ["apis", group] => match discovery::group(&s.catalog(), group) {
+        ["apis", group] => match discovery::group(&s.catalog(), &s.aggregation.all(), group) {
             Some(v) => Ok(body::json_value(StatusCode::OK, &v)),
             None => Ok(no_such_path()),
         },
@@ -49,7 +51,13 @@ pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
             Ok(body::bytes(StatusCode::OK, "application/jwk-set+json", keys))
         }
         ["openapi", "v2"] => openapi::v2(s, &call),
-        ["openapi", "v3", rest @ ..] => openapi::v3(s, &call, &rest.join("/")),
+        ["openapi", "v3", rest @ ..] => {
+            let rest = rest.join("/");
+            match s.aggregation.find(&format!("/{rest}")) {
+                Some(remote) => aggregation::proxy::handle(s, call, remote).await,
+                None => openapi::v3(s, &call, &rest),
+            }
+        }
         _ => Ok(no_such_path()),
     }
 }
@@ -88,13 +96,17 @@ fn paths(s: &ApiServer) -> serde_json::Value {
             }
         }
     }
+    for r in s.aggregation.all() {
+        all.push(format!("/apis/{}", r.group));
+        all.push(format!("/apis/{}/{}", r.group, r.version));
+    }
     all.sort();
     all.dedup();
     json!({"paths": all})
 }
 
 fn aggregated(s: &ApiServer, call: &Call, core: bool) -> Reply {
-    let (text, etag) = discovery::aggregated(&s.catalog(), core);
+    let (text, etag) = discovery::aggregated(&s.catalog(), &s.aggregation.all(), core);
     let quoted = format!("\"{etag}\"");
     if call.header("if-none-match") == quoted {
         let mut r = body::bytes(StatusCode::NOT_MODIFIED, "", "");

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 
+use crate::aggregation;
 use crate::body::{self, Reply};
 use crate::call::Call;
 use crate::chain::no_such_path;
@@ -66,7 +67,11 @@ fn json_bytes(v: &Value) -> Vec<u8> {
 }
 
 pub fn v2(s: &ApiServer, call: &Call) -> Result<Reply, Status> {
-    let make = || api::openapi::v2(&s.catalog(), &api::openapi::no_descriptions);
+    let make = || {
+        let mut v = api::openapi::v2(&s.catalog(), &api::openapi::no_descriptions);
+        aggregation::documents::merge_v2(&mut v, &s.aggregation.all());
+        v
+    };
     let mut reply = if proto::wanted(call.header("accept")) {
         send(call, &s.openapi.get("v2.pb", || proto::encode(&make())), proto::CONTENT_TYPE)
     } else {
@@ -95,6 +100,11 @@ pub fn v3(s: &ApiServer, call: &Call, rest: &str) -> Result<Reply, Status> {
                 path.clone(),
                 json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", d.hash)}),
             );
+        }
+        for r in s.aggregation.all() {
+            if let Some(url) = r.documents().v3 {
+                paths.insert(format!("apis/{}/{}", r.group, r.version), json!({"serverRelativeURL": url}));
+            }
         }
         return Ok(body::json_value(StatusCode::OK, &json!({"paths": paths})));
     }

@@ -32,7 +32,7 @@ impl Drop for World {
 async fn world() -> World {
     let fake = FakeReader::new();
     let reader: Arc<dyn Reader> = Arc::new(fake.clone());
-    bootstrap::run(reader.as_ref()).await.expect("bootstrap");
+    bootstrap::run(reader.as_ref(), None).await.expect("bootstrap");
     let authorizer = Authorizer::new(reader.clone());
     let stop = CancellationToken::new();
     authorizer.start(&stop).await.expect("start");
@@ -60,7 +60,7 @@ async fn a_second_start_writes_nothing_and_a_weakened_role_comes_back() {
     let w = world().await;
     let first = w.fake.writes();
     assert!(first > 100);
-    bootstrap::run(w.reader.as_ref()).await.expect("again");
+    bootstrap::run(w.reader.as_ref(), None).await.expect("again");
     assert_eq!(w.fake.writes(), first);
     let mut v = w
         .reader
@@ -72,7 +72,7 @@ async fn a_second_start_writes_nothing_and_a_weakened_role_comes_back() {
         .expect("value");
     v["rules"] = json!([]);
     w.fake.put(RBAC, "clusterroles", v);
-    bootstrap::run(w.reader.as_ref()).await.expect("again");
+    bootstrap::run(w.reader.as_ref(), None).await.expect("again");
     assert_eq!(w.fake.writes(), first + 2);
 }
 
@@ -267,6 +267,39 @@ async fn tokens_live_as_long_as_what_they_are_bound_to() {
     );
     assert!(authn.authenticate(None, &Peer::None, &none, "/api").await.is_err());
     assert!(authn.authenticate(None, &Peer::Untrusted, &none, "/readyz").await.is_err());
+}
+
+#[tokio::test]
+async fn only_the_front_proxy_speaks_for_others() {
+    let w = world().await;
+    let tmp = tempfile::tempdir().expect("tmp");
+    let now = client::clock::now().as_second();
+    let pki = pki::Pki::open(tmp.path(), &pki::Options::default(), now).expect("pki");
+    let (authn, _) =
+        crate::authn::from_pki(&pki, w.reader.clone(), "https://issuer", &[], Anonymous::health())
+            .expect("authn");
+    let chain = |c: &pki::CertKey| pki::trust::certificates(&c.cert).expect("certificate");
+    let mut h = HeaderMap::new();
+    h.insert("x-remote-user", "jane".parse().expect("header"));
+    h.insert("x-remote-group", "devs".parse().expect("header"));
+    let proxy = authn.peer(&chain(&pki.front_proxy_client));
+    let u = authn.authenticate(None, &proxy, &h, "/api").await.expect("jane");
+    assert_eq!(
+        (u.name.as_str(), u.in_group("devs"), u.in_group("system:authenticated")),
+        ("jane", true, true)
+    );
+    // Without a name it is nobody, and a client of the cluster is itself whatever it says.
+    assert_eq!(
+        authn.authenticate(None, &proxy, &HeaderMap::new(), "/api").await.expect_err("nobody").code,
+        401
+    );
+    let admin = authn.peer(&chain(&pki.admin(now).expect("admin")));
+    assert_eq!(authn.authenticate(None, &admin, &h, "/api").await.expect("admin").name, "kubernetes-admin");
+    // A certificate of the right authority for another name does not count.
+    let other =
+        pki.front_proxy.issue(&pki::Subject::new("other"), &pki::Usage::Client, now).expect("certificate");
+    let other = authn.peer(&chain(&other));
+    assert!(authn.authenticate(None, &other, &h, "/api").await.is_err());
 }
 
 fn create<'a>(user: &'a User, resource: &'a str, namespace: &'a str, object: Value) -> Request<'a> {

@@ -24,7 +24,7 @@ use crate::registry::core::services::Allocators;
 use crate::storage::Storage;
 use crate::store_reader::StoreReader;
 use crate::streaming::NodeTransport;
-use crate::{bootstrap, extensions, openapi, registry};
+use crate::{FrontProxy, aggregation, bootstrap, extensions, openapi, registry};
 
 /// Facts of the cluster that the API needs to know.
 #[derive(Debug, Clone)]
@@ -53,6 +53,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// Which admission plugins run.
     pub admission: admission::Options,
+    /// The identity towards aggregated API servers; without it they meet an unknown client.
+    pub front_proxy: Option<FrontProxy>,
     /// The way to kubelets; without one, streams answer that the node can't be reached.
     pub nodes: Option<Arc<dyn NodeTransport>>,
     /// Made from the reader, which exists only inside.
@@ -75,6 +77,8 @@ pub struct Inner {
     pub flow: Flow,
     pub metrics: Metrics,
     pub nodes: Option<Arc<dyn NodeTransport>>,
+    pub aggregation: aggregation::Services,
+    pub connections: aggregation::Connections,
     pub allocators: Allocators,
     pub openapi: openapi::Documents,
     pub stop: CancellationToken,
@@ -113,6 +117,8 @@ impl ApiServer {
             flow: Flow::default(),
             metrics: Metrics::default(),
             nodes: c.nodes,
+            aggregation: aggregation::Services::default(),
+            connections: aggregation::Connections::new(c.front_proxy),
             allocators,
             openapi: openapi::Documents::default(),
             stop: c.stop,
@@ -124,9 +130,10 @@ impl ApiServer {
     /// Makes what a cluster has from its first moment, repairs allocations, fills the authorizer. Requests may be served
     /// afterwards.
     pub async fn start(&self) -> Result<(), Status> {
-        bootstrap::run(self.reader.as_ref()).await?;
+        bootstrap::run(self.reader.as_ref(), self.connections.identity()).await?;
         self.authorizer.start(&self.stop).await?;
         registry::core::services::start(self).await?;
+        aggregation::start(self).await?;
         extensions::start(self).await?;
         self.flow.learn(self.reader.as_ref()).await?;
         self.ready.store(true, Ordering::Release);

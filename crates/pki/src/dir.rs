@@ -22,6 +22,9 @@ use crate::{Error, kubeconfig};
 /// A leaf is renewed when less than this share (one part in N) of its life is left.
 const RENEW_PART: i64 = 5;
 
+/// Name of the front proxy's certificate, as a file and as a user.
+pub const FRONT_PROXY_CLIENT: &str = "front-proxy-client";
+
 /// What the serving certificate must answer to.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -69,6 +72,8 @@ pub struct Pki {
     pub serving: CertKey,
     /// The API server's own certificate towards kubelets.
     pub kubelet_client: CertKey,
+    /// The API server's own certificate towards aggregated API servers.
+    pub front_proxy_client: CertKey,
 }
 
 impl Pki {
@@ -87,15 +92,9 @@ impl Pki {
         let serving = leaf(dir, "apiserver", &ca, &Subject::new("kube-apiserver"), &options.serving(), now)?;
         let me = Subject::new("kube-apiserver-kubelet-client");
         let kubelet_client = leaf(dir, "apiserver-kubelet-client", &ca, &me, &Usage::Client, now)?;
-        leaf(
-            dir,
-            "front-proxy-client",
-            &front_proxy,
-            &Subject::new("front-proxy-client"),
-            &Usage::Client,
-            now,
-        )?;
-        Ok(Self { dir: dir.to_owned(), ca, front_proxy, tokens, serving, kubelet_client })
+        let proxy = Subject::new(FRONT_PROXY_CLIENT);
+        let front_proxy_client = leaf(dir, FRONT_PROXY_CLIENT, &front_proxy, &proxy, &Usage::Client, now)?;
+        Ok(Self { dir: dir.to_owned(), ca, front_proxy, tokens, serving, kubelet_client, front_proxy_client })
     }
 
     /// The administrator: member of `system:masters`.
@@ -125,9 +124,15 @@ impl Pki {
         ClientTrust::new(self.ca.cert_pem())
     }
 
+    /// Whose certificates may say in headers who somebody else is.
+    pub fn front_proxy_trust(&self) -> Result<ClientTrust, Error> {
+        ClientTrust::new(self.front_proxy.cert_pem())
+    }
+
     /// The API server's TLS set-up: HTTP/2 and HTTP/1.1, client certificates asked for but judged later.
     pub fn server_config(&self) -> Result<rustls::ServerConfig, Error> {
-        let verifier = RequestClientCert::new(self.ca.cert_pem())?;
+        let hints = format!("{}{}", self.ca.cert_pem(), self.front_proxy.cert_pem());
+        let verifier = RequestClientCert::new(&hints)?;
         server_config(&self.serving, verifier)
     }
 

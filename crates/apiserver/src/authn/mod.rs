@@ -1,5 +1,5 @@
-//! Who sends this request? In order: the identity that the in-process transport puts into the request, a client
-//! certificate, a bearer token (service account, then bootstrap token), and nobody at all, which is allowed for the
+//! Who sends this request? In order: the identity that the in-process transport puts into the request, the headers of a
+//! front proxy that shows its own certificate, a client certificate, a bearer token (service account, then bootstrap token), and nobody at all, which is allowed for the
 //! health paths only unless configured otherwise.
 //!
 //! A certificate is judged once per connection ([`Authn::peer`]), a token's signature once per token while it stays in
@@ -21,7 +21,7 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use rustls_pki_types::CertificateDer;
 
-use crate::user::AUTHENTICATED;
+use crate::user::{ANONYMOUS, AUTHENTICATED};
 use crate::{Reader, User};
 
 pub use service_account::TokenAuthenticator;
@@ -37,6 +37,8 @@ pub enum Peer {
     #[default]
     None,
     Certificate(Arc<pki::CertIdentity>),
+    /// The certificate of a front proxy, which says in headers whose requests it passes on.
+    FrontProxy(Arc<pki::CertIdentity>),
     /// A certificate that no authority of ours stands behind.
     Untrusted,
 }
@@ -67,6 +69,7 @@ impl Anonymous {
 
 pub struct Authn {
     trust: pki::ClientTrust,
+    front_proxy: Option<pki::ClientTrust>,
     tokens: TokenAuthenticator,
     reader: Arc<dyn Reader>,
     anonymous: Anonymous,
@@ -91,7 +94,8 @@ pub fn from_pki(
 ) -> Result<(Authn, TokenIssuer), pki::Error> {
     let tokens = TokenAuthenticator::new(pki.tokens.verifier(issuer), audiences.to_vec());
     let mint = TokenIssuer::new(pki.tokens.clone(), issuer.to_owned(), audiences.to_vec());
-    Ok((Authn::new(pki.client_trust()?, tokens, reader, anonymous), mint))
+    let authn = Authn::new(pki.client_trust()?, tokens, reader, anonymous);
+    Ok((authn.with_front_proxy(pki.front_proxy_trust()?), mint))
 }
 
 impl Authn {
@@ -101,7 +105,13 @@ impl Authn {
         reader: Arc<dyn Reader>,
         anonymous: Anonymous,
     ) -> Self {
-        Self { trust, tokens, reader, anonymous }
+        Self { trust, front_proxy: None, tokens, reader, anonymous }
+    }
+
+    /// Also believes the headers of those who show a certificate of this authority for the front proxy's name.
+    pub fn with_front_proxy(mut self, trust: pki::ClientTrust) -> Self {
+        self.front_proxy = Some(trust);
+        self
     }
 
     pub fn tokens(&self) -> &TokenAuthenticator {
@@ -112,6 +122,10 @@ impl Authn {
     pub fn peer(&self, chain: &[CertificateDer<'_>]) -> Peer {
         if chain.is_empty() {
             return Peer::None;
+        }
+        let proxy = self.front_proxy.as_ref().and_then(|t| t.identify(chain, now()).ok());
+        if let Some(id) = proxy.filter(|id| id.user == pki::dir::FRONT_PROXY_CLIENT) {
+            return Peer::FrontProxy(Arc::new(id));
         }
         match self.trust.identify(chain, now()) {
             Ok(id) => Peer::Certificate(Arc::new(id)),
@@ -135,6 +149,11 @@ impl Authn {
         }
         match peer {
             Peer::Certificate(c) if c.not_after > now() => return Ok(from_certificate(c)),
+            Peer::FrontProxy(c) if c.not_after > now() => {
+                if let Some(user) = from_headers(headers) {
+                    return Ok(user);
+                }
+            }
             _ => {}
         }
         match bearer(headers) {
@@ -178,6 +197,25 @@ fn from_certificate(c: &pki::CertIdentity) -> User {
     User { name: c.user.clone(), uid: c.uid.clone(), groups, extra: [credential].into() }
 }
 
+/// The user that a front proxy names.
+fn from_headers(headers: &HeaderMap) -> Option<User> {
+    let text = |v: &http::HeaderValue| v.to_str().ok().filter(|s| !s.is_empty()).map(str::to_owned);
+    let one = |name: &str| headers.get(name).and_then(text);
+    let name = one("x-remote-user")?;
+    let mut groups: Vec<String> = headers.get_all("x-remote-group").iter().filter_map(text).collect();
+    if name != ANONYMOUS && !groups.iter().any(|g| g == AUTHENTICATED) {
+        groups.push(AUTHENTICATED.into());
+    }
+    let mut user = User { name, uid: one("x-remote-uid").unwrap_or_default(), groups, ..User::default() };
+    for (key, value) in headers {
+        if let (Some(key), Ok(value)) = (key.as_str().strip_prefix("x-remote-extra-"), value.to_str()) {
+            let key = percent_encoding::percent_decode_str(key).decode_utf8_lossy().into_owned();
+            user.extra.entry(key).or_default().push(value.to_owned());
+        }
+    }
+    Some(user)
+}
+
 /// The token of an `Authorization: Bearer` header, or of the subprotocol by which browsers send one with a WebSocket.
 fn bearer(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     if let Some(value) = headers.get(AUTHORIZATION) {
@@ -208,6 +246,26 @@ mod tests {
         ] {
             assert_eq!(a.allows(path), want, "{path}");
         }
+    }
+
+    #[test]
+    fn a_front_proxy_names_a_user() {
+        let mut h = HeaderMap::new();
+        assert_eq!(from_headers(&h), None);
+        for (k, v) in [
+            ("x-remote-user", "jane"),
+            ("x-remote-group", "a"),
+            ("x-remote-group", "b"),
+            ("x-remote-extra-example.com%2fscopes", "one"),
+        ] {
+            h.append(k, v.parse().expect("value"));
+        }
+        let u = from_headers(&h).expect("user");
+        assert_eq!(
+            (u.name.as_str(), u.groups.as_slice()),
+            ("jane", &["a", "b", AUTHENTICATED].map(str::to_owned)[..])
+        );
+        assert_eq!(u.extra["example.com/scopes"], ["one"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use api::{Object, Status};
 use futures::stream::{self, TryStreamExt};
 use serde_json::{Value, json};
 
-use crate::Reader;
+use crate::{FrontProxy, Reader};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 pub const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -55,7 +55,7 @@ struct Want {
 }
 
 /// Makes everything that is missing. Namespaces come first: others live in them.
-pub async fn run(reader: &dyn Reader) -> Result<(), Status> {
+pub async fn run(reader: &dyn Reader, front_proxy: Option<&FrontProxy>) -> Result<(), Status> {
     let first = NAMESPACES.map(|n| Want { group: "", plural: "namespaces", value: namespace(n), rbac: None });
     ensure(reader, first.into()).await?;
     let mut rest: Vec<Want> = Vec::new();
@@ -69,7 +69,49 @@ pub async fn run(reader: &dyn Reader) -> Result<(), Status> {
     for (plural, value) in flow::defaults(&now) {
         rest.push(Want { group: "flowcontrol.apiserver.k8s.io", plural, value, rbac: None });
     }
-    ensure(reader, rest).await
+    ensure(reader, rest).await?;
+    match front_proxy {
+        Some(f) => publish(reader, f).await,
+        None => Ok(()),
+    }
+}
+
+const AUTHENTICATION: &str = "extension-apiserver-authentication";
+
+/// Tells extension API servers whom they may believe. What another server of the cluster said stays.
+async fn publish(reader: &dyn Reader, f: &FrontProxy) -> Result<(), Status> {
+    let want = json!({
+        "client-ca-file": f.client_ca,
+        "requestheader-allowed-names": json!([pki::dir::FRONT_PROXY_CLIENT]).to_string(),
+        "requestheader-client-ca-file": f.ca,
+        "requestheader-extra-headers-prefix": json!(["X-Remote-Extra-"]).to_string(),
+        "requestheader-group-headers": json!(["X-Remote-Group"]).to_string(),
+        "requestheader-uid-headers": json!(["X-Remote-Uid"]).to_string(),
+        "requestheader-username-headers": json!(["X-Remote-User"]).to_string(),
+    });
+    let meta = json!({"name": AUTHENTICATION, "namespace": "kube-system"});
+    let new = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": want});
+    match reader.create("", "configmaps", new).await {
+        Err(e) if e.is_already_exists() => {}
+        other => return other.map(drop),
+    }
+    let both = |have: &Value, want: &Value| {
+        let (have, want) = (have.as_str().unwrap_or_default(), want.as_str().unwrap_or_default());
+        if have.contains(want.trim()) { have.to_owned() } else { format!("{have}{want}") }
+    };
+    let set = &mut |mut v: Value| {
+        let before = v["data"].clone();
+        let mut data = want.clone();
+        for k in ["client-ca-file", "requestheader-client-ca-file"] {
+            data[k] = json!(both(&before[k], &want[k]));
+        }
+        if before == data {
+            return Ok(None);
+        }
+        v["data"] = data;
+        Ok(Some(v))
+    };
+    reader.update("", "configmaps", "kube-system", AUTHENTICATION, set).await.map(drop)
 }
 
 async fn ensure(reader: &dyn Reader, wants: Vec<Want>) -> Result<(), Status> {

@@ -7,7 +7,7 @@ mod cleanup;
 pub(crate) mod conditions;
 mod names;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use api::{Object, Status};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::aggregation::register::{self, GroupVersion};
 use crate::reader::Change;
 use crate::server::ApiServer;
 
@@ -37,6 +38,8 @@ struct Definitions {
     /// The catalog without custom resources.
     base: Arc<Catalog>,
     known: BTreeMap<String, Entry>,
+    /// The group versions that were registered last.
+    registered: Option<BTreeSet<GroupVersion>>,
     ending: Arc<Mutex<HashSet<String>>>,
 }
 
@@ -46,6 +49,7 @@ pub async fn start(server: &ApiServer) -> Result<(), Status> {
         server: server.clone(),
         base: server.catalog(),
         known: BTreeMap::new(),
+        registered: None,
         ending: Arc::default(),
     };
     let from = d.list().await?;
@@ -68,6 +72,7 @@ impl Definitions {
             self.put(o).await;
         }
         self.publish();
+        self.register().await;
         Ok(revision)
     }
 
@@ -103,6 +108,7 @@ impl Definitions {
             }
             if changed {
                 self.publish();
+                self.register().await;
             }
         }
     }
@@ -190,6 +196,18 @@ impl Definitions {
             .filter(|d| self.base.by_plural(&d.group, &d.plural).is_none())
             .collect();
         self.server.set_catalog(self.base.with(custom));
+    }
+
+    /// The group versions of what is served, as APIServices.
+    async fn register(&mut self) {
+        let served = self.known.values().filter_map(|e| e.descriptor.as_deref());
+        let served = served.filter(|d| self.base.by_plural(&d.group, &d.plural).is_none());
+        let wanted: BTreeSet<GroupVersion> =
+            served.flat_map(|d| d.served().map(|v| (d.group.clone(), v.name.clone()))).collect();
+        if self.registered.as_ref() != Some(&wanted) {
+            register::custom(&self.server, &wanted).await;
+            self.registered = Some(wanted);
+        }
     }
 
     /// Begins the clean-up of a definition that is being deleted, once.

@@ -1,6 +1,7 @@
 //! What is special to a kind and needs the store or the request: one small file per kind, found by its name here. The
 //! order in which the hooks run is fixed in `handlers::{create, update, delete}`.
 
+mod api_services;
 pub mod apps;
 pub mod batch;
 pub mod certificates;
@@ -104,6 +105,7 @@ pub fn strategy(group: &str, plural: &str) -> &'static dyn Strategy {
         ("apps", "daemonsets") => &apps::DaemonSets,
         ("batch", "jobs") => &batch::Jobs,
         ("apiextensions.k8s.io", "customresourcedefinitions") => &definitions::Definitions,
+        ("apiregistration.k8s.io", "apiservices") => &api_services::ApiServices,
         ("batch", "cronjobs") => &batch::CronJobs,
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::Requests,
         _ => &Plain,

@@ -6,6 +6,7 @@ mod pass;
 mod proxy;
 mod target;
 
+pub(crate) use pass::{empty, forward, forwarded_body, passed_headers};
 pub(crate) use proxy::ready_endpoint;
 
 use std::io;

@@ -83,7 +83,7 @@ pub async fn stream(s: &ApiServer, call: Call, target: &Target, sub: &str) -> Re
     forward(call, io, &path, &node, &format!("node {node}")).await
 }
 
-fn empty() -> WireBody {
+pub fn empty() -> WireBody {
     Full::new(Bytes::new()).map_err(|e: std::convert::Infallible| match e {}).boxed_unsync()
 }
 
@@ -159,7 +159,7 @@ const HOP: [&str; 8] = [
     "upgrade",
 ];
 
-fn passed_headers(headers: &HeaderMap, upgrade: bool) -> HeaderMap {
+pub fn passed_headers(headers: &HeaderMap, upgrade: bool) -> HeaderMap {
     let mut out = HeaderMap::new();
     for (k, v) in headers {
         let hop = HOP.contains(&k.as_str()) && !(upgrade && matches!(k.as_str(), "connection" | "upgrade"));
@@ -170,6 +170,30 @@ fn passed_headers(headers: &HeaderMap, upgrade: bool) -> HeaderMap {
     out
 }
 
+/// Headers and body of a client's request as they go on; the body is not read here.
+pub fn forwarded_body(call: &mut Call) -> (HeaderMap, WireBody) {
+    let upgrade = call.upgrade.is_some();
+    let mut headers = passed_headers(&call.headers, upgrade);
+    if let Some(a) = call.peer.address
+        && let Ok(v) = HeaderValue::from_str(&a.ip().to_string())
+    {
+        headers.append("x-forwarded-for", v);
+    }
+    let body = match call.source.take() {
+        Some(BodySource::Incoming(i)) if !upgrade => {
+            if let Some(l) = call.headers.get(header::CONTENT_LENGTH) {
+                headers.insert(header::CONTENT_LENGTH, l.clone());
+            }
+            i.map_err(|e| Box::new(e) as BoxError).boxed_unsync()
+        }
+        Some(BodySource::Bytes(b)) if !upgrade => {
+            Full::new(b).map_err(|e: std::convert::Infallible| match e {}).boxed_unsync()
+        }
+        _ => empty(),
+    };
+    (headers, body)
+}
+
 /// Sends the client's request over `io` and its answer back, upgraded if both agree.
 pub async fn forward(
     mut call: Call,
@@ -178,26 +202,8 @@ pub async fn forward(
     host: &str,
     what: &str,
 ) -> Result<Reply, Status> {
+    let (headers, body) = forwarded_body(&mut call);
     let client = call.upgrade.take();
-    let mut headers = passed_headers(&call.headers, client.is_some());
-    if let Some(a) = call.peer.address
-        && let Ok(v) = HeaderValue::from_str(&a.ip().to_string())
-    {
-        headers.append("x-forwarded-for", v);
-    }
-    let length = call.headers.get(header::CONTENT_LENGTH).cloned();
-    let body = match call.source.take() {
-        Some(BodySource::Incoming(i)) if client.is_none() => {
-            if let Some(l) = length {
-                headers.insert(header::CONTENT_LENGTH, l);
-            }
-            i.map_err(|e| Box::new(e) as BoxError).boxed_unsync()
-        }
-        Some(BodySource::Bytes(b)) if client.is_none() => {
-            Full::new(b).map_err(|e: std::convert::Infallible| match e {}).boxed_unsync()
-        }
-        _ => empty(),
-    };
     let request = request(call.method.clone(), path, host, headers, body)?;
     let mut response = exchange(io, request, what).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {

@@ -100,6 +100,8 @@ pub async fn start(
         catalog = wanted.apply(&catalog);
     }
     let trust = pki.client_trust().context("failed to read the cluster's certificate authority")?;
+    let proxies =
+        pki.front_proxy_trust().context("failed to read the front proxy's certificate authority")?;
     let server = ApiServer::new(apiserver::Config {
         store: store.clone(),
         catalog,
@@ -112,11 +114,12 @@ pub async fn start(
             feature_gates: config.feature_gates.clone(),
         },
         admission: admission(config),
+        front_proxy: Some(apiserver::FrontProxy::of(&pki)),
         nodes: Some(node),
         security: Box::new(move |reader| {
             let tokens = TokenAuthenticator::new(keys.tokens.verifier(issuer.clone()), vec![issuer.clone()]);
             let issuer = TokenIssuer::new(keys.tokens.clone(), issuer.clone(), vec![issuer]);
-            let authn = Authn::new(trust, tokens, reader, Anonymous::health());
+            let authn = Authn::new(trust, tokens, reader, Anonymous::health()).with_front_proxy(proxies);
             Security { authn, issuer }
         }),
         stop: stop.clone(),
