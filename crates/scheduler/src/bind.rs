@@ -8,7 +8,7 @@ use tracing::debug;
 
 use crate::core::PodInfo;
 
-fn reference(pod: &PodInfo) -> ObjectRef {
+pub fn reference(pod: &PodInfo) -> ObjectRef {
     ObjectRef {
         api_version: "v1".into(),
         kind: "Pod".into(),
@@ -32,21 +32,51 @@ pub async fn bind(client: &Client, events: &EventRecorder, pod: &PodInfo, node: 
     Ok(())
 }
 
-/// Says why a pod fits nowhere: once per message, in the condition and as an event.
-pub async fn report(client: &Client, events: &EventRecorder, pod: &PodInfo, message: &str) {
+/// The longest message of an event.
+const LONGEST: usize = 1024;
+
+/// Says why a pod fits nowhere: as an event, and in the condition when it is news. A nomination other than the one that
+/// the API knows is written too; an empty one takes it back.
+pub async fn report(
+    client: &Client,
+    events: &EventRecorder,
+    pod: &PodInfo,
+    message: &str,
+    nomination: Option<&str>,
+) {
     let reason = if pod.gates.is_empty() { "Unschedulable" } else { "SchedulingGated" };
     if pod.gates.is_empty() {
-        events.warning(reference(pod), "FailedScheduling", message);
+        events.warning(reference(pod), "FailedScheduling", shortened(message));
     }
-    if pod.reported.as_deref() == Some(message) {
+    let nomination = nomination.filter(|n| *n != pod.nominated_node);
+    let mut status = json!({});
+    if pod.reported.as_deref() != Some(message) {
+        let mut condition = json!({ "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
+            "observedGeneration": pod.generation, "lastProbeTime": null });
+        if pod.reported.is_none() {
+            condition["lastTransitionTime"] = json!(client::clock::rfc3339(client::clock::now()));
+        }
+        status["conditions"] = json!([condition]);
+    } else if nomination.is_none() {
         return;
     }
-    let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.uid }, "status": { "conditions": [{
-        "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
-        "lastProbeTime": null, "lastTransitionTime": client::clock::rfc3339(client::clock::now()),
-    }] } }));
+    if let Some(node) = nomination {
+        status["nominatedNodeName"] = if node.is_empty() { json!(null) } else { json!(node) };
+    }
+    let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.uid }, "status": status }));
     let pods: &Resource = &PODS;
     if let Err(status) = client.patch(pods, &pod.namespace, &pod.name, "status", &patch).await {
         debug!(pod = %pod.name, error = %status, "failed to report an unschedulable pod");
     }
+}
+
+fn shortened(message: &str) -> String {
+    if message.len() <= LONGEST {
+        return message.to_owned();
+    }
+    let mut end = LONGEST - 4;
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{} ...", message.get(..end).unwrap_or_default())
 }

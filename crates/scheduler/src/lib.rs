@@ -1,13 +1,15 @@
 //! The scheduler: watches pods and nodes, decides placements in a pure core, binds. `core` holds snapshot and decision,
-//! `plugins` one file per rule, `queue` what waits and why, `bind` the writes. Spawns one scheduling task and a bounded
-//! number of binding tasks.
+//! `plugins` one file per rule, `queue` what waits and why, `bind` and `preempt` the writes. Spawns one scheduling task and
+//! a bounded number of binding and preempting tasks.
 #![forbid(unsafe_code)]
 
 mod bind;
 pub mod core;
 pub mod plugins;
+mod preempt;
 mod queue;
 mod storage;
+mod watch;
 
 use std::sync::Arc;
 
@@ -51,7 +53,10 @@ impl Shared {
             })
         };
         let (old, new) = (parse(change.old), parse(change.new));
-        let frees = old.as_ref().is_some_and(PodInfo::holds_resources)
+        let placed = new.as_ref().is_some_and(|n| {
+            n.holds_resources() && !old.as_ref().is_some_and(|o| o.holds_resources() && o.labels == n.labels)
+        });
+        let mut frees = old.as_ref().is_some_and(PodInfo::holds_resources)
             && !new.as_ref().is_some_and(PodInfo::holds_resources);
         {
             let mut cache = self.cache.lock();
@@ -61,6 +66,22 @@ impl Shared {
                 (Some(o), None) => cache.remove_pod(&o.uid),
                 (Some(o), _) if frees => cache.remove_pod(&o.uid),
                 _ => {}
+            }
+            match (&old, &new) {
+                (_, Some(n)) if n.wants_scheduling(DEFAULT_NAME) && !n.nominated_node.is_empty() => {
+                    cache.nominate(&Arc::new(n.clone()), &n.nominated_node);
+                }
+                (Some(o), Some(n)) if n.wants_scheduling(DEFAULT_NAME) => {
+                    if !o.nominated_node.is_empty() {
+                        frees |= cache.denominate(&n.uid);
+                    }
+                }
+                // Bound, ended or gone.
+                (Some(o), n) => {
+                    let lost = cache.denominate(&o.uid);
+                    frees |= lost && !n.as_ref().is_some_and(PodInfo::holds_resources);
+                }
+                (None, _) => {}
             }
         }
         {
@@ -76,6 +97,26 @@ impl Shared {
         self.wake.notify_one();
         if frees {
             self.event(ClusterEvent::PodGone);
+        }
+        if placed {
+            self.event(ClusterEvent::PodPlaced);
+        }
+    }
+
+    /// Writes the nomination down; an empty one takes it back. Gives the less important pods that were nominated there.
+    fn nominate(&self, pod: &Arc<PodInfo>, node: Option<&str>) -> Vec<Arc<PodInfo>> {
+        let mut cache = self.cache.lock();
+        match node {
+            None => Vec::new(),
+            Some("") => {
+                cache.denominate(&pod.uid);
+                Vec::new()
+            }
+            Some(node) => {
+                cache.nominate(pod, node);
+                let below = cache.nominated(node).iter().filter(|p| p.priority < pod.priority);
+                below.cloned().collect()
+            }
         }
     }
 
@@ -109,9 +150,10 @@ pub async fn run(client: Client, informers: Informers, token: CancellationToken)
     let s = shared.clone();
     pods.on_change(move |c| s.pod_changed(c));
     let storage = Arc::new(Storage::new(&shared, &informers));
+    let others = watch::Watched::new(&shared, &informers);
     tokio::select! {
         () = token.cancelled() => return,
-        _ = async { nodes.synced().await && pods.synced().await && storage.synced().await } => {}
+        _ = async { nodes.synced().await && pods.synced().await && storage.synced().await && others.synced().await } => {}
     }
     info!("scheduler started");
     let recorder = EventRecorder::new(client.clone(), DEFAULT_NAME, "");
@@ -156,7 +198,13 @@ pub async fn run(client: Client, informers: Informers, token: CancellationToken)
                         Ok(()) => shared.queue.lock().forget(&pod.uid),
                         Err(status) => {
                             debug!(pod = %pod.name, error = %status, "failed to bind");
-                            shared.cache.lock().remove_pod(&pod.uid);
+                            {
+                                let mut cache = shared.cache.lock();
+                                cache.remove_pod(&pod.uid);
+                                if !pod.nominated_node.is_empty() {
+                                    cache.nominate(&pod, &pod.nominated_node);
+                                }
+                            }
                             if !status.is_not_found() && !status.is_conflict() {
                                 shared.queue.lock().back_off(pod, client::clock::now());
                             }
@@ -166,9 +214,24 @@ pub async fn run(client: Client, informers: Informers, token: CancellationToken)
                     drop(slot);
                 });
             }
-            Outcome::Unschedulable { message, failed } => {
-                shared.queue.lock().unschedulable(pod.clone(), failed, client::clock::now());
-                bind::report(&client, &recorder, &pod, &message).await;
+            Outcome::Unschedulable { message, failed, preemption } => {
+                let message = [message, preemption.message].join(" ");
+                let (message, nomination) = (message.trim_end(), preemption.nomination);
+                let displaced = shared.nominate(&pod, nomination.as_deref());
+                if preemption.victims.is_empty() {
+                    shared.queue.lock().unschedulable(pod.clone(), failed, client::clock::now());
+                    bind::report(&client, &recorder, &pod, message, nomination.as_deref()).await;
+                    continue;
+                }
+                bind::report(&client, &recorder, &pod, message, nomination.as_deref()).await;
+                let Ok(slot) = slots.clone().acquire_owned().await else { return };
+                let node = nomination.unwrap_or_default();
+                let room = preempt::Room { pod, node, victims: preemption.victims, displaced, failed };
+                let (shared, client, recorder) = (shared.clone(), client.clone(), recorder.clone());
+                tokio::spawn(async move {
+                    preempt::make(&shared, &client, &recorder, room).await;
+                    drop(slot);
+                });
             }
         }
     }

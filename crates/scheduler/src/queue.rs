@@ -20,6 +20,9 @@ pub enum ClusterEvent {
     NodeChanged,
     /// A pod ended or left its node.
     PodGone,
+    /// A pod came to a node, or its labels there changed.
+    PodPlaced,
+    NamespaceChanged,
     /// A claim, a volume or a storage class.
     StorageChanged,
 }
@@ -31,8 +34,17 @@ impl ClusterEvent {
             (_, "SchedulingGates") => false,
             (ClusterEvent::NodeChanged, _) => true,
             (ClusterEvent::PodGone, p) => {
-                matches!(p, "NodeResourcesFit" | "NodePorts" | "InterPodAffinity" | "VolumeRestrictions")
+                matches!(
+                    p,
+                    "NodeResourcesFit"
+                        | "NodePorts"
+                        | "PodTopologySpread"
+                        | "InterPodAffinity"
+                        | "VolumeRestrictions"
+                )
             }
+            (ClusterEvent::PodPlaced, p) => matches!(p, "PodTopologySpread" | "InterPodAffinity"),
+            (ClusterEvent::NamespaceChanged, p) => p == "InterPodAffinity",
             (ClusterEvent::StorageChanged, p) => {
                 matches!(p, "VolumeBinding" | "VolumeZone" | "VolumeRestrictions")
             }
@@ -50,10 +62,25 @@ pub struct Queue {
     attempts: HashMap<String, u32>,
     /// Pods popped and not yet settled, with what happened meanwhile: a change of the object must not queue it twice, and
     /// an event that could help must not be missed.
-    popped: BTreeMap<String, Vec<ClusterEvent>>,
+    popped: BTreeMap<String, Popped>,
     /// Where each waiting pod stands.
     place: HashMap<String, Place>,
     sequence: u64,
+}
+
+#[derive(Default)]
+struct Popped {
+    seen: Vec<ClusterEvent>,
+    newest: Option<Arc<PodInfo>>,
+}
+
+/// Whether both would be placed alike.
+fn same(a: &PodInfo, b: &PodInfo) -> bool {
+    a.gates == b.gates
+        && a.requests == b.requests
+        && a.labels == b.labels
+        && a.tolerations == b.tolerations
+        && a.node_selector == b.node_selector
 }
 
 #[derive(Clone, Copy)]
@@ -66,7 +93,8 @@ enum Place {
 impl Queue {
     /// A new or changed pod. An update of a pod that fits nowhere makes it ready when its spec could fit now.
     pub fn add(&mut self, pod: Arc<PodInfo>, now: Timestamp) {
-        if self.popped.contains_key(&pod.uid) {
+        if let Some(popped) = self.popped.get_mut(&pod.uid) {
+            popped.newest = Some(pod);
             return;
         }
         match self.place.get(&pod.uid).copied() {
@@ -76,23 +104,13 @@ impl Queue {
             Some(Place::Backoff(slot)) => {
                 self.backoff.insert(slot, pod);
             }
-            Some(Place::Stuck) => {
-                let same = self.stuck.get(&pod.uid).is_some_and(|(old, _, _)| {
-                    old.gates == pod.gates
-                        && old.requests == pod.requests
-                        && old.labels == pod.labels
-                        && old.tolerations == pod.tolerations
-                        && old.node_selector == pod.node_selector
-                });
-                if same {
-                    if let Some(entry) = self.stuck.get_mut(&pod.uid) {
-                        entry.0 = pod;
-                    }
-                } else {
+            Some(Place::Stuck) => match self.stuck.get_mut(&pod.uid).filter(|(old, _, _)| same(old, &pod)) {
+                Some(entry) => entry.0 = pod,
+                None => {
                     self.stuck.remove(&pod.uid);
                     self.push_ready(pod);
                 }
-            }
+            },
             None => self.push_ready(pod),
         }
         let _ = now;
@@ -144,7 +162,7 @@ impl Queue {
         }
         let (_, pod) = self.ready.pop_first()?;
         self.place.remove(&pod.uid);
-        self.popped.insert(pod.uid.clone(), Vec::new());
+        self.popped.insert(pod.uid.clone(), Popped::default());
         *self.attempts.entry(pod.uid.clone()).or_default() += 1;
         Some(pod)
     }
@@ -162,9 +180,12 @@ impl Queue {
 
     /// It fits nowhere now.
     pub fn unschedulable(&mut self, pod: Arc<PodInfo>, failed: Vec<&'static str>, now: Timestamp) {
-        let missed = self.popped.remove(&pod.uid).unwrap_or_default();
-        if missed.iter().any(|e| e.helps(&failed)) {
-            return self.back_off(pod, now);
+        // Gone while it was tried.
+        let Some(popped) = self.popped.remove(&pod.uid) else { return };
+        let changed = popped.newest.as_ref().is_some_and(|n| !same(n, &pod));
+        let pod = popped.newest.unwrap_or(pod);
+        if changed || popped.seen.iter().any(|e| e.helps(&failed)) {
+            return self.again(pod, now);
         }
         self.place.insert(pod.uid.clone(), Place::Stuck);
         self.stuck.insert(pod.uid.clone(), (pod, failed, now));
@@ -172,7 +193,7 @@ impl Queue {
 
     /// Binding failed; try again later.
     pub fn back_off(&mut self, pod: Arc<PodInfo>, now: Timestamp) {
-        self.popped.remove(&pod.uid);
+        let pod = self.popped.remove(&pod.uid).and_then(|p| p.newest).unwrap_or(pod);
         let n = self.attempts.get(&pod.uid).copied().unwrap_or(1).saturating_sub(1).min(8);
         let delay = (FIRST_BACKOFF * (1 << n)).min(MAX_BACKOFF);
         self.sequence += 1;
@@ -187,8 +208,8 @@ impl Queue {
     }
 
     pub fn cluster_event(&mut self, event: ClusterEvent, now: Timestamp) {
-        for seen in self.popped.values_mut().filter(|seen| !seen.contains(&event)) {
-            seen.push(event);
+        for popped in self.popped.values_mut().filter(|p| !p.seen.contains(&event)) {
+            popped.seen.push(event);
         }
         let helped: Vec<String> = self
             .stuck
@@ -197,17 +218,28 @@ impl Queue {
             .map(|(u, _)| u.clone())
             .collect();
         for uid in helped {
-            if let Some((pod, _, since)) = self.stuck.remove(&uid) {
-                // One that was tried just now waits its back-off, so that a storm of events costs little.
-                if now.duration_since(since) < FIRST_BACKOFF
-                    && self.attempts.get(&uid).is_some_and(|n| *n > 3)
-                {
-                    self.back_off(pod, now);
-                } else {
-                    self.push_ready(pod);
-                }
+            match self.stuck.remove(&uid) {
+                Some((pod, _, since)) if now.duration_since(since) < FIRST_BACKOFF => self.again(pod, now),
+                Some((pod, _, _)) => self.push_ready(pod),
+                None => {}
             }
         }
+    }
+
+    /// One that was tried just now waits its back-off after a few times, so that a storm of events costs little.
+    fn again(&mut self, pod: Arc<PodInfo>, now: Timestamp) {
+        if self.attempts.get(&pod.uid).is_some_and(|n| *n > 3) {
+            self.back_off(pod, now);
+        } else {
+            self.push_ready(pod);
+        }
+    }
+
+    /// Sends one that waits for what it was promised back to the start; false when it does not wait.
+    pub fn take_back(&mut self, uid: &str, now: Timestamp) -> bool {
+        let Some((pod, _, _)) = self.stuck.remove(uid) else { return false };
+        self.back_off(pod, now);
+        true
     }
 }
 
@@ -265,6 +297,48 @@ mod tests {
         q.add(pod("a", 0), at(0));
         assert!(q.pop(at(0)).is_none());
         q.forget("a");
+    }
+
+    #[test]
+    fn what_changes_while_a_pod_is_tried_counts_afterwards() {
+        let mut q = Queue::default();
+        q.add(pod("a", 0), at(0));
+        let p = q.pop(at(0)).expect("pod");
+        let told = PodInfo { reported: Some("no".into()), ..(*p).clone() };
+        q.add(Arc::new(told), at(0));
+        q.unschedulable(p, vec!["NodeResourcesFit"], at(0));
+        assert!(q.pop(at(0)).is_none(), "a condition does not make it fit");
+        q.cluster_event(ClusterEvent::PodGone, at(2));
+        let p = q.pop(at(2)).expect("pod");
+        assert_eq!(p.reported.as_deref(), Some("no"));
+        q.add(Arc::new(PodInfo { labels: [("k".into(), "v".into())].into(), ..(*p).clone() }), at(2));
+        q.unschedulable(p, vec!["NodeResourcesFit"], at(2));
+        assert!(q.pop(at(2)).is_some_and(|p| p.labels.len() == 1));
+        // Gone meanwhile: nothing is kept.
+        q.remove("a");
+        q.unschedulable(pod("a", 0), vec!["NodeResourcesFit"], at(3));
+        assert!(q.next_due(at(3)).is_none());
+    }
+
+    #[test]
+    fn a_pod_that_waits_is_taken_back_to_make_room() {
+        let mut q = Queue::default();
+        q.add(pod("a", 0), at(0));
+        assert!(!q.take_back("a", at(0)), "it waits for nothing yet");
+        let p = q.pop(at(0)).expect("pod");
+        q.unschedulable(p, vec!["VolumeBinding"], at(0));
+        assert!(q.take_back("a", at(0)));
+        assert!(q.pop(at(0)).is_none());
+        assert!(q.pop(at(20)).is_some());
+    }
+
+    #[test]
+    fn a_pod_that_came_helps_those_that_look_for_company() {
+        for (plugin, helped) in
+            [("InterPodAffinity", true), ("PodTopologySpread", true), ("NodeResourcesFit", false)]
+        {
+            assert_eq!(ClusterEvent::PodPlaced.helps(&[plugin]), helped, "{plugin}");
+        }
     }
 
     #[test]

@@ -3,45 +3,21 @@
 
 use std::sync::Arc;
 
+use api::Status;
 use api::resource::{PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES};
 use api::volumes::{BOUND_BY_CONTROLLER, Claim, Class, SELECTED_NODE, Volume};
-use api::{Object, Status};
-use client::{Change, Client, Informer, Informers, Patch};
+use client::{Client, Informer, Informers, Patch};
 use serde_json::json;
-use tracing::warn;
 
 use crate::Shared;
-use crate::core::{Choice, Volumes};
+use crate::core::Choice;
 use crate::queue::ClusterEvent;
+use crate::watch::keep;
 
 pub struct Storage {
     claims: Informer,
     volumes: Informer,
     classes: Informer,
-}
-
-fn keep<T: 'static>(
-    shared: &Arc<Shared>,
-    informer: &Informer,
-    of: impl Fn(&Object) -> Result<T, api::object::DecodeError> + Send + Sync + 'static,
-    set: fn(&mut Volumes, T),
-    remove: fn(&mut Volumes, &Object),
-) {
-    let shared = shared.clone();
-    informer.on_change(move |c: Change<'_>| {
-        let Some(o) = c.object() else { return };
-        {
-            let volumes = &mut shared.cache.lock().volumes;
-            match c.new.map(&of) {
-                Some(Ok(t)) => set(volumes, t),
-                None => remove(volumes, o),
-                Some(Err(e)) => {
-                    warn!(name = %o.name(), error = %e, "skipped a storage object that does not decode")
-                }
-            }
-        }
-        shared.event(ClusterEvent::StorageChanged);
-    });
 }
 
 impl Storage {
@@ -51,11 +27,31 @@ impl Storage {
             volumes: informers.get(&PERSISTENT_VOLUMES),
             classes: informers.get(&STORAGE_CLASSES),
         };
-        keep(shared, &s.classes, Class::of, Volumes::set_class, |v, o| v.remove_class(o.name()));
-        keep(shared, &s.volumes, Volume::of, Volumes::set_volume, |v, o| v.remove_volume(o.name()));
-        keep(shared, &s.claims, Claim::of, Volumes::set_claim, |v, o| {
-            v.remove_claim(o.namespace(), o.name())
-        });
+        let event = Some(ClusterEvent::StorageChanged);
+        keep(
+            shared,
+            &s.classes,
+            event,
+            Class::of,
+            |c, k| c.volumes.set_class(k),
+            |c, o| c.volumes.remove_class(o.name()),
+        );
+        keep(
+            shared,
+            &s.volumes,
+            event,
+            Volume::of,
+            |c, v| c.volumes.set_volume(v),
+            |c, o| c.volumes.remove_volume(o.name()),
+        );
+        keep(
+            shared,
+            &s.claims,
+            event,
+            Claim::of,
+            |c, x| c.volumes.set_claim(x),
+            |c, o| c.volumes.remove_claim(o.namespace(), o.name()),
+        );
         s
     }
 

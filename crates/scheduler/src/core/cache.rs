@@ -1,9 +1,10 @@
-//! The cache: nodes in one flat array, and where each pod counts. A pod that is being bound is assumed to be there.
+//! The cache: nodes in one flat array, and where each pod counts. A pod that is being bound is assumed to be there; one
+//! that waits for others to make room is nominated.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::{NodeInfo, PodInfo, Volumes};
+use super::{Budget, Groups, Namespaces, NodeInfo, PodInfo, Volumes};
 
 #[derive(Debug, Default)]
 pub struct Cache {
@@ -11,7 +12,15 @@ pub struct Cache {
     by_name: HashMap<String, usize>,
     /// Pod uid to the pod as it is counted (its `node_name` says where).
     pods: HashMap<String, Arc<PodInfo>>,
+    /// Node to the pods that are nominated for it.
+    nominated: HashMap<String, Vec<Arc<PodInfo>>>,
+    /// Pod uid to the node it is nominated for.
+    nomination: HashMap<String, String>,
     pub volumes: Volumes,
+    pub groups: Groups,
+    pub namespaces: Namespaces,
+    /// Namespace and name.
+    pub budgets: BTreeMap<(String, String), Budget>,
 }
 
 impl Cache {
@@ -55,8 +64,9 @@ impl Cache {
 
     /// Counts a pod on the node it names, wherever it was counted before.
     pub fn set_pod(&mut self, pod: Arc<PodInfo>) {
+        self.denominate(&pod.uid);
         if let Some(old) = self.pods.get(&pod.uid) {
-            if old.node_name == pod.node_name && old.requests == pod.requests && old.labels == pod.labels {
+            if **old == *pod {
                 return;
             }
             self.remove_pod(&pod.uid);
@@ -76,8 +86,39 @@ impl Cache {
 
     /// Counts the pod on `node` until the API says the same, or `remove_pod` takes it back.
     pub fn assume(&mut self, pod: &PodInfo, node: &str) {
-        let mut assumed = pod.clone();
+        let mut assumed = PodInfo { assumed: true, ..pod.clone() };
         node.clone_into(&mut assumed.node_name);
         self.set_pod(Arc::new(assumed));
+    }
+
+    /// Keeps room for the pod on `node` against pods of lower priority.
+    pub fn nominate(&mut self, pod: &Arc<PodInfo>, node: &str) {
+        self.denominate(&pod.uid);
+        self.nomination.insert(pod.uid.clone(), node.to_owned());
+        self.nominated.entry(node.to_owned()).or_default().push(pod.clone());
+    }
+
+    /// True when it was nominated.
+    pub fn denominate(&mut self, uid: &str) -> bool {
+        let Some(node) = self.nomination.remove(uid) else { return false };
+        if let Some(there) = self.nominated.get_mut(&node) {
+            there.retain(|p| p.uid != uid);
+            if there.is_empty() {
+                self.nominated.remove(&node);
+            }
+        }
+        true
+    }
+
+    pub fn nominated(&self, node: &str) -> &[Arc<PodInfo>] {
+        self.nominated.get(node).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub fn nomination(&self, uid: &str) -> Option<&str> {
+        self.nomination.get(uid).map(String::as_str)
+    }
+
+    pub fn node(&self, name: &str) -> Option<&NodeInfo> {
+        self.by_name.get(name).and_then(|i| self.nodes.get(*i))
     }
 }

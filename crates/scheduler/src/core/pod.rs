@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use api::Object;
 use api::object::DecodeError;
+use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Amounts, NodeTerm, Requirement, Toleration};
+use super::terms::{SpreadView, TermView};
+use super::{Amounts, NodeTerm, Owner, PodTerm, Spread, Toleration};
 use crate::DEFAULT_NAME;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,27 +26,6 @@ impl HostPort {
     }
 }
 
-/// A term of pod affinity or anti-affinity.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PodTerm {
-    pub topology_key: String,
-    /// Namespaces it looks at; `None` is all.
-    pub namespaces: Option<Vec<String>>,
-    /// `None` selects no pod.
-    pub selector: Option<Vec<Requirement>>,
-    pub weight: i64,
-}
-
-impl PodTerm {
-    pub fn matches(&self, pod: &PodInfo) -> bool {
-        self.namespaces.as_ref().is_none_or(|ns| ns.contains(&pod.namespace))
-            && self
-                .selector
-                .as_ref()
-                .is_some_and(|rs| rs.iter().all(|r| r.matches(pod.labels.get(&r.key).map(String::as_str))))
-    }
-}
-
 /// A claim that the pod mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimUse {
@@ -53,7 +34,7 @@ pub struct ClaimUse {
     pub ephemeral: bool,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodInfo {
     pub namespace: String,
     pub name: String,
@@ -77,6 +58,20 @@ pub struct PodInfo {
     pub host_ports: Vec<HostPort>,
     pub claims: Vec<ClaimUse>,
     pub images: Vec<String>,
+    pub spread: Vec<Spread>,
+    /// The controller that owns it.
+    pub owner: Option<Owner>,
+    /// `preemptionPolicy: Never`.
+    pub never_preempts: bool,
+    /// Where it is to go once those that make room are gone.
+    pub nominated_node: String,
+    /// Told to make room for another pod.
+    pub preempted: bool,
+    pub started: Option<Timestamp>,
+    /// Counted on its node by this scheduler only: the API does not know yet.
+    pub assumed: bool,
+    /// Of the metadata, for conditions.
+    pub generation: i64,
     /// The message of the PodScheduled condition, to write it only when it changes.
     pub reported: Option<String>,
 }
@@ -95,6 +90,10 @@ struct View {
 struct PodStatus {
     phase: String,
     conditions: Vec<Condition>,
+    #[serde(rename = "nominatedNodeName")]
+    nominated_node: String,
+    #[serde(rename = "startTime")]
+    started: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -102,6 +101,7 @@ struct PodStatus {
 struct Condition {
     r#type: String,
     status: String,
+    reason: String,
     message: String,
 }
 
@@ -120,6 +120,8 @@ struct Spec {
     resources: Resources,
     scheduling_gates: Vec<Gate>,
     volumes: Vec<VolumeView>,
+    topology_spread_constraints: Vec<SpreadView>,
+    preemption_policy: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -212,55 +214,20 @@ struct PreferredTerm {
     pod_affinity_term: TermView,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct TermView {
-    topology_key: String,
-    namespaces: Vec<String>,
-    namespace_selector: Option<serde::de::IgnoredAny>,
-    label_selector: Option<SelectorView>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct SelectorView {
-    match_labels: BTreeMap<String, String>,
-    match_expressions: Vec<Requirement>,
-}
-
-impl TermView {
-    fn into_term(self, own_namespace: &str, weight: i64) -> PodTerm {
-        let namespaces = match (self.namespace_selector, self.namespaces.is_empty()) {
-            (Some(_), _) => None,
-            (None, true) => Some(vec![own_namespace.to_owned()]),
-            (None, false) => Some(self.namespaces),
-        };
-        let selector = self.label_selector.map(|s| {
-            let mut all = s.match_expressions;
-            all.extend(s.match_labels.into_iter().map(|(key, v)| Requirement {
-                key,
-                operator: "In".into(),
-                values: vec![v],
-            }));
-            all
-        });
-        PodTerm { topology_key: self.topology_key, namespaces, selector, weight }
-    }
-}
-
 impl PodInfo {
     pub fn from_object(o: &Object) -> Result<Self, DecodeError> {
         let v: View = o.view()?;
         let s = v.spec;
         let ns = o.namespace();
         let requests = total(&s);
-        let terms = |list: Vec<TermView>| list.into_iter().map(|t| t.into_term(ns, 0)).collect();
+        let labels = &o.meta().labels;
+        let terms = |list: Vec<TermView>| list.into_iter().map(|t| t.into_term(ns, labels, 0)).collect();
         let mut preferred: Vec<PodTerm> = Vec::new();
         for p in s.affinity.pod_affinity.preferred {
-            preferred.push(p.pod_affinity_term.into_term(ns, p.weight));
+            preferred.push(p.pod_affinity_term.into_term(ns, labels, p.weight));
         }
         for p in s.affinity.pod_anti_affinity.preferred {
-            preferred.push(p.pod_affinity_term.into_term(ns, -p.weight));
+            preferred.push(p.pod_affinity_term.into_term(ns, labels, -p.weight));
         }
         let host_ports = s
             .containers
@@ -286,7 +253,7 @@ impl PodInfo {
             namespace: ns.to_owned(),
             name: o.name().to_owned(),
             uid: o.uid().to_owned(),
-            labels: o.meta().labels.clone(),
+            labels: labels.clone(),
             node_name: s.node_name,
             scheduler_name: s.scheduler_name,
             priority: s.priority,
@@ -309,6 +276,16 @@ impl PodInfo {
             tolerations: s.tolerations,
             host_ports,
             claims,
+            spread: s.topology_spread_constraints.into_iter().map(|c| c.into_spread(labels)).collect(),
+            owner: o.meta().controller().map(|c| (c.kind.clone(), c.name.clone())),
+            never_preempts: s.preemption_policy == "Never",
+            nominated_node: v.status.nominated_node,
+            preempted: v.status.conditions.iter().any(|c| {
+                c.r#type == "DisruptionTarget" && c.status == "True" && c.reason == "PreemptionByScheduler"
+            }),
+            started: v.status.started.and_then(|t| t.parse().ok()),
+            assumed: false,
+            generation: o.meta().generation,
             images: s.containers.into_iter().chain(s.init_containers).map(|c| c.image).collect(),
             reported: v
                 .status
@@ -317,6 +294,11 @@ impl PodInfo {
                 .find(|c| c.r#type == "PodScheduled" && c.status == "False")
                 .map(|c| c.message),
         })
+    }
+
+    /// A number of its own, to take one of several that are equal.
+    pub fn pick(&self) -> usize {
+        self.uid.bytes().fold(0usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(b)))
     }
 
     /// Bound and not finished: it takes room on its node.

@@ -1,5 +1,8 @@
 //! Decisions of the core by table, and what must hold for any input.
 
+mod preemption;
+mod spread;
+
 use std::sync::Arc;
 
 use api::Object;
@@ -41,7 +44,7 @@ fn reasons_are_counted_in_words() {
     let out = schedule(&cache, &pod("p", cpu("2")));
     assert_eq!(
         message(&out),
-        "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {k: v}, 1 node(s) were unschedulable."
+        "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable."
     );
     assert_eq!(
         message(&schedule(&Cache::default(), &pod("p", cpu("2")))),

@@ -10,6 +10,7 @@ const MIN: i64 = 23 << 20;
 const MAX_PER_CONTAINER: i64 = 1000 << 20;
 
 /// How many nodes hold each image of the pod.
+#[derive(Clone)]
 pub struct State {
     holders: HashMap<String, i64>,
 }

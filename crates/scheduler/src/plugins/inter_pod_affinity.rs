@@ -1,77 +1,94 @@
-//! Pod affinity and anti-affinity by topology domain, both ways: the pod's own terms, and the anti-affinity terms of
-//! pods that already run.
+//! Pod affinity and anti-affinity by topology domain, both ways: the pod's own terms, and the terms of pods that already
+//! run.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::Cycle;
+use super::{Cycle, Refusal};
 use crate::core::{Cache, NodeInfo, PodInfo, PodTerm};
 
 type Domain = (String, String);
+type Counts = HashMap<Domain, i64>;
 
-#[derive(Default)]
+/// What a running pod's required affinity to this one adds to a domain's score.
+const REQUIRED_WEIGHT: i64 = 1;
+
+#[derive(Clone, Default)]
 pub struct State {
-    /// Domains in which every pod of term i runs.
-    affinity: Vec<HashSet<Domain>>,
+    /// Pods that all terms match, by domain of any term.
+    affinity: Counts,
     /// No pod anywhere matches the terms, but the pod itself does: the first of its group may start.
-    first_of_group: bool,
-    /// Domains that the pod's own anti-affinity closes.
-    closed_by_own: HashSet<Domain>,
-    /// Domains that running pods' anti-affinity closes for this pod.
-    closed_by_others: HashSet<Domain>,
-    preferred: HashMap<Domain, i64>,
+    self_affine: bool,
+    /// Pods that the pod's own anti-affinity keeps away from.
+    by_own: Counts,
+    /// Pods whose anti-affinity keeps this one away.
+    by_others: Counts,
+    preferred: Counts,
+}
+
+fn add(counts: &mut Counts, node: &NodeInfo, term: &PodTerm, by: i64) {
+    let Some(value) = node.labels.get(&term.topology_key) else { return };
+    let n = counts.entry((term.topology_key.clone(), value.clone())).or_default();
+    *n = n.saturating_add(by);
 }
 
 impl State {
     pub fn new(cache: &Cache, pod: &PodInfo) -> Self {
-        let mut s = Self { affinity: vec![HashSet::new(); pod.affinity.len()], ..Self::default() };
-        let domain = |n: &NodeInfo, t: &PodTerm| {
-            n.labels.get(&t.topology_key).map(|v| (t.topology_key.clone(), v.clone()))
-        };
+        let self_affine = pod.affinity.iter().all(|t| t.matches(pod, &cache.namespaces));
+        let mut s = Self { self_affine, ..Self::default() };
         for node in cache.nodes() {
             for other in &node.pods {
-                for (set, term) in s.affinity.iter_mut().zip(&pod.affinity) {
-                    if pod.affinity.iter().all(|t| t.matches(other)) {
-                        set.extend(domain(node, term));
-                    }
+                s.count(cache, pod, other, node, 1);
+                let ns = &cache.namespaces;
+                for term in pod.preferred.iter().filter(|t| t.matches(other, ns)) {
+                    add(&mut s.preferred, node, term, term.weight);
                 }
-                for term in pod.anti_affinity.iter().filter(|t| t.matches(other)) {
-                    s.closed_by_own.extend(domain(node, term));
+                for term in other.preferred.iter().filter(|t| t.matches(pod, ns)) {
+                    add(&mut s.preferred, node, term, term.weight);
                 }
-                for term in other.anti_affinity.iter().filter(|t| t.matches(pod)) {
-                    s.closed_by_others.extend(domain(node, term));
-                }
-                for term in pod.preferred.iter().filter(|t| t.matches(other)) {
-                    if let Some(d) = domain(node, term) {
-                        *s.preferred.entry(d).or_default() += term.weight;
-                    }
+                for term in other.affinity.iter().filter(|t| t.matches(pod, ns)) {
+                    add(&mut s.preferred, node, term, REQUIRED_WEIGHT);
                 }
             }
         }
-        s.first_of_group =
-            s.affinity.iter().all(HashSet::is_empty) && pod.affinity.iter().all(|t| t.matches(pod));
         s
     }
 
-    fn has(set: &HashSet<Domain>, node: &NodeInfo) -> bool {
-        set.iter().any(|(k, v)| node.labels.get(k) == Some(v))
+    /// `other` comes to the node, or leaves it. Scores stay as they are: they are not asked for then.
+    pub fn count(&mut self, cache: &Cache, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, by: i64) {
+        let ns = &cache.namespaces;
+        if !pod.affinity.is_empty() && pod.affinity.iter().all(|t| t.matches(other, ns)) {
+            pod.affinity.iter().for_each(|term| add(&mut self.affinity, node, term, by));
+        }
+        for term in pod.anti_affinity.iter().filter(|t| t.matches(other, ns)) {
+            add(&mut self.by_own, node, term, by);
+        }
+        for term in other.anti_affinity.iter().filter(|t| t.matches(pod, ns)) {
+            add(&mut self.by_others, node, term, by);
+        }
+    }
+
+    fn any(counts: &Counts, node: &NodeInfo) -> bool {
+        counts.iter().any(|((k, v), n)| *n > 0 && node.labels.get(k) == Some(v))
     }
 }
 
-pub fn filter(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<String>> {
+pub fn filter(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
     let s = &cycle.affinity;
-    let in_domain =
-        pod.affinity.iter().zip(&s.affinity).all(|(term, set)| match node.labels.get(&term.topology_key) {
-            None => false,
-            Some(v) => s.first_of_group || set.contains(&(term.topology_key.clone(), v.clone())),
-        });
+    let first_of_group = s.self_affine && s.affinity.values().all(|n| *n <= 0);
+    let in_domain = pod.affinity.iter().all(|term| match node.labels.get(&term.topology_key) {
+        None => false,
+        Some(v) => {
+            first_of_group || s.affinity.get(&(term.topology_key.clone(), v.clone())).is_some_and(|n| *n > 0)
+        }
+    });
     if !in_domain {
-        return Err(vec!["node(s) didn't match pod affinity rules".into()]);
+        return Err(Refusal::lasting("node(s) didn't match pod affinity rules"));
     }
-    if State::has(&s.closed_by_own, node) {
-        return Err(vec!["node(s) didn't match pod anti-affinity rules".into()]);
+    if State::any(&s.by_own, node) {
+        return Err(Refusal::for_now("node(s) didn't match pod anti-affinity rules"));
     }
-    if State::has(&s.closed_by_others, node) {
-        return Err(vec!["node(s) didn't satisfy existing pods anti-affinity rules".into()]);
+    if State::any(&s.by_others, node) {
+        return Err(Refusal::for_now("node(s) didn't satisfy existing pods anti-affinity rules"));
     }
     Ok(())
 }

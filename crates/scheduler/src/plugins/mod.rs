@@ -1,6 +1,7 @@
 //! The plugins and their fixed order: filters, then scores with their weights. A new one is a file here and a row in
 //! the table.
 
+mod default_preemption;
 mod image_locality;
 mod inter_pod_affinity;
 mod node_affinity;
@@ -8,26 +9,44 @@ mod node_name;
 mod node_ports;
 mod node_resources;
 mod node_unschedulable;
+mod pod_topology_spread;
 mod scheduling_gates;
 mod taint_toleration;
 mod volume_binding;
 mod volume_restrictions;
 mod volume_zone;
 
+pub use default_preemption::{Preemption, preempt};
+
 use crate::core::{Cache, NodeInfo, PodInfo};
 
 /// Why a plugin refuses a node, in upstream's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    pub plugin: &'static str,
-    pub reason: String,
+pub struct Refusal {
+    pub reasons: Vec<String>,
+    /// No pod that leaves the node would change it.
+    pub lasting: bool,
 }
 
+impl Refusal {
+    fn lasting(reason: &str) -> Self {
+        Self { reasons: vec![reason.to_owned()], lasting: true }
+    }
+    fn for_now(reason: &str) -> Self {
+        Self { reasons: vec![reason.to_owned()], lasting: false }
+    }
+}
+
+/// A plugin's name and its refusal.
+pub type Refused = (&'static str, Refusal);
+
 /// What holds for one pod against all nodes, computed once.
+#[derive(Clone)]
 pub struct Cycle<'a> {
     affinity: inter_pod_affinity::State,
+    spread: pod_topology_spread::State,
     images: image_locality::State,
-    claim_in_use: bool,
+    claims: volume_restrictions::State,
     cache: &'a Cache,
 }
 
@@ -36,16 +55,24 @@ impl<'a> Cycle<'a> {
         Self {
             affinity: inter_pod_affinity::State::new(cache, pod),
             images: image_locality::State::new(cache, pod),
-            claim_in_use: volume_restrictions::in_use(cache, pod),
+            spread: pod_topology_spread::State::new(cache, pod),
+            claims: volume_restrictions::State::new(cache, pod),
             cache,
         }
     }
     pub fn nodes(&self) -> usize {
         self.cache.len()
     }
+
+    /// As if `other` came to the node (1) or left it (-1).
+    fn count(&mut self, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, by: i64) {
+        self.affinity.count(self.cache, pod, other, node, by);
+        self.spread.count(pod, other, node, by);
+        self.claims.count(pod, other, by);
+    }
 }
 
-type Filter = fn(&Cycle<'_>, &PodInfo, &NodeInfo) -> Result<(), Vec<String>>;
+type Filter = fn(&Cycle<'_>, &PodInfo, &NodeInfo) -> Result<(), Refusal>;
 type Score = fn(&Cycle<'_>, &PodInfo, &NodeInfo) -> i64;
 
 /// In upstream's default order; the first plugin that refuses a node names the reason.
@@ -59,6 +86,7 @@ pub const FILTERS: &[(&str, Filter)] = &[
     ("VolumeRestrictions", volume_restrictions::filter),
     ("VolumeBinding", volume_binding::filter),
     ("VolumeZone", volume_zone::filter),
+    ("PodTopologySpread", pod_topology_spread::filter),
     ("InterPodAffinity", inter_pod_affinity::filter),
 ];
 
@@ -106,23 +134,33 @@ pub const SCORES: &[Scorer] = &[
 ];
 
 /// What holds a pod back before any node is looked at.
-pub fn gates(pod: &PodInfo) -> Result<(), Rejection> {
-    scheduling_gates::check(pod).map_err(|reason| Rejection { plugin: "SchedulingGates", reason })
+pub fn gates(pod: &PodInfo) -> Result<(), Refused> {
+    scheduling_gates::check(pod).map_err(|reason| ("SchedulingGates", Refusal::lasting(&reason)))
 }
 
 /// What no node can help with: its claims.
-pub fn claims(cache: &Cache, pod: &PodInfo) -> Result<(), Rejection> {
-    cache.volumes.check(pod).map_err(|reason| Rejection { plugin: "VolumeBinding", reason })
+pub fn claims(cache: &Cache, pod: &PodInfo) -> Result<(), Refused> {
+    cache.volumes.check(pod).map_err(|reason| ("VolumeBinding", Refusal::lasting(&reason)))
 }
 
-/// All reasons of the first plugin that refuses the node.
-pub fn filter(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<Rejection>> {
-    for (plugin, f) in FILTERS {
-        if let Err(reasons) = f(cycle, pod, node) {
-            return Err(reasons.into_iter().map(|reason| Rejection { plugin, reason }).collect());
+/// The first plugin that refuses the node.
+fn filter(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refused> {
+    FILTERS.iter().try_for_each(|(plugin, f)| f(cycle, pod, node).map_err(|r| (*plugin, r)))
+}
+
+/// Whether the node takes the pod, both with the pods that are nominated for it and without: they may never come.
+pub fn fits(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refused> {
+    let nominated = cycle.cache.nominated(&node.name).iter();
+    let mut ahead = nominated.filter(|p| p.priority >= pod.priority && p.uid != pod.uid).peekable();
+    if ahead.peek().is_some() {
+        let (mut node, mut with) = (node.clone(), cycle.clone());
+        for p in ahead {
+            with.count(pod, p, &node, 1);
+            node.add_pod(p.clone());
         }
+        filter(&with, pod, &node)?;
     }
-    Ok(())
+    filter(cycle, pod, node)
 }
 
 /// One sum of weighted scores per node.
@@ -139,6 +177,9 @@ pub fn score(cycle: &Cycle<'_>, pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> 
         for (t, r) in totals.iter_mut().zip(raw) {
             *t += r * s.weight;
         }
+    }
+    for (t, r) in totals.iter_mut().zip(pod_topology_spread::scores(cycle, pod, nodes)) {
+        *t += r * pod_topology_spread::WEIGHT;
     }
     totals
 }

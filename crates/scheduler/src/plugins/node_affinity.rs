@@ -1,18 +1,22 @@
 //! `nodeSelector` and node affinity.
 
-use super::Cycle;
+use super::{Cycle, Refusal};
 use crate::core::{NodeInfo, PodInfo};
 
-pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<String>> {
+pub fn allows(pod: &PodInfo, node: &NodeInfo) -> bool {
     let selected = pod.node_selector.iter().all(|(k, v)| node.labels.get(k) == Some(v));
     let required = pod
         .node_required
         .as_ref()
         .is_none_or(|terms| terms.iter().any(|t| t.matches(&node.name, &node.labels)));
-    if selected && required {
+    selected && required
+}
+
+pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
+    if allows(pod, node) {
         return Ok(());
     }
-    Err(vec!["node(s) didn't match Pod's node affinity/selector".into()])
+    Err(Refusal::lasting("node(s) didn't match Pod's node affinity/selector"))
 }
 
 /// Sum of the weights of the preferred terms that match. An empty preferred term matches every node.

@@ -1,15 +1,15 @@
 //! A host port can be taken once per node, address and protocol.
 
-use super::Cycle;
+use super::{Cycle, Refusal};
 use crate::core::{NodeInfo, PodInfo};
 
-pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<String>> {
+pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
     let taken = pod
         .host_ports
         .iter()
         .any(|want| node.pods.iter().flat_map(|p| &p.host_ports).any(|have| have.collides(want)));
     if taken {
-        Err(vec!["node(s) didn't have free ports for the requested pod ports".into()])
+        Err(Refusal::for_now("node(s) didn't have free ports for the requested pod ports"))
     } else {
         Ok(())
     }

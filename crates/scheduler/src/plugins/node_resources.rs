@@ -1,18 +1,21 @@
 //! Requests must fit into what the node has left; scores prefer empty and evenly used nodes.
 
-use super::Cycle;
+use super::{Cycle, Refusal};
 use crate::core::{NodeInfo, PodInfo};
 
 /// Every resource that is short is named, so that a person sees all of them at once.
-pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<String>> {
+pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
     let (want, used, have) = (&pod.requests, &node.used, &node.allocatable);
     let mut short = Vec::new();
+    // More than the whole node: nobody who leaves helps.
+    let mut lasting = false;
     if used.pods.saturating_add(want.pods) > have.pods {
         short.push("Too many pods".to_owned());
     }
     let mut check = |name: &str, want: i64, used: i64, have: i64| {
         if want > 0 && want > have.saturating_sub(used) {
             short.push(format!("Insufficient {name}"));
+            lasting |= want > have;
         }
     };
     check("cpu", want.cpu_milli, used.cpu_milli, have.cpu_milli);
@@ -22,7 +25,7 @@ pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<S
         let of = |m: &std::collections::BTreeMap<String, i64>| m.get(name).copied().unwrap_or(0);
         check(name, *amount, of(&used.other), of(&have.other));
     }
-    if short.is_empty() { Ok(()) } else { Err(short) }
+    if short.is_empty() { Ok(()) } else { Err(Refusal { reasons: short, lasting }) }
 }
 
 /// Pods without requests count a little, so that they spread as well (upstream's 100m and 200 MiB).

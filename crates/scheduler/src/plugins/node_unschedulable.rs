@@ -1,9 +1,9 @@
 //! Cordoned nodes take only pods that tolerate `node.kubernetes.io/unschedulable`.
 
-use super::Cycle;
+use super::{Cycle, Refusal};
 use crate::core::{NodeInfo, PodInfo, Taint};
 
-pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<String>> {
+pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
     let taint = Taint {
         key: "node.kubernetes.io/unschedulable".into(),
         value: String::new(),
@@ -12,5 +12,5 @@ pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<S
     if !node.unschedulable || pod.tolerations.iter().any(|t| t.tolerates(&taint)) {
         return Ok(());
     }
-    Err(vec!["node(s) were unschedulable".into()])
+    Err(Refusal::lasting("node(s) were unschedulable"))
 }

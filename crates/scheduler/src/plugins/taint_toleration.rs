@@ -2,14 +2,15 @@
 
 use api::placement::tolerated;
 
-use super::Cycle;
+use super::{Cycle, Refusal};
 use crate::core::{NodeInfo, PodInfo};
 
-pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Vec<String>> {
-    match node.taints.iter().find(|t| t.is_hard() && !tolerated(t, &pod.tolerations)) {
-        None => Ok(()),
-        Some(t) => Err(vec![format!("node(s) had untolerated taint {{{}: {}}}", t.key, t.value)]),
-    }
+pub fn bears(pod: &PodInfo, node: &NodeInfo) -> bool {
+    node.taints.iter().all(|t| !t.is_hard() || tolerated(t, &pod.tolerations))
+}
+
+pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
+    if bears(pod, node) { Ok(()) } else { Err(Refusal::lasting("node(s) had untolerated taint(s)")) }
 }
 
 /// Untolerated soft taints; more is worse.
