@@ -44,6 +44,36 @@ fn says(c: &Cluster, what: &str, text: &str) {
 }
 
 #[test]
+fn images_are_mounted_as_volumes() {
+    let Some(c) = Cluster::with_node() else { return };
+    let pod = |name: &str, mount: &str, source: &str, command: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  containers:\n  - {{name: c, image: 'busybox:1.36', command: [sh, -c, '{command}'], volumeMounts: [{{name: data, mountPath: /data{mount}}}]}}\n  volumes: [{{name: data, image: {{{source}}}}}]\n---\n"
+        )
+    };
+    let there = "reference: 'busybox:1.36'";
+    c.apply(
+        &(pod("whole", "", there, "test -x /data/bin/sh && ! touch /data/x && /data/bin/sh -c true")
+            + &pod("part", ", subPath: bin", there, "test -x /data/sh")
+            + &pod("lost", ", subPath: nowhere", there, "true")
+            + &pod("absent", "", "reference: 'none.test/none:1', pullPolicy: Never", "true")),
+    );
+    phase(&c, "pod/whole", "Succeeded");
+    phase(&c, "pod/part", "Succeeded");
+    let reason = |pod: &str, want: &str, words: &str| {
+        wait_for(&format!("{pod} to say {want}"), || {
+            let waiting = field(&c, pod, "{.status.containerStatuses[0].state.waiting}");
+            waiting.contains(want) && waiting.contains(words)
+        });
+    };
+    reason("pod/lost", "CreateContainerError", "ImageVolumeMountFailed");
+    reason("pod/absent", "ErrImageNeverPull", "none.test/none:1");
+    says(&c, "pod/absent", "Container image \"none.test/none:1\" is not present with pull policy of Never");
+    let wrong = c.kubectl_fails(&["apply", "-f", "-"], Some(&pod("wrong", "", "pullPolicy: Never", "true")));
+    assert!(wrong.contains("spec.volumes[0].image.reference: Required value"), "{wrong}");
+}
+
+#[test]
 fn volumes_bind_outlive_their_pods_and_are_released() {
     let Some(c) = Cluster::with_node() else { return };
     let dir = |name: &str| -> PathBuf { c.dir().join(name) };

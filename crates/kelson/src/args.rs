@@ -80,6 +80,9 @@ pub struct ServerArgs {
     /// Registries (host:port) to speak to without TLS, with commas; loopback always may.
     #[arg(long, value_name = "HOSTS", value_delimiter = ',')]
     pub insecure_registries: Vec<String>,
+    /// Places asked before a registry: `registry.k8s.io=https://mirror.example,…`.
+    #[arg(long, value_name = "HOST=URL,…", value_delimiter = ',')]
+    pub registry_mirrors: Vec<String>,
     /// What must stay available on the node, else pods are evicted: `memory.available<100Mi,nodefs.available<10%,…`.
     #[arg(long, value_name = "SIGNAL<VALUE,…")]
     pub eviction_hard: Option<String>,

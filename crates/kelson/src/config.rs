@@ -39,6 +39,7 @@ struct File {
     node_monitor_grace_period: Option<String>,
     terminated_pod_gc_threshold: Option<usize>,
     insecure_registries: Vec<String>,
+    registry_mirrors: BTreeMap<String, Vec<String>>,
     static_pods: Option<PathBuf>,
     eviction_hard: BTreeMap<String, String>,
 }
@@ -134,6 +135,7 @@ pub struct Config {
     pub node_grace: Duration,
     pub terminated_pods: usize,
     pub insecure_registries: Vec<String>,
+    pub registry_mirrors: BTreeMap<String, Vec<String>>,
     pub static_pods: PathBuf,
     pub eviction: kubelet::Eviction,
 }
@@ -187,6 +189,29 @@ fn gates(text: &str) -> anyhow::Result<BTreeMap<String, bool>> {
             Ok((name.trim().to_owned(), value))
         })
         .collect()
+}
+
+/// Flags are asked before the file's.
+fn mirrors(
+    flags: &[String],
+    file: BTreeMap<String, Vec<String>>,
+) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
+    let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for pair in flags {
+        let (host, url) = pair.split_once('=').with_context(|| {
+            format!("--registry-mirrors {pair:?}: HOST=URL, such as docker.io=https://mirror.example")
+        })?;
+        out.entry(host.to_owned()).or_default().push(url.to_owned());
+    }
+    for (host, urls) in file {
+        out.entry(host).or_default().extend(urls);
+    }
+    if let Some(url) =
+        out.values().flatten().find(|u| !u.starts_with("http://") && !u.starts_with("https://"))
+    {
+        bail!("registry mirror {url:?}: a URL with http:// or https:// is needed");
+    }
+    Ok(out)
 }
 
 /// `90s`, `1.5m`, `500ms`: one number and its unit.
@@ -309,6 +334,7 @@ impl Config {
             .unwrap_or(controllers.terminated_pods);
         let mut insecure_registries = a.insecure_registries;
         insecure_registries.extend(f.insecure_registries);
+        let registry_mirrors = mirrors(&a.registry_mirrors, f.registry_mirrors)?;
         Ok(Self {
             listen,
             advertise,
@@ -335,6 +361,7 @@ impl Config {
             node_grace,
             terminated_pods,
             insecure_registries,
+            registry_mirrors,
             eviction,
             static_pods: a
                 .static_pods
@@ -396,6 +423,17 @@ mod tests {
         assert_ne!(other.instance.bridge, c.instance.bridge);
         assert_ne!(other.cluster_cidrs, c.cluster_cidrs);
         assert!(other.instance.bridge.len() <= 15 && other.kubelet_port == 0);
+    }
+
+    #[test]
+    fn mirrors_of_flags_come_first() {
+        let of = |flags: &[&str]| {
+            let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+            mirrors(&flags, [("a".to_owned(), vec!["https://file".to_owned()])].into())
+        };
+        assert_eq!(of(&["a=http://flag"]).expect("mirrors")["a"], ["http://flag", "https://file"]);
+        assert!(format!("{:#}", of(&["a"]).expect_err("no URL")).contains("HOST=URL"));
+        assert!(format!("{:#}", of(&["a=flag:5000"]).expect_err("no scheme")).contains("http://"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub async fn run(node: Arc<Node>, workers: Arc<Workers>, token: CancellationToke
             _ = images.tick() => {
                 let u = facts::fs_use(&node.cfg.root_dir);
                 let used = if u.size == 0 { 0.0 } else { 100.0 * (1.0 - u.free as f64 / u.size as f64) };
-                let unused = unused_images(&node, &mut seen).await;
+                let unused = unused_images(&node, &workers, &mut seen).await;
                 if used > node.cfg.image_gc.high_percent {
                     let target = ((used - node.cfg.image_gc.low_percent) / 100.0 * u.size as f64) as u64;
                     collect_images(&node, unused, target).await;
@@ -55,16 +55,20 @@ async fn rotate_logs(node: &Node, workers: &Workers) {
 }
 
 /// Images no container uses, oldest use first; `seen` remembers when each was first seen unused.
-async fn unused_images(node: &Node, seen: &mut HashMap<String, i64>) -> Vec<Image> {
+async fn unused_images(node: &Node, workers: &Workers, seen: &mut HashMap<String, i64>) -> Vec<Image> {
     let (Ok(images), Ok(containers)) = (
         node.runtime.list_images(None).await,
         node.runtime.list_containers(Some(&ContainerFilter::default())).await,
     ) else {
         return Vec::new();
     };
+    let shots = workers.all();
+    let mounts = shots.iter().flat_map(|s| &s.containers).flat_map(|c| &c.mounts);
+    let mounted = mounts.filter_map(|m| m.image.as_ref()).map(|i| i.image.as_str());
     let used: HashSet<&str> = containers
         .iter()
         .flat_map(|c| [c.image_id.as_str(), c.image_ref.as_str(), c.image.image.as_str()])
+        .chain(mounted)
         .collect();
     let now = clock::now().as_second();
     let mut out: Vec<Image> = images

@@ -227,9 +227,11 @@ view!(Volume {
     #[serde(rename = "downwardAPI")]
     downward_api: Option<DownwardVolume>,
     persistent_volume_claim: Option<ClaimVolume>,
+    image: Option<ImageVolume>,
     #[serde(flatten)]
     other: BTreeMap<String, Value>,
 });
+view!(ImageVolume { reference: String, pull_policy: String });
 view!(ClaimVolume { claim_name: String, read_only: bool });
 view!(KeyToPath { key: String, path: String, mode: Option<i32> });
 view!(ConfigMapVolume { name: String, items: Vec<KeyToPath>, default_mode: Option<i32>, optional: Option<bool> });
@@ -379,6 +381,16 @@ impl Pod {
     }
 }
 
+/// The policy that was asked for, or what the image's name makes of it.
+pub fn pull_policy<'a>(asked: &'a str, image: &str) -> &'a str {
+    if !asked.is_empty() {
+        return asked;
+    }
+    let last = image.rsplit('/').next().unwrap_or_default();
+    let moves = !image.contains('@') && (!last.contains(':') || last.ends_with(":latest"));
+    if moves { "Always" } else { "IfNotPresent" }
+}
+
 impl PodSpec {
     pub fn policy(&self) -> RestartPolicy {
         match self.restart_policy.as_str() {
@@ -411,17 +423,7 @@ impl Container {
     }
     /// Always for `:latest` or no tag, IfNotPresent otherwise, unless said.
     pub fn pull_policy(&self) -> &str {
-        if !self.image_pull_policy.is_empty() {
-            return &self.image_pull_policy;
-        }
-        let last = self.image.rsplit('/').next().unwrap_or_default();
-        if self.image.contains('@') {
-            "IfNotPresent"
-        } else if !last.contains(':') || last.ends_with(":latest") {
-            "Always"
-        } else {
-            "IfNotPresent"
-        }
+        pull_policy(&self.image_pull_policy, &self.image)
     }
     /// A named or numeric port of this container.
     pub fn resolve_port(&self, port: &Value) -> Option<u16> {

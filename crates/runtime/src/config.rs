@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use cri::PortMapping;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub struct RuntimeConfig {
     pub network: Arc<dyn PodNetwork>,
     /// Registries (`host:port`) spoken to without TLS, besides loopback.
     pub insecure_registries: Vec<String>,
+    /// Registry (`host:port`) to URLs that are asked before it.
+    pub registry_mirrors: BTreeMap<String, Vec<String>>,
 }
 
 impl RuntimeConfig {
@@ -36,6 +39,7 @@ impl RuntimeConfig {
             shim: ShimCommand::default(),
             network,
             insecure_registries: Vec::new(),
+            registry_mirrors: BTreeMap::new(),
         }
     }
 }

@@ -243,6 +243,20 @@ async fn registry(f: impl FnOnce(&mut Registry)) -> (Arc<Registry>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mirrors_are_asked_first() {
+    let mut m = Machine::new();
+    let (_r, name) = registry(|_| {}).await;
+    let host = name.split('/').next().unwrap();
+    let mirrors = vec!["http://127.0.0.1:1".to_string(), format!("http://{host}/")];
+    m.cfg.registry_mirrors = [("registry.invalid".to_string(), mirrors)].into();
+    let rt = m.open().await;
+    rt.pull_image(&ImageSpec::new("registry.invalid/team/app:v1"), None, None).await.unwrap();
+    let there = rt.image_status(&ImageSpec::new("registry.invalid/team/app:v1")).await.unwrap();
+    assert_eq!(there.unwrap().repo_tags, ["registry.invalid/team/app:v1"]);
+    assert!(rt.pull_image(&ImageSpec::new("registry.invalid/team/none:v1"), None, None).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pulls() {
     let m = Machine::new();
     let rt = m.open().await;

@@ -113,6 +113,7 @@ pub async fn start(
     let (network, gateways) = network;
     let mut settings = runtime_config(instance, network);
     settings.insecure_registries.clone_from(&config.insecure_registries);
+    settings.registry_mirrors.clone_from(&config.registry_mirrors);
     let runtime = EmbeddedRuntime::open(settings)
         .await
         .map_err(|e| anyhow!(e))

@@ -81,15 +81,21 @@ pub async fn start(cx: &PodCx, s: &Start<'_>) -> Result<PodSandboxStatusResponse
         StartError::config("CreateContainerConfigError", message)
     };
     let given_up = || StartError::config("ContainerCreating", "");
-    let (image_id, image) = tokio::select! {
+    let images = async {
+        let volumes = image::volumes(cx, c).await?;
+        let (id, image) = image::ensure(cx, c).await?;
+        Ok((volumes, id, image))
+    };
+    let (image_volumes, image_id, image) = tokio::select! {
         biased;
         () = s.cancel.cancelled() => return Err(given_up()),
-        i = image::ensure(cx, c) => i?,
+        i = images => i?,
     };
     security::verify_non_root(pod, c, image.as_ref()).map_err(config_error)?;
     let ips = if pod.spec.host_network { node.host_ips() } else { s.pod_ips.to_vec() };
     let environment = environment(cx, c, &ips).await.map_err(config_error)?;
-    let mounts = mounts::build(node, pod, c, s.volumes, &environment, &ips).map_err(config_error)?;
+    let sources = mounts::Sources { paths: s.volumes, images: &image_volumes };
+    let mounts = mounts::build(node, pod, c, &sources, &environment, &ips).map_err(config_error)?;
     let parts = Parts {
         kind: s.kind,
         attempt: s.attempt,

@@ -1,5 +1,7 @@
-//! The container's image: there already, or pulled by its policy with the pod's pull secrets.
+//! The images of a container, its own and those it mounts: there already, or pulled by their policy with the pod's pull
+//! secrets.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use base64::Engine;
@@ -8,13 +10,48 @@ use serde_json::Value;
 
 use crate::hooks::PodCx;
 use crate::hooks::container::StartError;
-use crate::pod::Container;
+use crate::pod::{Container, pull_policy};
 
-/// The image's id and what the runtime says of it.
+/// An image that is to be on the node.
+struct Wanted<'a> {
+    image: &'a str,
+    policy: &'a str,
+    /// What its events are about.
+    about: client::ObjectRef,
+}
+
+/// The container's image: its id and what the runtime says of it.
 pub async fn ensure(cx: &PodCx, c: &Container) -> Result<(String, Option<Image>), StartError> {
+    let about = cx.node.about_container(&cx.pod, &c.name);
+    ensure_image(cx, &Wanted { image: &c.image, policy: c.pull_policy(), about }).await
+}
+
+/// The images that the container mounts as volumes, by the volume's name.
+pub async fn volumes(cx: &PodCx, c: &Container) -> Result<BTreeMap<String, ImageSpec>, StartError> {
+    let (mut out, mut last) = (BTreeMap::new(), None);
+    for v in cx.pod.spec.volumes.iter().filter(|v| c.volume_mounts.iter().any(|m| m.name == v.name)) {
+        let Some(i) = &v.image else { continue };
+        let policy = pull_policy(&i.pull_policy, &i.reference);
+        let wanted = Wanted { image: &i.reference, policy, about: cx.node.about_pod(&cx.pod) };
+        match ensure_image(cx, &wanted).await {
+            Ok((id, _)) => {
+                let spec = ImageSpec { user_specified_image: i.reference.clone(), ..ImageSpec::new(id) };
+                out.insert(v.name.clone(), spec);
+            }
+            Err(e) => {
+                let about = cx.node.about_container(&cx.pod, &c.name);
+                cx.node.recorder.warning(about, "Failed", format!("Error: {}", e.reason));
+                last = Some(e);
+            }
+        }
+    }
+    last.map_or(Ok(out), Err)
+}
+
+async fn ensure_image(cx: &PodCx, c: &Wanted<'_>) -> Result<(String, Option<Image>), StartError> {
     let node = &cx.node;
-    let about = node.about_container(&cx.pod, &c.name);
-    let spec = ImageSpec { user_specified_image: c.image.clone(), ..ImageSpec::new(&c.image) };
+    let about = c.about.clone();
+    let spec = ImageSpec { user_specified_image: c.image.to_owned(), ..ImageSpec::new(c.image) };
     if c.image.trim() != c.image || c.image.is_empty() {
         let message = format!(
             "Failed to apply default image tag \"{}\": couldn't parse image name \"{}\": invalid reference format",
@@ -40,8 +77,7 @@ pub async fn ensure(cx: &PodCx, c: &Container) -> Result<(String, Option<Image>)
             return Err(StartError::config("ImageInspectError", message));
         }
     };
-    let policy = c.pull_policy();
-    match (present, policy) {
+    match (present, c.policy) {
         (Some(i), "IfNotPresent" | "Never") => {
             let text = format!(
                 "Container image \"{}\" already present on machine and can be accessed by the pod",
@@ -59,12 +95,11 @@ pub async fn ensure(cx: &PodCx, c: &Container) -> Result<(String, Option<Image>)
     }
 }
 
-async fn pull(cx: &PodCx, c: &Container, spec: &ImageSpec) -> Result<(String, Option<Image>), StartError> {
-    let node = &cx.node;
-    let about = node.about_container(&cx.pod, &c.name);
+async fn pull(cx: &PodCx, c: &Wanted<'_>, spec: &ImageSpec) -> Result<(String, Option<Image>), StartError> {
+    let (node, about) = (&cx.node, c.about.clone());
     node.recorder.normal(about.clone(), "Pulling", format!("Pulling image \"{}\"", c.image));
     let begun = Instant::now();
-    let mut keys = credentials(cx, &c.image).await.into_iter().map(Some).collect::<Vec<_>>();
+    let mut keys = credentials(cx, c.image).await.into_iter().map(Some).collect::<Vec<_>>();
     if keys.is_empty() {
         keys.push(None);
     }

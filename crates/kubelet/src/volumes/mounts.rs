@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cri::Mount;
+use cri::{ImageSpec, Mount};
 
 use crate::containers::config::propagation;
 use crate::containers::expand::expand;
@@ -19,24 +19,42 @@ pub struct Mounts {
     pub message_file: PathBuf,
 }
 
+/// What there is to mount, by the volume's name.
+pub struct Sources<'a> {
+    pub paths: &'a BTreeMap<String, PathBuf>,
+    pub images: &'a BTreeMap<String, ImageSpec>,
+}
+
 pub fn build(
     node: &Node,
     pod: &Pod,
     c: &Container,
-    volumes: &BTreeMap<String, PathBuf>,
+    volumes: &Sources<'_>,
     env: &BTreeMap<String, String>,
     pod_ips: &[String],
 ) -> Result<Mounts, String> {
     let dir = node.cfg.pod_dir(&pod.metadata.uid);
     let mut list = Vec::new();
     for (i, m) in c.volume_mounts.iter().enumerate() {
-        let volume = volumes
-            .get(&m.name)
-            .ok_or_else(|| format!("volume \"{}\" of container {} is not there", m.name, c.name))?;
         let sub = match m.sub_path_expr.as_str() {
             "" => m.sub_path.clone(),
             e => expand(e, &|n| env.get(n).cloned()),
         };
+        let mount = Mount {
+            container_path: absolute(&m.mount_path),
+            propagation: propagation(m.mount_propagation.as_deref()),
+            recursive_read_only: matches!(m.recursive_read_only.as_deref(), Some("Enabled")),
+            ..Mount::default()
+        };
+        if let Some(image) = volumes.images.get(&m.name) {
+            let image = Some(image.clone());
+            list.push(Mount { image, image_sub_path: sub, readonly: true, ..mount });
+            continue;
+        }
+        let volume = volumes
+            .paths
+            .get(&m.name)
+            .ok_or_else(|| format!("volume \"{}\" of container {} is not there", m.name, c.name))?;
         let host = if sub.is_empty() {
             let is_host_path = pod.spec.volumes.iter().any(|v| v.name == m.name && v.host_path.is_some());
             if is_host_path && !volume.exists() {
@@ -51,12 +69,9 @@ pub fn build(
             subpath::bind(node.mounter.as_ref(), volume, &sub, &target)?
         };
         list.push(Mount {
-            container_path: absolute(&m.mount_path),
             host_path: host.to_string_lossy().into_owned(),
             readonly: m.read_only || source_is_read_only(pod, &m.name),
-            propagation: propagation(m.mount_propagation.as_deref()),
-            recursive_read_only: matches!(m.recursive_read_only.as_deref(), Some("Enabled")),
-            ..Mount::default()
+            ..mount
         });
     }
     let own = |path: &str| list.iter().any(|m: &Mount| m.container_path == path);

@@ -37,7 +37,8 @@ fn single_user(pod: &Pod) -> Option<u32> {
 
 pub async fn set_up(node: &Node, pod: &Pod, user: &User, pod_ips: &[String]) -> Result<Volumes, String> {
     let mut out = Volumes::default();
-    for v in &pod.spec.volumes {
+    // An image is the runtime's to mount, once for each container.
+    for v in pod.spec.volumes.iter().filter(|v| v.image.is_none()) {
         let path = one(node, pod, v, user, pod_ips, &mut out.refresh_at)
             .await
             .map_err(|e| format!("MountVolume.SetUp failed for volume \"{}\" : {e}", v.name))?;

@@ -61,17 +61,34 @@ fn loopback(host: &str) -> bool {
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// What the operator says of registries.
+pub struct Registries<'a> {
+    /// Spoken to without TLS.
+    pub insecure: &'a [String],
+    /// URLs asked before the registry itself.
+    pub mirrors: &'a BTreeMap<String, Vec<String>>,
+}
+
 /// Pulls an image into the store. Layers that are there already aren't fetched again.
 pub async fn pull(
     store: Arc<ImageStore>,
     image: &str,
     auth: Option<&AuthConfig>,
-    insecure: &[String],
+    from: &Registries<'_>,
     progress: Option<&Progress>,
 ) -> Result<ImageRecord> {
     let name = Reference::parse(image)?;
     let host = if name.registry == "docker.io" { "registry-1.docker.io" } else { &name.registry };
-    let plain = loopback(host) || insecure.iter().any(|i| i == host);
+    for mirror in from.mirrors.get(&name.registry).into_iter().flatten() {
+        let base = format!("{}/v2/{}", mirror.trim_end_matches('/'), name.repository);
+        // The registry's credentials are none of the mirror's business.
+        let s = Session { name: &name, base, auth: None, token: Mutex::new(None) };
+        match s.pull(store.clone(), progress).await {
+            Ok(r) => return Ok(r),
+            Err(e) => tracing::info!(image, mirror, error = %e, "a mirror does not have the image"),
+        }
+    }
+    let plain = loopback(host) || from.insecure.iter().any(|i| i == host);
     let base = format!("{}://{host}/v2/{}", if plain { "http" } else { "https" }, name.repository);
     let s = Session { name: &name, base, auth, token: Mutex::new(None) };
     let failed = |e: ImageError| match e {

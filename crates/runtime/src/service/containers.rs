@@ -264,7 +264,12 @@ impl Inner {
                 let inside = crate::images::unpack::is_dir_in_root(&point, sub)
                     .map_err(io("look into the image volume"))?;
                 if !inside {
-                    let e = format!("image {:?} has no directory {sub:?}", spec.image);
+                    let name = if spec.user_specified_image.is_empty() {
+                        &spec.image
+                    } else {
+                        &spec.user_specified_image
+                    };
+                    let e = format!("ImageVolumeMountFailed: image {name:?} has no directory {sub:?}");
                     return Err(CriError::InvalidArgument(e));
                 }
                 m.host_path = point.join(sub).display().to_string();

@@ -1,6 +1,7 @@
 //! The image service.
 
 use super::*;
+use crate::images::registry::Registries;
 use async_trait::async_trait;
 
 #[async_trait]
@@ -75,8 +76,9 @@ impl EmbeddedRuntime {
             gate
         };
         let _turn = gate.lock().await;
-        let (images, insecure) = (self.inner.images.clone(), &self.inner.cfg.insecure_registries);
-        let pulled = crate::images::registry::pull(images, image, auth, insecure, progress).await;
+        let (images, cfg) = (self.inner.images.clone(), &self.inner.cfg);
+        let from = Registries { insecure: &cfg.insecure_registries, mirrors: &cfg.registry_mirrors };
+        let pulled = crate::images::registry::pull(images, image, auth, &from, progress).await;
         let rec = pulled.map_err(from_image)?;
         tracing::info!(image, id = %rec.id, bytes = rec.size, "pulled");
         Ok(rec)
