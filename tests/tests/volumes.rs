@@ -68,7 +68,7 @@ fn images_are_mounted_as_volumes() {
     };
     reason("pod/lost", "CreateContainerError", "ImageVolumeMountFailed");
     reason("pod/absent", "ErrImageNeverPull", "none.test/none:1");
-    says(&c, "pod/absent", "Container image \"none.test/none:1\" is not present with pull policy of Never");
+    says(&c, "Pod/absent", "Container image \"none.test/none:1\" is not present with pull policy of Never");
     let wrong = c.kubectl_fails(&["apply", "-f", "-"], Some(&pod("wrong", "", "pullPolicy: Never", "true")));
     assert!(wrong.contains("spec.volumes[0].image.reference: Required value"), "{wrong}");
 }
