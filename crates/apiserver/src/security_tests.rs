@@ -318,6 +318,7 @@ fn create<'a>(user: &'a User, resource: &'a str, namespace: &'a str, object: Val
         dry_run: false,
         charges: None,
         warnings: None,
+        reinvocation: Default::default(),
     }
 }
 

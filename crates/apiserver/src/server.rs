@@ -135,6 +135,7 @@ impl ApiServer {
         registry::core::services::start(self).await?;
         aggregation::start(self).await?;
         extensions::start(self).await?;
+        admission::policy::typecheck::start(self);
         self.flow.learn(self.reader.as_ref()).await?;
         self.ready.store(true, Ordering::Release);
         Ok(())

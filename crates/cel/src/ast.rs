@@ -44,6 +44,11 @@ pub enum Kind {
     /// An item marked with `?` is left out when it is an empty optional.
     List(Vec<(Expr, bool)>),
     Map(Vec<(Expr, Expr, bool)>),
+    /// `Object.spec{replicas: 1}`; a field marked with `?` is left out when it is an empty optional.
+    Message {
+        name: String,
+        fields: Vec<(String, Expr, bool)>,
+    },
     Fold(Box<Fold>),
     /// `cel.bind(name, value, body)`.
     Bind {
@@ -104,6 +109,7 @@ impl Expr {
                 f(k);
                 f(v);
             }),
+            Kind::Message { fields, .. } => fields.iter().for_each(|(_, e, _)| f(e)),
             Kind::Fold(fold) => {
                 f(&fold.range);
                 fold.filter.iter().for_each(&mut *f);
@@ -113,6 +119,17 @@ impl Expr {
                 f(value);
                 f(body);
             }
+        }
+    }
+
+    /// `a.b.c` as a name with dots.
+    pub fn qualified(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Ident(n) => Some(n.clone()),
+            Kind::Select { operand, field, test: false, optional: false } => {
+                Some(format!("{}.{field}", operand.qualified()?))
+            }
+            _ => None,
         }
     }
 

@@ -67,13 +67,18 @@ impl Checker<'_> {
                 None => fail(e.at, format!("undeclared reference to '{n}' (in container '')")),
             },
             Kind::Select { operand, field, test, optional } => {
+                if let Kind::Ident(n) = &operand.kind
+                    && let Some(t) = self.variable(&format!("{n}.{field}"))
+                {
+                    return Ok(if *test { Type::Bool } else { t.clone() });
+                }
                 let t = self.expr(operand)?;
                 let (t, chained) = match t {
                     Type::Optional(t) => ((*t).clone(), true),
                     t => (t, false),
                 };
                 let found = match &t {
-                    Type::Dyn => Type::Dyn,
+                    Type::Dyn | Type::Message(_) => Type::Dyn,
                     Type::Map(_, v) => (**v).clone(),
                     Type::Object(o) => match o.fields.get(field) {
                         Some(t) => t.clone(),
@@ -127,6 +132,7 @@ impl Checker<'_> {
                 let (k, v) = all.unwrap_or((Type::Dyn, Type::Dyn));
                 Ok(Type::map(k, v))
             }
+            Kind::Message { name, fields } => self.message(e, name, fields),
             Kind::Fold(fold) => self.fold(fold),
             Kind::Bind { name, value, body } => {
                 let t = self.expr(value)?;
@@ -136,6 +142,26 @@ impl Checker<'_> {
                 body
             }
         }
+    }
+
+    fn message(&mut self, e: &Expr, name: &str, fields: &[(String, Expr, bool)]) -> Checked {
+        let Some(known) = (self.env.messages)(name) else {
+            return fail(e.at, format!("undeclared reference to '{name}' (in container '')"));
+        };
+        for (field, value, optional) in fields {
+            let got = unwrap(self.expr(value)?, *optional);
+            let Some(known) = known else { continue };
+            let Some((_, wanted)) = known.iter().find(|(n, _)| n == field) else {
+                return fail(value.at, format!("undefined field '{field}'"));
+            };
+            if !got.assignable(wanted) {
+                return fail(
+                    value.at,
+                    format!("expected type of field '{field}' is '{wanted}' but provided type is '{got}'"),
+                );
+            }
+        }
+        Ok(Type::Message(name.into()))
     }
 
     fn index(&mut self, e: &Expr, operand: &Expr, index: &Expr, optional: bool) -> Checked {

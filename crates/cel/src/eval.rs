@@ -7,19 +7,22 @@ use crate::EvalError;
 use crate::ast::{Expr, Fold, FoldKind, Kind};
 use crate::check::{TYPE_NAMES, namespaced};
 use crate::functions::Table;
-use crate::value::{Key, Value};
+use crate::value::{Key, Message, Value};
 
 type Result<T> = std::result::Result<T, EvalError>;
 
 struct Eval<'a> {
     functions: &'a Table,
     scope: Vec<(Cow<'a, str>, Value)>,
+    /// Some variable has a dot in its name.
+    dotted: bool,
     budget: &'a mut u64,
 }
 
 pub fn run(e: &Expr, functions: &Table, variables: &[(&str, Value)], budget: &mut u64) -> Result<Value> {
     let scope = variables.iter().map(|(n, v)| (Cow::Owned((*n).to_owned()), v.clone())).collect();
-    Eval { functions, scope, budget }.expr(e)
+    let dotted = variables.iter().any(|(n, _)| n.contains('.'));
+    Eval { functions, scope, dotted, budget }.expr(e)
 }
 
 fn failed<T>(why: impl Into<String>) -> Result<T> {
@@ -58,6 +61,10 @@ fn lookup(v: &Value, index: &Value) -> Result<Option<Value>> {
             Some(k) => Ok(m.get(&k).cloned()),
             None => failed("no such overload"),
         },
+        Value::Message(m) => match index.as_str() {
+            Some(k) => Ok(m.fields.get(k).cloned()),
+            None => failed("no such overload"),
+        },
         _ => failed("no such overload"),
     }
 }
@@ -92,6 +99,13 @@ impl Eval<'_> {
                 }
             }
             Kind::Select { operand, field, test, optional } => {
+                if self.dotted
+                    && let Kind::Ident(n) = &operand.kind
+                    && let Some(v) = self.variable(&format!("{n}.{field}")).cloned()
+                {
+                    self.pay(1)?;
+                    return Ok(if *test { Value::Bool(true) } else { v });
+                }
                 let v = self.expr(operand)?;
                 self.pay(1)?;
                 let key = Value::from(field.as_str());
@@ -149,6 +163,19 @@ impl Eval<'_> {
                 self.pay(30)?;
                 Ok(Value::Map(out.into()))
             }
+            Kind::Message { name, fields } => {
+                let mut out = BTreeMap::new();
+                for (field, e, optional) in fields {
+                    let v = match (self.expr(e)?, optional) {
+                        (Value::Optional(None), true) => continue,
+                        (Value::Optional(Some(v)), true) => *v,
+                        (v, _) => v,
+                    };
+                    out.insert(field.clone(), v);
+                }
+                self.pay(40)?;
+                Ok(Value::Message(Message { name: name.as_str().into(), fields: out }.into()))
+            }
             Kind::Fold(f) => self.fold(f),
             Kind::Bind { name, value, body } => {
                 let v = self.expr(value)?;
@@ -167,7 +194,10 @@ impl Eval<'_> {
             Value::Optional(Some(v)) => (*v, true),
             v => (v, false),
         };
-        let found = lookup(&v, key)?;
+        let found = match (&v, key.as_str()) {
+            (Value::Lazy(l), Some(name)) => l.field(name, self.budget).transpose()?,
+            _ => lookup(&v, key)?,
+        };
         if test {
             return Ok(Value::Bool(found.is_some()));
         }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub use functions::{Function, Overload};
 pub use parser::RESERVED;
 pub use types::Type;
-pub use value::{Map, Opaque, Value};
+pub use value::{Fields, Map, Message, Opaque, Value};
 
 /// What is wrong with an expression, and where (offset in characters from its beginning).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,22 +49,32 @@ pub enum EvalError {
     CostLimit,
 }
 
+/// The messages that an expression may make: `None`, there is none of that name; without a list, fields may be any.
+pub type Messages = fn(&str) -> Option<Option<&'static [(&'static str, Type)]>>;
+
 /// Names and functions that an expression may use.
 #[derive(Clone)]
 pub struct Env {
     pub variables: Vec<(String, Type)>,
     functions: Arc<functions::Table>,
+    messages: Messages,
 }
 
 impl Env {
     /// The standard functions.
     pub fn new(variables: Vec<(String, Type)>) -> Self {
-        Self { variables, functions: functions::standard() }
+        Self::with(variables, functions::standard())
     }
 
     /// With more functions beside the standard ones.
     pub fn with(variables: Vec<(String, Type)>, functions: Arc<functions::Table>) -> Self {
-        Self { variables, functions }
+        Self { variables, functions, messages: |_| None }
+    }
+
+    /// Lets expressions make messages.
+    pub fn with_messages(mut self, messages: Messages) -> Self {
+        self.messages = messages;
+        self
     }
 
     /// Parses and checks; `wanted` is the type that the result must have.

@@ -234,12 +234,35 @@ impl Parser {
                 let index = self.expr()?;
                 self.want("]")?;
                 e = node(Kind::Index { operand: Box::new(e), index: Box::new(index), optional }, at)?;
-            } else if self.is("{") && matches!(e.kind, Kind::Ident(_) | Kind::Select { .. }) {
-                return fail(at, "messages can't be made here");
+            } else if self.is("{")
+                && let Some(name) = e.qualified()
+            {
+                let fields = self.fields()?;
+                e = node(Kind::Message { name, fields }, at)?;
             } else {
                 return Ok(e);
             }
         }
+    }
+
+    /// The fields of a message, in braces.
+    fn fields(&mut self) -> Result<Vec<(String, Expr, bool)>, CompileError> {
+        self.want("{")?;
+        let mut out = Vec::new();
+        while !self.eat("}") {
+            let optional = self.eat("?");
+            let at = self.offset();
+            let name = match self.next() {
+                Token::Ident(i) | Token::Quoted(i) => i,
+                t => return fail(at, format!("Syntax error: mismatched input {}", show(&t))),
+            };
+            self.want(":")?;
+            out.push((name, self.expr()?, optional));
+            if !self.is("}") {
+                self.want(",")?;
+            }
+        }
+        Ok(out)
     }
 
     fn args(&mut self) -> Result<Vec<Expr>, CompileError> {

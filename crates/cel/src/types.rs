@@ -30,6 +30,8 @@ pub enum Type {
     Map(Arc<Type>, Arc<Type>),
     Object(Arc<ObjectType>),
     Optional(Arc<Type>),
+    /// Made by `Name{…}`; its fields are known at run time only.
+    Message(Arc<str>),
     /// The type of types.
     Type,
     Opaque(&'static str),
@@ -53,6 +55,7 @@ impl fmt::Display for Type {
             Type::List(t) => write!(f, "list({t})"),
             Type::Map(k, v) => write!(f, "map({k}, {v})"),
             Type::Object(o) => f.write_str(&o.name),
+            Type::Message(n) => f.write_str(n),
             Type::Optional(t) => write!(f, "optional_type({t})"),
             Type::Type => f.write_str("type"),
             Type::Opaque(n) => f.write_str(n),
@@ -155,6 +158,7 @@ impl Type {
             // Lists are one of strings or one of numbers to functions that come in both forms.
             (Type::List(t), Value::List(l)) => l.first().is_none_or(|v| t.holds(v)),
             (Type::Opaque(n), Value::Opaque(o)) => o.type_name() == *n,
+            (Type::Message(n), Value::Message(m)) => m.name == *n,
             _ => false,
         }
     }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::EvalError;
+
 /// A value of a type that a library brings along (quantity, IP address, URL).
 pub trait Opaque: Any + fmt::Debug + Send + Sync {
     /// The type's name, as `Type::Opaque` holds it.
@@ -27,6 +29,19 @@ pub enum Key {
 
 pub type Map = BTreeMap<Key, Value>;
 
+/// What `Name{field: value}` makes.
+#[derive(Debug, Clone)]
+pub struct Message {
+    pub name: Arc<str>,
+    pub fields: BTreeMap<String, Value>,
+}
+
+/// An object whose fields are worked out when they are asked for; what that costs is taken from the budget.
+pub trait Fields: fmt::Debug + Send + Sync {
+    /// `None`: there is no such field.
+    fn field(&self, name: &str, budget: &mut u64) -> Option<Result<Value, EvalError>>;
+}
+
 #[derive(Debug, Clone)]
 pub enum Value {
     Null,
@@ -38,6 +53,8 @@ pub enum Value {
     Bytes(Arc<[u8]>),
     List(Arc<[Value]>),
     Map(Arc<Map>),
+    Message(Arc<Message>),
+    Lazy(Arc<dyn Fields>),
     Timestamp(Timestamp),
     /// Nanoseconds.
     Duration(i64),
@@ -115,6 +132,8 @@ impl Value {
             Value::Bytes(_) => "bytes",
             Value::List(_) => "list",
             Value::Map(_) => "map",
+            Value::Message(m) => &m.name,
+            Value::Lazy(_) => "object",
             Value::Timestamp(_) => "google.protobuf.Timestamp",
             Value::Duration(_) => "google.protobuf.Duration",
             Value::Type(_) => "type",
@@ -131,6 +150,7 @@ impl Value {
             // An item is more than a character.
             Value::List(l) => l.len().saturating_mul(10),
             Value::Map(m) => m.len().saturating_mul(10),
+            Value::Message(m) => m.fields.len().saturating_mul(10),
             _ => 1,
         };
         u64::try_from(n).unwrap_or(u64::MAX)
@@ -151,6 +171,11 @@ impl Value {
             }
             (Value::Map(a), Value::Map(b)) => {
                 a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| v.equals(w)))
+            }
+            (Value::Message(a), Value::Message(b)) => {
+                a.name == b.name
+                    && a.fields.len() == b.fields.len()
+                    && a.fields.iter().all(|(k, v)| b.fields.get(k).is_some_and(|w| v.equals(w)))
             }
             (Value::Timestamp(a), Value::Timestamp(b)) => a == b,
             (Value::Duration(a), Value::Duration(b)) => a == b,
@@ -192,6 +217,7 @@ impl Value {
             Value::Bytes(b) => b.is_empty(),
             Value::List(l) => l.is_empty(),
             Value::Map(m) => m.is_empty(),
+            Value::Message(m) => m.fields.is_empty(),
             Value::Optional(o) => o.is_none(),
             _ => false,
         }

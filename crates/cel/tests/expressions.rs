@@ -110,6 +110,64 @@ fn what_does_not_compile() {
     assert!(env.compile("[n].exists(i, i == n) && i == 1", None).is_err(), "a macro's variable ends with it");
 }
 
+static PATCH: [(&str, Type); 2] = [("op", Type::String), ("value", Type::Dyn)];
+
+#[test]
+fn messages() {
+    let env =
+        Env::new(vec![("n".into(), Type::Int), ("a.b".into(), Type::Int)]).with_messages(|name| match name {
+            "Patch" => Some(Some(&PATCH)),
+            n if n == "Object" || n.starts_with("Object.") => Some(None),
+            _ => None,
+        });
+    let eval = |source: &str| {
+        let p = env.compile(source, None).map_err(|e| e.message)?;
+        p.eval(&[("n", Value::Int(7)), ("a.b", Value::Int(3))], &mut 1000).map_err(|e| e.to_string())
+    };
+    for source in [
+        "Object{spec: Object.spec{replicas: n}}.spec.replicas == 7",
+        "has(Object{a: 1}.a) && !has(Object{a: 1}.b) && !has(Object{?a: optional.none()}.a)",
+        "Object{a: 1} == Object{a: 1} && Object{a: 1} != Object{a: 2}",
+        "[Patch{op: 'add', value: Object{}}, Patch{op: 'test',}].map(p, p.op) == ['add', 'test']",
+        "(n > 5 ? Object{a: 1} : Object{a: 2}).a == 1",
+        "a.b == 3",
+    ] {
+        assert!(matches!(eval(source), Ok(Value::Bool(true))), "{source}: {:?}", eval(source));
+    }
+    for (source, why) in [
+        ("Other{a: 1}", "undeclared reference to 'Other' (in container '')"),
+        ("Patch{path: 'x'}", "undefined field 'path'"),
+        ("Patch{op: 1}", "expected type of field 'op' is 'string' but provided type is 'int'"),
+        ("Object{a: 1", "Syntax error: mismatched input '<EOF>' expecting ','"),
+        ("Object{1: 1}", "Syntax error: mismatched input 'Int(1)'"),
+        ("Object{a: 1}.b", "no such key: b"),
+    ] {
+        assert_eq!(eval(source).expect_err(source), why, "{source}");
+    }
+}
+
+#[test]
+fn fields_are_worked_out_when_asked_for() {
+    #[derive(Debug)]
+    struct Doubles(std::sync::atomic::AtomicU32);
+    impl cel::Fields for Doubles {
+        fn field(&self, name: &str, budget: &mut u64) -> Option<Result<Value, cel::EvalError>> {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            *budget = budget.saturating_sub(10);
+            Some(Ok(Value::Int(name.parse::<i64>().ok()? * 2)))
+        }
+    }
+    let lazy = std::sync::Arc::new(Doubles(0.into()));
+    let env = Env::new(vec![("v".into(), Type::Dyn)]);
+    let p = env.compile("true || v.`4` == 8", None).expect("program");
+    assert!(matches!(p.eval(&[("v", Value::Lazy(lazy.clone()))], &mut 1000), Ok(Value::Bool(true))));
+    assert_eq!(lazy.0.load(std::sync::atomic::Ordering::Relaxed), 0);
+    let p = env.compile("v.`4` == 8 && !has(v.x)", None).expect("program");
+    let mut budget = 1000;
+    assert!(matches!(p.eval(&[("v", Value::Lazy(lazy))], &mut budget), Ok(Value::Bool(true))));
+    assert!(budget < 985);
+}
+
 #[test]
 fn an_expression_ends() {
     let env = Env::new(vec![("l".into(), Type::list(Type::Int))]);

@@ -25,7 +25,14 @@ pub enum Error {
     Conflict(crate::apply::Conflicts),
 }
 
+/// How the failure of a `test` begins; nothing else does.
+pub(crate) const TEST: &str = "testing value ";
+
 impl Error {
+    /// A `test` of a JSON patch did not hold.
+    pub fn is_failed_test(&self) -> bool {
+        matches!(self, Error::Unprocessable(m) if m.starts_with(TEST))
+    }
     pub(crate) fn no_merge_key(map: &Value, key: &str) -> Error {
         Error::Failed(format!("map: {} does not contain declared merge key: {key}", gofmt::v(map)))
     }

@@ -257,7 +257,7 @@ impl Op {
                 if found.unwrap_or(Value::Null) == value() {
                     Ok(())
                 } else {
-                    Err(format!("testing value {path} failed: test failed"))
+                    Err(format!("{}{path} failed: test failed", crate::error::TEST))
                 }
             }
             "copy" => {

@@ -36,7 +36,7 @@ pub use cel_library::functions as cel_functions;
 pub use errors::{Error, ErrorList, ErrorType};
 pub use meta::{NameRule, Scope};
 pub use path::Path;
-pub use rules::untyped as cel_value;
+pub use rules::{escape as cel_name, untyped as cel_value};
 
 use serde_json::Value;
 

@@ -33,7 +33,7 @@ pub struct Rule {
 }
 
 /// A property's name as it stands in expressions; `None` for one that can't be written there.
-fn escape(name: &str) -> Option<String> {
+pub fn escape(name: &str) -> Option<String> {
     if matches!(name, "true" | "false" | "null" | "in") || cel::RESERVED.contains(&name) {
         return Some(format!("__{name}__"));
     }

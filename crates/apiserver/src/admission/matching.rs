@@ -11,7 +11,7 @@ use api::selector::LabelSelector;
 use cel::{Env, Program, Type};
 use serde_json::Value;
 
-use super::{Context, Request};
+use super::{Context, Request, authority};
 use crate::adapt;
 use crate::handlers::convert;
 use crate::server::SharedCatalog;
@@ -246,8 +246,11 @@ pub struct Condition {
 /// What one expression may cost.
 pub const BUDGET: u64 = 1_000_000;
 
+/// The environment of expressions over a request: these names, and the authorizer.
 pub fn environment(names: &[&str]) -> Env {
-    Env::with(names.iter().map(|n| ((*n).to_owned(), Type::Dyn)).collect(), api::validation::cel_functions())
+    let mut variables: Vec<(String, Type)> = names.iter().map(|n| ((*n).to_owned(), Type::Dyn)).collect();
+    variables.extend(authority::variables());
+    Env::with(variables, authority::functions())
 }
 
 pub fn compile(env: &Env, v: &Value, wanted: &Type) -> Result<Program, String> {

@@ -1,8 +1,9 @@
 //! Admission: an ordered chain of plugins between the request and the store. First all may change the object, then all
 //! may refuse it. The order is upstream's and stands in [`Chain::new`], nowhere else.
 //!
-//! Webhooks and validating policies stand right before quota.
+//! Policies and webhooks stand right before quota.
 
+mod authority;
 mod certificates;
 mod classes;
 pub(crate) mod json;
@@ -12,9 +13,10 @@ mod namespace_lifecycle;
 mod node_restriction;
 mod parsed;
 mod pod_security;
-mod policy;
+pub(crate) mod policy;
 mod priority;
 mod rbac;
+mod reinvocation;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
@@ -29,6 +31,7 @@ use api::Status;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use reinvocation::Reinvocation;
 pub use resource_quota::Charges;
 
 use crate::authz::Authorizer;
@@ -79,6 +82,8 @@ pub struct Request<'a> {
     pub charges: Option<&'a Charges>,
     /// Where a plugin leaves a word to the client about a write that it lets through.
     pub warnings: Option<&'a Warnings>,
+    /// Who is to be asked again.
+    pub reinvocation: Reinvocation,
 }
 
 impl Request<'_> {
@@ -175,14 +180,15 @@ impl Chain {
             Box::new(certificates::CertificateSigning),
             Box::new(certificates::CertificateSubjectRestriction),
             Box::new(classes::DefaultIngressClass),
-            // Mutating webhooks, validating policies and validating webhooks go in here.
+            // Mutating policies and webhooks, validating policies and webhooks go in here.
             Box::new(rbac::RbacEscalation),
             // The last one: it charges, and nobody may refuse after that.
             Box::<resource_quota::ResourceQuota>::default(),
         ];
         if let Some(catalog) = &options.catalog {
             let at = plugins.len() - 2;
-            let late: [Box<dyn Plugin>; 3] = [
+            let late: [Box<dyn Plugin>; 4] = [
+                Box::new(policy::MutatingPolicies::new(catalog.clone())),
                 Box::new(Webhooks::mutating(catalog.clone())),
                 Box::new(policy::ValidatingPolicies::new(catalog.clone())),
                 Box::new(Webhooks::validating(catalog.clone())),
@@ -201,8 +207,17 @@ impl Chain {
         self.plugins.iter().map(|p| p.name()).collect()
     }
 
-    /// Lets the plugins change the object.
+    /// Lets the plugins change the object; once more when a policy or webhook has done so.
     pub async fn admit(&self, r: &mut Request<'_>) -> Result<(), Status> {
+        self.pass(r).await?;
+        if !r.reinvocation.wanted {
+            return Ok(());
+        }
+        r.reinvocation.second = true;
+        self.pass(r).await
+    }
+
+    async fn pass(&self, r: &mut Request<'_>) -> Result<(), Status> {
         for p in &self.plugins {
             if p.handles(r) {
                 p.admit(&self.cx, r).await?;

@@ -207,6 +207,7 @@ mod tests {
             dry_run: false,
             charges: None,
             warnings: None,
+            reinvocation: Default::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! task per service; it looks again when something changed, soon after a failure, and every half minute.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -99,6 +100,8 @@ fn has_endpoint(slice: &Value, port: &str) -> bool {
 }
 
 async fn write(server: &ApiServer, remote: &Remote, result: Checked) {
+    // Who sees the condition may send a request at once.
+    remote.available.store(result.is_ok(), Ordering::Release);
     let now = client::clock::rfc3339(client::clock::now());
     let new = match result {
         Ok(()) => condition(true, "Passed", "all checks passed", &now),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use store::{Compare, Op};
 
 use super::Target;
-use crate::admission::{Charges, Operation, Request};
+use crate::admission::{Charges, Operation, Reinvocation, Request};
 use crate::call::Call;
 use crate::registry::{Context, Strategy, strategy};
 use crate::server::ApiServer;
@@ -64,6 +64,7 @@ impl<'a> Write<'a> {
             dry_run: self.dry_run,
             charges: Some(&self.charges),
             warnings: Some(&self.call.warnings),
+            reinvocation: Reinvocation::default(),
         }
     }
 

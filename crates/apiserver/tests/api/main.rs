@@ -9,6 +9,7 @@ mod crud;
 mod deleting;
 mod hook;
 mod lists;
+mod mutating;
 mod patching;
 mod pods;
 mod policies;

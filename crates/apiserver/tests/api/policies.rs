@@ -113,3 +113,27 @@ async fn what_fails_counts_as_the_policy_says_and_warnings_let_through() {
     assert_eq!(s.post(DEPLOYMENTS, &scaled("c", 1)).await.0, 201);
     assert_eq!(s.merge(&format!("{DEPLOYMENTS}/c"), &json!({"spec": {"replicas": 2}})).await.0, 422);
 }
+
+#[tokio::test]
+async fn expressions_are_checked_against_the_kinds_they_are_for() {
+    let s = Server::start().await;
+    policy(&s, "typo", json!({"validations": [{"expression": "object.spec.replicaz <= 5"}, {"expression": "object.spec.replicas <= 5"}]})).await;
+    let uri = format!("{GROUP}/validatingadmissionpolicies/typo");
+    let v = super::crds::until(&s, &uri, |_, v| v["status"]["observedGeneration"] == 1).await;
+    let all = v["status"]["typeChecking"]["expressionWarnings"].as_array().cloned().unwrap_or_default();
+    assert_eq!((all.len(), &all[0]["fieldRef"]), (1, &json!("spec.validations[0].expression")), "{v}");
+    assert!(
+        all[0]["warning"].as_str().is_some_and(|w| w.starts_with(
+            "apps/v1, Kind=Deployment: compilation failed: ERROR: <input>:1:12: undefined field 'replicaz'"
+        )),
+        "{v}"
+    );
+    assert_eq!(
+        s.merge(&uri, &json!({"spec": {"validations": [{"expression": "object.spec.replicas <= 5"}]}}))
+            .await
+            .0,
+        200
+    );
+    let v = super::crds::until(&s, &uri, |_, v| v["status"]["observedGeneration"] == 2).await;
+    assert_eq!(v["status"]["typeChecking"], json!({}), "{v}");
+}

@@ -165,7 +165,7 @@ fn shown(v: &Value) -> Option<String> {
             let all: Option<Vec<String>> = m.iter().map(one).collect();
             format!("{{{}}}", all?.join(", "))
         }
-        Value::Optional(_) | Value::Opaque(_) => return None,
+        Value::Optional(_) | Value::Opaque(_) | Value::Message(_) | Value::Lazy(_) => return None,
     })
 }
 

@@ -1,23 +1,25 @@
-//! ValidatingAdmissionPolicy: CEL rules of the cluster's administrators over every write.
+//! Admission policies: CEL rules of the cluster's administrators over every write. The validating ones stand here, the
+//! mutating ones in `mutating`.
 //! https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
 
 mod config;
+mod evaluate;
+mod mutating;
+pub mod typecheck;
 
-use std::sync::Arc;
-
-use api::selector::LabelSelector;
 use api::{Cause, Reason, Status};
 use async_trait::async_trait;
-use cel::value::Key;
-use serde_json::Value;
 
-use super::matching::{BUDGET, Seen, Subject, hold};
+use super::matching::{BUDGET, Subject, hold};
 use super::parsed::{GROUP, Parsed};
-use super::webhooks::question;
 use super::{Context, Plugin, Request};
-use crate::handlers::convert;
 use crate::server::SharedCatalog;
 use config::{Binding, Policy, Validation, binding, policy};
+use evaluate::{Inputs, params, run};
+pub use mutating::MutatingPolicies;
+
+/// What all expressions of a policy over one request may cost.
+const POLICY_BUDGET: u64 = 10 * BUDGET;
 
 pub struct ValidatingPolicies {
     catalog: SharedCatalog,
@@ -33,77 +35,21 @@ impl ValidatingPolicies {
             bindings: Parsed::new("validatingadmissionpolicybindings", binding),
         }
     }
+}
 
-    /// The parameters that a binding names: one `null` where the policy takes none.
-    async fn params(
-        &self,
-        cx: &Context,
-        r: &Request<'_>,
-        p: &Policy,
-        b: &Binding,
-    ) -> Result<Vec<Value>, String> {
-        let Some((api_version, kind)) = &p.param_kind else { return Ok(vec![Value::Null]) };
-        let Some(wanted) = &b.params else { return Ok(vec![Value::Null]) };
-        let group = api_version.split_once('/').map_or("", |(g, _)| g);
-        let found = self.catalog.read().by_kind(group, kind).cloned();
-        let Some(d) = found else {
-            return Err(format!(
-                "failed to find resource referenced by paramKind: '{api_version}, Kind={kind}'"
-            ));
-        };
-        let namespace = match (d.namespaced, wanted.namespace.as_str()) {
-            (false, _) => "",
-            (true, "") if r.namespace.is_empty() => {
-                return Err(
-                    "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources"
-                        .into(),
-                );
-            }
-            (true, "") => r.namespace,
-            (true, n) => n,
-        };
-        let mut out = Vec::new();
-        if let Some(s) = &wanted.selector {
-            let selector = LabelSelector::from_value(s).map_err(|e| e.to_string())?;
-            for o in cx.reader.list(group, &d.plural, namespace).await.map_err(|e| e.message)? {
-                if selector.matches(&o.meta().labels) {
-                    out.push(o.value().map_err(|e| e.to_string())?);
-                }
-            }
-        } else if let Some(o) =
-            cx.reader.get(group, &d.plural, namespace, &wanted.name).await.map_err(|e| e.message)?
-        {
-            out.push(o.value().map_err(|e| e.to_string())?);
-        }
-        if out.is_empty() && !wanted.allow_missing {
-            return Err("no params found for policy binding with `Deny` parameterNotFoundAction".into());
-        }
-        let version = api_version.rsplit('/').next().unwrap_or_default();
-        if d.custom {
-            return convert::values(cx.reader.as_ref(), &d, version, out).await.map_err(|e| e.message);
-        }
-        for v in &mut out {
-            d.from_hub(version, v).map_err(|e| e.to_string())?;
-        }
-        Ok(out)
-    }
+/// What a policy has against a request.
+struct Objection {
+    message: String,
+    reason: Reason,
 }
 
 /// What a validation came to.
 enum Verdict {
     Fine,
     /// Refused, in the policy's words.
-    No(String, Reason),
+    No(Objection),
     /// It could not be judged.
     Error(String),
-}
-
-fn run(
-    p: &Result<cel::Program, String>,
-    variables: &[(&str, cel::Value)],
-    budget: &mut u64,
-) -> Result<cel::Value, String> {
-    p.as_ref().map_err(Clone::clone)?.eval(variables, budget).map_err(|e| e.to_string())
 }
 
 fn judge(v: &Validation, variables: &[(&str, cel::Value)], budget: &mut u64) -> Verdict {
@@ -121,14 +67,42 @@ fn judge(v: &Validation, variables: &[(&str, cel::Value)], budget: &mut u64) -> 
                 "" => Reason::Invalid,
                 r => Reason::parse(r),
             };
-            Verdict::No(message, reason)
+            Verdict::No(Objection { message, reason })
         }
         Err(e) => Verdict::Error(format!("expression '{}' resulted in error: {e}", v.expression)),
     }
 }
 
+/// All verdicts of a policy, and its audit annotations.
+fn judge_all(p: &Policy, variables: &[(&str, cel::Value)]) -> (Vec<Verdict>, Vec<(String, String)>) {
+    match hold(&p.conditions, variables) {
+        Ok(true) => {}
+        Ok(false) => return (Vec::new(), Vec::new()),
+        Err(e) => return (vec![Verdict::Error(e)], Vec::new()),
+    }
+    let mut budget = POLICY_BUDGET;
+    let mut verdicts: Vec<Verdict> = p.validations.iter().map(|v| judge(v, variables, &mut budget)).collect();
+    let mut notes = Vec::new();
+    for a in &p.audits {
+        match run(&a.program, variables, &mut budget) {
+            Ok(cel::Value::String(s)) => notes.extend((!s.trim().is_empty()).then(|| (a.key.clone(), s.trim().to_owned()))),
+            Ok(cel::Value::Null) => {}
+            Ok(other) => verdicts.push(Verdict::Error(format!(
+                "valueExpression '{}' resulted in unsupported return type: {}. Return type must be either string or null.",
+                a.expression,
+                other.type_name()
+            ))),
+            Err(e) => {
+                verdicts.push(Verdict::Error(format!("valueExpression '{}' resulted in error: {e}", a.expression)));
+            }
+        }
+    }
+    (verdicts, notes)
+}
+
 /// One refusal, with the names that stand in it.
-fn refusal(r: &Request<'_>, p: &Policy, b: &Binding, message: &str, reason: Reason) -> Status {
+fn refusal(r: &Request<'_>, p: &Policy, b: &Binding, o: &Objection) -> Status {
+    let (message, reason) = (&o.message, o.reason);
     let said =
         format!("ValidatingAdmissionPolicy '{}' with binding '{}' denied request: {message}", p.name, b.name);
     let mut s = r.forbidden(&said);
@@ -164,13 +138,13 @@ impl Plugin for ValidatingPolicies {
                 if b.matcher.wants(cx, r, &subject, &mut labels, true).await?.is_none() {
                     continue;
                 }
-                for (message, reason) in self.evaluate(cx, r, &subject, &version, &p, b).await? {
+                for o in self.evaluate(cx, r, &subject, &version, &p, b).await? {
                     for a in &b.actions {
                         match a.as_str() {
-                            "Deny" => denied = denied.or_else(|| Some(refusal(r, &p, b, &message, reason))),
+                            "Deny" => denied = denied.or_else(|| Some(refusal(r, &p, b, &o))),
                             "Warn" => r.warn(format!(
-                                "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {message}",
-                                p.name, b.name
+                                "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",
+                                p.name, b.name, o.message
                             )),
                             // There is no audit log yet.
                             _ => {}
@@ -191,63 +165,28 @@ impl ValidatingPolicies {
         r: &Request<'_>,
         subject: &Subject,
         version: &str,
-        p: &Arc<Policy>,
+        p: &Policy,
         b: &Binding,
-    ) -> Result<Vec<(String, Reason)>, Status> {
-        let value = api::validation::cel_value;
-        let seen = Seen { group: r.group, version, resource: r.resource, subresource: r.subresource };
-        let object = subject.show(cx, version, &r.object).await?;
-        let old = match r.old {
-            Some(o) => subject.show(cx, version, o).await?,
-            None => Value::Null,
-        };
-        let q = question(r, &seen, "", &Value::Null, &Value::Null);
-        let namespace = match r.namespace {
-            "" => Value::Null,
-            n => match cx.reader.get("", "namespaces", "", n).await? {
-                Some(o) => o.value().map_err(Status::internal)?,
-                None => Value::Null,
-            },
-        };
-        let fixed = [
-            ("object", value(&object)),
-            ("oldObject", value(&old)),
-            ("request", value(&q)),
-            ("namespaceObject", value(&namespace)),
-            ("authorizer", cel::Value::Null),
-        ];
-        let failed = |why: String| if p.fails_closed { vec![(why, Reason::Invalid)] } else { Vec::new() };
-        let with = |params: cel::Value, variables: cel::Map| {
-            let mut all = fixed.to_vec();
-            all.push(("params", params));
-            all.push(("variables", cel::Value::Map(variables.into())));
-            all
-        };
-        match hold(&p.conditions, &with(cel::Value::Null, cel::Map::new())) {
-            Ok(true) => {}
-            Ok(false) => return Ok(Vec::new()),
-            Err(e) => return Ok(failed(e)),
-        }
-        let params = match self.params(cx, r, p, b).await {
+    ) -> Result<Vec<Objection>, Status> {
+        let failed =
+            |message: String| p.fails_closed.then_some(Objection { message, reason: Reason::Invalid });
+        let all = match params(&self.catalog, cx, r, p, b).await {
             Ok(all) => all,
-            Err(e) => return Ok(failed(format!("failed to configure binding: {e}"))),
+            Err(e) => return Ok(failed(format!("failed to configure binding: {e}")).into_iter().collect()),
         };
+        let inputs = Inputs::of(cx, r, subject, version).await?;
         let mut out = Vec::new();
-        for param in params {
-            let mut budget = 10 * BUDGET;
-            let param = value(&param);
-            let mut named = cel::Map::new();
-            for (name, program) in &p.variables {
-                // One that fails is missing to those that ask for it, and to nobody else.
-                if let Ok(v) = run(program, &with(param.clone(), named.clone()), &mut budget) {
-                    named.insert(Key::String(name.as_str().into()), v);
-                }
+        for param in all {
+            let param = api::validation::cel_value(&param);
+            let judged = inputs.authority.settled(cx, || judge_all(p, &inputs.with(p, &param))).await;
+            let (verdicts, notes) = judged;
+            for (key, value) in notes {
+                tracing::debug!(policy = p.name, binding = b.name, key, value, "audit annotation");
             }
-            let variables = with(param, named);
-            for v in &p.validations {
-                match judge(v, &variables, &mut budget) {
+            for v in verdicts {
+                match v {
                     Verdict::Fine => {}
-                    Verdict::No(message, reason) => out.push((message, reason)),
+                    Verdict::No(o) => out.push(o),
                     Verdict::Error(e) => out.extend(failed(e)),
                 }
             }

@@ -23,8 +23,8 @@ pub struct Webhook {
     pub review: Option<&'static str>,
 }
 
-/// The variables of match conditions.
-pub const VARIABLES: [&str; 4] = ["object", "oldObject", "request", "authorizer"];
+/// The variables of match conditions, beside the authorizer.
+pub const VARIABLES: [&str; 3] = ["object", "oldObject", "request"];
 
 fn webhook(configuration: &str, v: &Value) -> Webhook {
     let known = texts(&v["admissionReviewVersions"]);

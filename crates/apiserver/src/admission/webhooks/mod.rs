@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use serde_json::{Value, json};
 
+use super::authority::Authority;
 use super::matching::{Seen, Subject, hold};
 use super::parsed::{GROUP, Parsed};
 use super::{Context, Operation, Plugin, Request};
@@ -79,7 +80,7 @@ impl Webhooks {
             Seen { group: r.group, version: &w.version, resource: r.resource, subresource: r.subresource };
         let uid = uuid::Uuid::new_v4().to_string();
         let q = question(r, &seen, &uid, &object, &old);
-        match conditions_hold(hook, &q) {
+        match conditions_hold(cx, r, hook, &q).await {
             Ok(true) => {}
             Ok(false) => return Ok(None),
             // A condition that fails while another says no does not matter; that was looked at.
@@ -150,18 +151,25 @@ impl Webhooks {
 }
 
 /// Whether the webhook's conditions hold.
-fn conditions_hold(w: &Webhook, question: &Value) -> Result<bool, String> {
+async fn conditions_hold(
+    cx: &Context,
+    r: &Request<'_>,
+    w: &Webhook,
+    question: &Value,
+) -> Result<bool, String> {
     if w.conditions.is_empty() {
         return Ok(true);
     }
     let value = api::validation::cel_value;
+    let authority = Authority::new(r.user);
     let variables = [
         ("object", value(&question["object"])),
         ("oldObject", value(&question["oldObject"])),
         ("request", value(question)),
-        ("authorizer", cel::Value::Null),
+        ("authorizer", authority.authorizer()),
+        ("authorizer.requestResource", authority.request_resource(r)),
     ];
-    hold(&w.conditions, &variables)
+    authority.settled(cx, || hold(&w.conditions, &variables)).await
 }
 
 #[async_trait]
@@ -185,24 +193,27 @@ impl Plugin for Webhooks {
         }
         let subject = Subject::of(&self.catalog, r);
         let mut labels = None;
-        let mut again = Vec::new();
-        let mut changes = 0;
+        if r.reinvocation.second {
+            r.reinvocation.webhooks.begin(&r.object);
+        }
         for webhook in all.iter().flat_map(|c| c.iter()) {
+            let key = format!("{}/{}", webhook.configuration, webhook.name);
+            if r.reinvocation.second && !r.reinvocation.webhooks.wants_again(&key) {
+                continue;
+            }
             // An earlier one may have changed the labels.
             let Some(version) = webhook.matcher.wants(cx, r, &subject, &mut labels, false).await? else {
                 continue;
             };
-            let w = Wanted { webhook, version };
-            changes += u32::from(self.mutate(cx, r, &subject, &w).await?);
+            if self.mutate(cx, r, &subject, &Wanted { webhook, version }).await? {
+                r.reinvocation.webhooks.changed();
+                r.reinvocation.wanted = true;
+            }
             if webhook.reinvoke {
-                again.push((w, changes));
+                r.reinvocation.webhooks.asked(key);
             }
         }
-        for (w, seen) in again {
-            if changes > seen {
-                self.mutate(cx, r, &subject, &w).await?;
-            }
-        }
+        r.reinvocation.webhooks.end(&r.object);
         Ok(())
     }
 

@@ -1,0 +1,140 @@
+"""An extension API server and a conversion webhook in one process, over TLS.
+
+extension.py CERT KEY CLIENT_CA PORT: serves flunders of wardle.example.com/v1alpha1 from memory, to callers whose
+certificate CLIENT_CA has signed, and POST /convert to anybody. Prints `serving on PORT`.
+"""
+import json
+import queue
+import ssl
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+GROUP = "wardle.example.com/v1alpha1"
+ROOT = "/apis/" + GROUP
+lock = threading.Lock()
+flunders, watchers, revision = {}, [], 1
+
+
+def status(code, reason, message):
+    return code, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message}
+
+
+def change(kind, key, obj):
+    global revision
+    revision += 1
+    obj["metadata"]["resourceVersion"] = str(revision)
+    for namespace, events in watchers:
+        if namespace in ("", key[0]):
+            events.put({"type": kind, "object": obj})
+
+
+def convert(review):
+    out = []
+    for o in review["request"]["objects"]:
+        o["apiVersion"] = wanted = review["request"]["desiredAPIVersion"]
+        if wanted.endswith("/v2") and "hostPort" in o:
+            o["host"], o["port"] = o.pop("hostPort").split(":")
+        elif wanted.endswith("/v1") and "host" in o:
+            o["hostPort"] = o.pop("host") + ":" + o.pop("port")
+        out.append(o)
+    response = {"uid": review["request"]["uid"], "result": {"status": "Success"}, "convertedObjects": out}
+    return {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, code, body):
+        data = json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def body(self):
+        return json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "null")
+
+    def serve(self):
+        url = urlsplit(self.path)
+        body = self.body()
+        if url.path == "/convert":
+            return self.answer(200, convert(body))
+        names = [v for part in (self.connection.getpeercert() or {}).get("subject", ()) for k, v in part if k == "commonName"]
+        if names != ["front-proxy-client"]:
+            return self.answer(*status(401, "Unauthorized", "who is asking?"))
+        if url.path == ROOT:
+            verbs = ["create", "delete", "deletecollection", "get", "list", "watch"]
+            kind = {"name": "flunders", "singularName": "flunder", "namespaced": True, "kind": "Flunder", "verbs": verbs, "shortNames": ["fl"]}
+            return self.answer(200, {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": GROUP, "resources": [kind]})
+        parts = url.path.removeprefix(ROOT).strip("/").split("/")
+        namespace = parts[1] if parts[0] == "namespaces" else ""
+        rest = parts[2:] if namespace else parts
+        if not rest or rest[0] != "flunders":
+            return self.answer(*status(404, "NotFound", "no such path"))
+        self.flunders(namespace, rest[1] if len(rest) > 1 else "", parse_qs(url.query), body)
+
+    def flunders(self, namespace, name, query, body):
+        key = (namespace, name)
+        with lock:
+            found = [o for (ns, n), o in flunders.items() if namespace in ("", ns) and name in ("", n)]
+            if self.command == "POST":
+                body["metadata"].update(namespace=namespace, uid="u-" + body["metadata"]["name"], creationTimestamp="2026-01-01T00:00:00Z")
+                body["metadata"].setdefault("annotations", {})["made-by"] = self.headers["X-Remote-User"]
+                key = (namespace, body["metadata"]["name"])
+                flunders[key] = body
+                change("ADDED", key, body)
+                return self.answer(201, body)
+            if self.command == "DELETE":
+                for o in found:
+                    k = (o["metadata"]["namespace"], o["metadata"]["name"])
+                    change("DELETED", k, flunders.pop(k))
+                if name and not found:
+                    return self.answer(*status(404, "NotFound", f'flunders "{name}" not found'))
+                return self.answer(200, {"kind": "Status", "apiVersion": "v1", "status": "Success"})
+            if name:
+                return self.answer(200, found[0]) if found else self.answer(*status(404, "NotFound", f'flunders "{name}" not found'))
+            if "watch" not in query:
+                return self.answer(200, {"kind": "FlunderList", "apiVersion": GROUP, "metadata": {"resourceVersion": str(revision)}, "items": found})
+            events = queue.Queue()
+            if query.get("resourceVersion", ["0"])[0] in ("", "0"):
+                for o in found:
+                    events.put({"type": "ADDED", "object": o})
+            watchers.append((namespace, events))
+        self.stream(events)
+
+    def stream(self, events):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        while True:
+            line = json.dumps(events.get()).encode() + b"\n"
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+            self.wfile.flush()
+
+    do_GET = do_POST = do_DELETE = serve
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        # A client that is gone ends its thread and nothing else.
+        pass
+
+
+cert, key, client_ca, port = sys.argv[1:]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(cert, key)
+context.load_verify_locations(client_ca)
+context.verify_mode = ssl.CERT_OPTIONAL
+server = Server(("0.0.0.0", int(port)), Handler)
+server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+print("serving on", server.server_address[1], flush=True)
+server.serve_forever()
