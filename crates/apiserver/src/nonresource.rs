@@ -155,7 +155,7 @@ fn arch() -> &'static str {
 /// The checks of a health path: name and what is wrong, if anything.
 async fn checks(s: &ApiServer, which: &str) -> Vec<(&'static str, Option<String>)> {
     let mut all = vec![("ping", None)];
-    let store = s.storage.store().get("/registry/health").await.err().map(|e| e.to_string());
+    let store = s.storage.store().check().await.err().map(|e| e.to_string());
     all.push(("etcd", store));
     if which != "livez" {
         let start =

@@ -7,7 +7,7 @@ use api::{Object, Status};
 use async_trait::async_trait;
 use client::WatchEvent;
 use serde_json::{Value, json};
-use store::{WatchItem, Watcher};
+use store::{Fresh, WatchItem, Watcher};
 
 use crate::adapt;
 use crate::handlers::meta;
@@ -78,11 +78,11 @@ impl Reader for StoreReader {
         if name.is_empty() || (kind.namespaced && namespace.is_empty()) {
             return Ok(None);
         }
-        self.storage.get(&kind.key(namespace, name)).await
+        self.storage.known(&kind.key(namespace, name)).await
     }
 
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Object>, Status> {
-        Ok(self.storage.all(&self.kind(group, plural)?.key(namespace, "")).await?.0)
+        Ok(self.storage.all(&self.kind(group, plural)?.key(namespace, ""), Fresh::Known).await?.0)
     }
 
     async fn changes(&self, group: &str, plural: &str, after: u64) -> Result<Box<dyn Changes>, Status> {
@@ -103,7 +103,7 @@ impl Reader for StoreReader {
         let key = kind.key(namespace, name);
         for _ in 0..TRIES {
             let current =
-                self.storage.get(&key).await?.ok_or_else(|| Status::not_found(group, plural, name))?;
+                self.storage.known(&key).await?.ok_or_else(|| Status::not_found(group, plural, name))?;
             let old = current.value().map_err(Status::internal)?;
             let Some(mut new) = decide(old.clone())? else { return Ok(current) };
             adapt::canonical(&kind, &mut new);

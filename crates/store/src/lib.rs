@@ -3,6 +3,8 @@
 //! engine.
 
 pub mod embedded;
+pub mod etcd;
+mod memory;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 mod traits;

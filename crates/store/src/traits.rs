@@ -37,10 +37,24 @@ pub struct Range {
     pub end: Option<String>,
     /// The revision to read at; `None` is the newest durable one.
     pub at: Option<Revision>,
+    /// How new it must be, without `at`.
+    pub fresh: Fresh,
     /// 0: no limit.
     pub limit: usize,
     /// Fill only `count`.
     pub count_only: bool,
+}
+
+/// How new a read must be where several servers share a store. With one server there is no difference.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fresh {
+    /// What this server knows; never fails for a store that is out of reach.
+    #[default]
+    Known,
+    /// Not older than this revision.
+    AtLeast(Revision),
+    /// With every write that was answered before the read began, by whatever server.
+    Newest,
 }
 
 impl Range {
@@ -163,6 +177,8 @@ pub enum Error {
     Damaged { path: String, offset: u64, why: String },
     #[error("value of {size} bytes for {key} is over the limit of {limit}")]
     TooLarge { key: String, size: usize, limit: usize },
+    #[error("the store can't be reached: {0}")]
+    Unavailable(String),
     #[error("the store is stopped: {0}")]
     Stopped(String),
     #[error("{path} is in use by another process; only one may open a data directory")]
@@ -210,7 +226,13 @@ impl Drop for Coming {
 pub trait Store: Send + Sync + 'static {
     /// The newest durable revision.
     fn revision(&self) -> Revision;
-    async fn get(&self, key: &str) -> Result<Option<Arc<Record>>, Error>;
+    /// What this server knows of a key.
+    async fn get(&self, key: &str) -> Result<Option<Arc<Record>>, Error> {
+        self.get_fresh(key, Fresh::Known).await
+    }
+    async fn get_fresh(&self, key: &str, fresh: Fresh) -> Result<Option<Arc<Record>>, Error>;
+    /// Whether the store answers at all.
+    async fn check(&self) -> Result<(), Error>;
     async fn range(&self, range: Range) -> Result<RangeResult, Error>;
     /// Answered after the write is durable; several run side by side and share an fsync.
     async fn txn(&self, txn: Txn) -> Result<TxnResult, Error>;

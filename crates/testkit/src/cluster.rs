@@ -96,16 +96,31 @@ impl Cluster {
         assert!(out.ok, "failed to import the image: {out:?}");
     }
 
+    /// Another control plane of the same cluster, with its keys; they meet in an etcd.
+    pub fn beside(other: &Self, flags: &[&str]) -> Self {
+        let mut c = Self::new(false, flags);
+        let (from, to) = (Path::new(&other.data()).join("pki"), PathBuf::from(c.data()));
+        std::fs::create_dir_all(&to).expect("data directory");
+        let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+        assert!(copied.is_ok_and(|s| s.success()), "failed to copy the keys");
+        c.run();
+        c
+    }
+
     fn start(node: bool, flags: &[&str]) -> Self {
+        let mut c = Self::new(node, flags);
+        c.run();
+        c
+    }
+
+    fn new(node: bool, flags: &[&str]) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("kelson-e2e-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("test directory");
         let port =
             TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("a free port").port();
         let flags = flags.iter().map(|f| (*f).to_owned()).collect();
-        let mut c = Self { child: None, dir, port, node, flags, starts: 0 };
-        c.run();
-        c
+        Self { child: None, dir, port, node, flags, starts: 0 }
     }
 
     /// Starts the program (again) on the same data.

@@ -4,8 +4,10 @@
 
 mod background;
 mod cluster;
+pub mod etcd;
 pub mod http;
 mod image;
+pub mod proxy;
 
 pub use background::Background;
 pub use cluster::{Cluster, Output, kelson, kelson_path, node_possible, run};

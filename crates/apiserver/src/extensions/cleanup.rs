@@ -8,7 +8,7 @@ use std::time::Duration;
 use api::{Resource, Status};
 use client::{Client, DeleteOptions, ListParams, LocalIdentity};
 use serde_json::Value;
-use store::Op;
+use store::{Fresh, Op};
 
 use super::conditions::{Condition, set};
 use super::{FINALIZER, GROUP, PLURAL};
@@ -76,7 +76,7 @@ async fn delete_instances(server: &ApiServer, crd: &Value) -> Result<usize, Stat
         return Ok(0);
     };
     let prefix = kind.key("", "");
-    let (all, _) = server.storage.all(&prefix).await?;
+    let (all, _) = server.storage.all(&prefix, Fresh::Newest).await?;
     if all.is_empty() {
         return Ok(0);
     }
@@ -99,5 +99,5 @@ async fn delete_instances(server: &ApiServer, crd: &Value) -> Result<usize, Stat
     for ns in spaces {
         client.delete_collection(&resource, ns, &ListParams::default(), &DeleteOptions::default()).await?;
     }
-    Ok(server.storage.all(&prefix).await?.0.len())
+    Ok(server.storage.all(&prefix, Fresh::Newest).await?.0.len())
 }

@@ -3,6 +3,7 @@
 use api::{Reason, Status};
 use client::ObjectList;
 use http::StatusCode;
+use store::Fresh;
 
 use super::{Target, output};
 use crate::body::Reply;
@@ -11,16 +12,15 @@ use crate::request_info::Query;
 use crate::server::ApiServer;
 use crate::storage::filter::Filter;
 use crate::storage::paging::{Page, parse_revision};
-use crate::storage::{too_large, watch};
+use crate::storage::watch;
 
 pub async fn get(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
-    if let Some(rv) = call.query.get("resourceVersion").filter(|v| !v.is_empty() && *v != "0") {
-        let (asked, newest) = (parse_revision(rv)?, s.storage.revision());
-        if asked > newest {
-            return Err(too_large(asked, newest));
-        }
-    }
-    let o = s.storage.get(&target.key(call.namespace(), call.name())).await?;
+    let fresh = match call.query.get("resourceVersion").unwrap_or_default() {
+        "" => Fresh::Newest,
+        "0" => Fresh::Known,
+        rv => Fresh::AtLeast(parse_revision(rv)?),
+    };
+    let o = s.storage.get_fresh(&target.key(call.namespace(), call.name()), fresh).await?;
     let o = o.ok_or_else(|| target.not_found(call.name()))?;
     output::object(s, call, target, o, StatusCode::OK).await
 }

@@ -45,7 +45,7 @@ pub async fn create(s: &ApiServer, call: Call, target: Target) -> Result<Reply, 
 
 /// The old health overview: what is there is the store.
 pub async fn component_statuses(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
-    let healthy = s.storage.store().get("/registry/namespaces/default").await.is_ok();
+    let healthy = s.storage.store().check().await.is_ok();
     let one = |name: &str, ok: bool| {
         let c = if ok {
             json!({"type": "Healthy", "status": "True", "message": "ok"})

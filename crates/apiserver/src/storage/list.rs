@@ -1,11 +1,11 @@
 //! One page of a collection at one revision, with selectors applied while reading.
 
 use api::{Object, Status};
-use store::{Range, prefix_end};
+use store::{Fresh, Range, prefix_end};
 
 use super::filter::Filter;
 use super::paging::{At, Page, token};
-use super::{Storage, failed, too_large};
+use super::{Storage, failed};
 
 /// How many records are read at a time when a selector thins them out.
 const READ_AHEAD: usize = 500;
@@ -27,22 +27,18 @@ impl Storage {
         page: &Page,
         filter: &Filter,
     ) -> Result<Listed, Status> {
-        let at = match page.at {
-            At::Newest => None,
-            At::NotOlderThan(r) => {
-                let newest = self.revision();
-                if r > newest {
-                    return Err(too_large(r, newest));
-                }
-                None
-            }
-            At::Exact(r) => Some(r),
+        let (at, fresh) = match page.at {
+            At::Newest => (None, Fresh::Newest),
+            At::Any => (None, Fresh::Known),
+            At::NotOlderThan(r) => (None, Fresh::AtLeast(r)),
+            At::Exact(r) => (Some(r), Fresh::Known),
         };
         let end = prefix_end(prefix);
         let mut range = Range {
             start: format!("{prefix}{}", page.start),
             end: Some(end.clone()),
             at,
+            fresh,
             limit: match (page.limit, filter.is_everything()) {
                 (0, _) => 0,
                 (n, true) => n,

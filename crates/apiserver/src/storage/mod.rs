@@ -14,7 +14,7 @@ use api::{Meta, Object, Reason, Status};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
-use store::{Compare, Op, OpResult, Range, Record, Store, Txn};
+use store::{Compare, Fresh, Op, OpResult, Range, Record, Store, Txn};
 
 /// What is parsed out of a record once and kept beside it.
 pub struct Parsed {
@@ -104,16 +104,29 @@ impl Storage {
         self.store.revision()
     }
 
+    /// With every write that was answered before, by whatever server.
     pub async fn get(&self, key: &str) -> Result<Option<Object>, Status> {
-        match self.store.get(key).await.map_err(failed)? {
+        self.get_fresh(key, Fresh::Newest).await
+    }
+
+    pub async fn get_fresh(&self, key: &str, fresh: Fresh) -> Result<Option<Object>, Status> {
+        match self.store.get_fresh(key, fresh).await.map_err(failed)? {
             Some(r) => object(&r).map(Some),
             None => Ok(None),
         }
     }
 
+    /// As this server knows it; what it does not know is looked for once more.
+    pub async fn known(&self, key: &str) -> Result<Option<Object>, Status> {
+        match self.store.get(key).await.map_err(failed)? {
+            Some(r) => object(&r).map(Some),
+            None => self.get(key).await,
+        }
+    }
+
     /// Everything under a prefix, at the newest revision.
-    pub async fn all(&self, prefix: &str) -> Result<(Vec<Object>, u64), Status> {
-        let r = self.store.range(Range::prefix(prefix)).await.map_err(failed)?;
+    pub async fn all(&self, prefix: &str, fresh: Fresh) -> Result<(Vec<Object>, u64), Status> {
+        let r = self.store.range(Range { fresh, ..Range::prefix(prefix) }).await.map_err(failed)?;
         let items = r.records.iter().map(|r| object(r)).collect::<Result<Vec<_>, _>>()?;
         Ok((items, r.revision))
     }
@@ -197,6 +210,12 @@ pub fn failed(e: store::Error) -> Status {
             Reason::RequestEntityTooLarge,
             format!("object of {size} bytes is over the store's limit of {limit}"),
         ),
+        E::Unavailable(_) => {
+            tracing::warn!(error = %e, "store out of reach");
+            let mut s = Status::new(Reason::ServerTimeout, e.to_string());
+            s.retry_after_seconds = 2;
+            s
+        }
         E::Stopped(_) => {
             let mut s = Status::new(Reason::ServiceUnavailable, e.to_string());
             s.retry_after_seconds = 1;

@@ -14,6 +14,8 @@ const INCONSISTENT: &str = "The provided continue parameter is too old to displa
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
     Newest,
+    /// Whatever this server knows.
+    Any,
     /// This one or anything newer.
     NotOlderThan(u64),
     Exact(u64),
@@ -156,7 +158,8 @@ impl Page {
             return Ok(Self { at, limit, start: t.start, continued: true });
         }
         let at = match (rv, how) {
-            ("" | "0", _) => At::Newest,
+            ("", _) => At::Newest,
+            ("0", _) => At::Any,
             (rv, "Exact") => At::Exact(parse_revision(rv)?),
             // With a limit and no match rule, upstream reads at exactly that revision.
             (rv, "") if limit > 0 => At::Exact(parse_revision(rv)?),
@@ -190,7 +193,7 @@ mod tests {
     #[test]
     fn states() {
         assert_eq!(page("").expect("page").at, At::Newest);
-        assert_eq!(page("resourceVersion=0").expect("page").at, At::Newest);
+        assert_eq!(page("resourceVersion=0").expect("page").at, At::Any);
         assert_eq!(page("resourceVersion=5").expect("page").at, At::NotOlderThan(5));
         assert_eq!(page("resourceVersion=5&limit=2").expect("page").at, At::Exact(5));
         assert_eq!(page("resourceVersion=5&resourceVersionMatch=Exact").expect("page").at, At::Exact(5));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use api::{Object, Status};
 use client::{WatchEvent, WatchStream};
 use futures::StreamExt;
-use store::{EventKind, Range, Record, WatchItem, Watcher};
+use store::{EventKind, Fresh, Range, Record, WatchItem, Watcher};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +42,8 @@ pub struct Options {
     pub bookmarks: bool,
     /// Ends the initial events with an annotated bookmark.
     pub mark_initial_end: bool,
-    /// The state must not be older than this.
-    pub not_older_than: u64,
+    /// How new the state must be.
+    pub fresh: Fresh,
     pub timeout: Option<Duration>,
 }
 
@@ -90,7 +90,11 @@ impl Options {
             bookmarks,
             // Upstream takes the old way to the same state for a WatchList.
             mark_initial_end: from == From::State && bookmarks,
-            not_older_than: if send == Some(true) { revision } else { 0 },
+            fresh: match (rv, send) {
+                ("", _) => Fresh::Newest,
+                (_, Some(true)) if revision > 0 => Fresh::AtLeast(revision),
+                _ => Fresh::Known,
+            },
             timeout,
         })
     }
@@ -170,10 +174,8 @@ impl Storage {
             From::After(r) => r,
             From::Now => newest,
             From::State => {
-                if o.not_older_than > newest {
-                    return Err(super::too_large(o.not_older_than, newest));
-                }
-                let r = self.store.range(Range::prefix(prefix)).await.map_err(failed)?;
+                let range = Range { fresh: o.fresh, ..Range::prefix(prefix) };
+                let r = self.store.range(range).await.map_err(failed)?;
                 initial = r.records;
                 if o.mark_initial_end {
                     initial_end =
@@ -315,11 +317,13 @@ mod tests {
     #[test]
     fn where_a_watch_starts() {
         assert_eq!(opts("").expect("o").from, From::State);
+        assert_eq!(opts("").expect("o").fresh, Fresh::Newest);
+        assert_eq!(opts("resourceVersion=0").expect("o").fresh, Fresh::Known);
         assert_eq!(opts("resourceVersion=0").expect("o").from, From::State);
         assert_eq!(opts("resourceVersion=9").expect("o").from, From::After(9));
         let o = opts("sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=1&resourceVersion=4")
             .expect("o");
-        assert_eq!((o.from, o.mark_initial_end, o.not_older_than), (From::State, true, 4));
+        assert_eq!((o.from, o.mark_initial_end, o.fresh), (From::State, true, Fresh::AtLeast(4)));
         let o = opts("sendInitialEvents=false&resourceVersionMatch=NotOlderThan").expect("o");
         assert_eq!(o.from, From::Now);
         assert_eq!(opts("sendInitialEvents=true").expect_err("match").code, 422);

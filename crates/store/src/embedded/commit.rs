@@ -10,12 +10,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::log::Log;
 use super::segment::GroupKind;
 use super::{Core, Failure, RESERVE, codec};
+use crate::memory::tombstone;
 use crate::{Compare, Error, Event, EventKind, Op, OpResult, Record, Revision, Txn, TxnResult};
 
 /// How long a group waits for announced writes at most, and how many there must be.
@@ -435,18 +435,6 @@ fn event(t: Touched, revision: Revision) -> Option<Event> {
         }),
         (None, None) => None,
     }
-}
-
-pub(super) fn tombstone(key: Arc<str>, revision: Revision) -> Arc<Record> {
-    Arc::new(Record {
-        key,
-        value: Bytes::new(),
-        create_revision: 0,
-        mod_revision: revision,
-        version: 0,
-        expires_at_ms: None,
-        aux: OnceLock::new(),
-    })
 }
 
 /// Callers must not wait for a thread that is gone.

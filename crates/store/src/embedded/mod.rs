@@ -2,7 +2,7 @@
 //!
 //! An engine owns its data directory (locked) and spawns three threads, which sleep while nothing happens:
 //! `store-commit` (writes, syncs, publishes), `store-maintain` (next segment, snapshots), `store-expiry` (TTL).
-//! `view` is the durable state, `commit` the way into it, `watch` the way out.
+//! `memory` holds the durable state and is the way out, `commit` the way in.
 
 mod clock;
 mod codec;
@@ -23,11 +23,8 @@ mod segment;
 mod snapshot;
 #[cfg(test)]
 mod tests;
-mod view;
-mod watch;
 
 use std::any::Any;
-use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -43,10 +40,10 @@ use self::commit::{Pending, Submitted};
 use self::expiry::Expiry;
 use self::fs::Fs;
 use self::maintain::Maintainer;
-use self::view::{Limits, View};
-use self::watch::Hub;
+use crate::memory::{self, Hub, Limits, View};
 use crate::{
-    Coming, Error, Op, OpResult, Range, RangeResult, Record, Revision, Stats, Store, Txn, TxnResult, Watcher,
+    Coming, Error, Fresh, Op, OpResult, Range, RangeResult, Record, Revision, Stats, Store, Txn, TxnResult,
+    Watcher,
 };
 
 /// Revisions kept unused after a crash: more than can be in flight.
@@ -55,8 +52,6 @@ const RESERVE: u64 = 1 << 17;
 const IN_FLIGHT: usize = 64 << 10;
 const MAX_TXN: usize = 32 << 20;
 const MAX_KEY: usize = 4096;
-/// Keys looked at under one hold of the read lock.
-const STEP: usize = 2048;
 
 /// How to open an engine. `Options::new` has the defaults.
 #[derive(Clone)]
@@ -246,62 +241,15 @@ impl Engine {
         }
     }
 
-    fn read(&self, range: &Range) -> Result<RangeResult, Error> {
-        let Some(end) = &range.end else {
-            let view = self.core.view.read();
-            let at = range.at.unwrap_or(view.revision);
-            view.check_read(&range.start, None, at)?;
-            let found = view.get_at(&range.start, at);
-            let count = u64::from(found.is_some());
-            let records = if range.count_only { Vec::new() } else { found.into_iter().collect() };
-            return Ok(RangeResult { records, count, more: false, revision: at });
-        };
-        match self.walk(range, end, STEP) {
-            // Writers overtook a long read at the newest revision: once more, in one go.
-            Err(Error::Compacted { .. }) if range.at.is_none() => self.walk(range, end, usize::MAX),
-            result => result,
-        }
-    }
-
-    /// Reads a range in steps, between which writers come in; all steps see the same revision.
-    fn walk(&self, range: &Range, end: &str, step: usize) -> Result<RangeResult, Error> {
-        let limit = if range.limit == 0 { usize::MAX } else { range.limit };
-        let mut result = RangeResult { records: Vec::new(), count: 0, more: false, revision: 0 };
-        let mut from: Option<Arc<str>> = None;
-        let mut at = range.at;
-        loop {
-            let view = self.core.view.read();
-            let revision = *at.get_or_insert(view.revision);
-            result.revision = revision;
-            let start = from.as_deref().unwrap_or(&range.start);
-            view.check_read(start, Some(end), revision)?;
-            let known = if from.is_none() { view.known_count(start, end, revision) } else { None };
-            if let (Some(count), true) = (known, range.count_only) {
-                result.count = count;
-                return Ok(result);
-            }
-            from = view.walk(Bound::Included(start), end, revision, step, |record| {
-                result.count += 1;
-                if range.count_only {
-                    return true;
-                }
-                if result.records.len() < limit {
-                    result.records.push(record.clone());
-                    // With the count known there is nothing more to walk for.
-                    return known.is_none() || result.records.len() < limit;
-                }
-                true
-            });
-            if let Some(count) = known
-                && from.is_none()
-            {
-                result.count = count;
-            }
-            if from.is_none() {
-                result.more = !range.count_only && result.count > result.records.len() as u64;
-                return Ok(result);
+    /// Memory is as new as it gets; a later revision is none of ours.
+    fn new_enough(&self, fresh: Fresh) -> Result<(), Error> {
+        if let Fresh::AtLeast(asked) = fresh {
+            let newest = self.revision();
+            if asked > newest {
+                return Err(Error::Future { asked, newest });
             }
         }
+        Ok(())
     }
 
     fn check_sizes(&self, txn: &Txn) -> Result<usize, Error> {
@@ -406,14 +354,22 @@ impl Store for Engine {
         Coming::new(&self.core.coming)
     }
 
-    async fn get(&self, key: &str) -> Result<Option<Arc<Record>>, Error> {
+    async fn get_fresh(&self, key: &str, fresh: Fresh) -> Result<Option<Arc<Record>>, Error> {
         self.open_now()?;
+        self.new_enough(fresh)?;
         Ok(self.core.view.read().map.get(key).cloned())
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.open_now()
     }
 
     async fn range(&self, range: Range) -> Result<RangeResult, Error> {
         self.open_now()?;
-        self.read(&range)
+        if range.at.is_none() {
+            self.new_enough(range.fresh)?;
+        }
+        memory::read(&self.core.view, &range)
     }
 
     async fn txn(&self, txn: Txn) -> Result<TxnResult, Error> {

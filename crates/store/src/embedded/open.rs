@@ -11,14 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::codec::{Entry, Reader};
-use super::commit::tombstone;
 use super::format::{self, MIGRATIONS};
 use super::fs::{Fs, is_full};
 use super::log::{Log, Segment, file_number, make_segment, segment_name, snapshot_name};
 use super::maintain::Files;
 use super::segment::{self, GroupKind, SECTOR, Scan, Tail};
 use super::snapshot::Snapshot;
-use super::view::View;
+use crate::memory::{View, tombstone};
 use crate::{Error, Event, EventKind, Record, Revision};
 
 pub(super) struct Opened {

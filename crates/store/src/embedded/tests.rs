@@ -92,6 +92,6 @@ fn kinds_are_two_segments() {
         ("", ""),
         ("//", "/"),
     ] {
-        assert_eq!(view::kind_of(key), kind, "{key}");
+        assert_eq!(crate::memory::kind_of(key), kind, "{key}");
     }
 }

@@ -231,7 +231,7 @@ async fn charge(
 ) -> Result<Option<String>, Status> {
     let catalog = s.catalog();
     let Some(kind) = catalog.by_plural("policy", "poddisruptionbudgets") else { return Ok(None) };
-    let (budgets, _) = s.storage.all(&kind.key(call.namespace(), "")).await?;
+    let (budgets, _) = s.storage.all(&kind.key(call.namespace(), ""), store::Fresh::Newest).await?;
     let mut matching = Vec::new();
     for b in budgets {
         let v = b.value().map_err(Status::internal)?;

@@ -18,8 +18,8 @@ use crate::storage::{Encoded, failed};
 const NAME: &str = "kubernetes";
 const NET: &str = "networking.k8s.io";
 const DISCOVERY: &str = "discovery.k8s.io";
-/// Operations per repairing transaction.
-const BATCH: usize = 500;
+/// Operations per repairing transaction; etcd takes 128.
+const BATCH: usize = 100;
 
 pub async fn start(s: &ApiServer) -> Result<(), Status> {
     service_cidr(s).await?;

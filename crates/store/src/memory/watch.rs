@@ -14,7 +14,7 @@ use crate::{Error, Event, Revision, WatchItem, Watcher};
 /// Events in one item; a revision is never split for it.
 const BATCH: usize = 1024;
 
-pub(super) struct Hub {
+pub(crate) struct Hub {
     inner: Mutex<Inner>,
     /// Everything up to here is in the watchers' queues.
     dispatched: AtomicU64,
@@ -57,6 +57,7 @@ struct Queue {
 #[derive(Clone)]
 enum End {
     Slow,
+    Compacted(Revision),
     Stopped(String),
 }
 
@@ -162,6 +163,21 @@ impl Hub {
         inner.touched = touched;
     }
 
+    /// Ends every watch: between what they have and `revision`, the newest one now, history is missing.
+    pub fn restart(&self, revision: Revision) {
+        let inner = self.inner.lock();
+        self.visible.store(revision, Ordering::Release);
+        self.dispatched.store(revision, Ordering::Release);
+        for slot in inner.slots.values() {
+            let mut queue = slot.shared.queue.lock();
+            if queue.end.is_none() {
+                *queue = Queue { events: VecDeque::new(), end: Some(End::Compacted(revision)) };
+            }
+            drop(queue);
+            slot.shared.notify.notify_one();
+        }
+    }
+
     /// Ends every watch, after what it has in its queue.
     pub fn stop(&self, why: &str) {
         let mut inner = self.inner.lock();
@@ -230,6 +246,9 @@ impl Watch {
         }
         match queue.end.clone() {
             Some(End::Slow) => return Some(Err(Error::Slow)),
+            Some(End::Compacted(oldest)) => {
+                return Some(Err(Error::Compacted { asked: oldest.saturating_sub(1), oldest }));
+            }
             Some(End::Stopped(why)) => return Some(Err(Error::Stopped(why))),
             None => {}
         }

@@ -13,18 +13,18 @@ use std::time::Duration;
 use crate::{Error, Event, EventKind, Record, Revision};
 
 /// Bytes that a current record costs beside its key and value: `Record`, its counts, the key's counts, map slots.
-pub(super) const RECORD_OVERHEAD: u64 = 200;
+const RECORD_OVERHEAD: u64 = 200;
 const EVENT_OVERHEAD: usize = 64 + RECORD_OVERHEAD as usize;
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     pub kind: usize,
     pub small_kind: usize,
     pub total: usize,
     pub age: Duration,
 }
 
-pub(super) struct View {
+pub(crate) struct View {
     pub map: BTreeMap<Arc<str>, Arc<Record>>,
     pub revision: Revision,
     /// By `compact`: reads and watches below are refused.
@@ -50,7 +50,7 @@ struct Kind {
 }
 
 /// The first two path segments: `/registry/pods` of `/registry/pods/default/web`.
-pub(super) fn kind_of(key: &str) -> &str {
+pub(crate) fn kind_of(key: &str) -> &str {
     let body = key.strip_prefix('/').unwrap_or(key);
     let lead = key.len() - body.len();
     let mut slashes = body.match_indices('/').map(|(i, _)| i + lead);
@@ -145,6 +145,30 @@ impl View {
             self.remember(e.clone());
         }
         self.trim(now_ms);
+    }
+
+    /// Makes changes visible whose previous states are those in here, and answers them as events.
+    pub fn absorb(&mut self, changes: Vec<(EventKind, Arc<Record>)>, now_ms: u64) -> Vec<Event> {
+        let mut out = Vec::with_capacity(changes.len());
+        for (kind, record) in changes {
+            self.revision = self.revision.max(record.mod_revision);
+            let previous = self.set(kind, &record);
+            if kind == EventKind::Delete && previous.is_none() {
+                continue;
+            }
+            let e = Event { kind, record, previous };
+            self.remember(e.clone());
+            out.push(e);
+        }
+        self.trim(now_ms);
+        out
+    }
+
+    /// Takes over the state at a revision from which nothing leads to what was here before.
+    pub fn restart(&mut self, records: Vec<Arc<Record>>, revision: Revision) {
+        *self = Self { compacted: self.compacted.min(revision), ..Self::new(self.limits) };
+        self.load(records);
+        (self.revision, self.base) = (revision, revision);
     }
 
     pub fn remember(&mut self, e: Event) {
