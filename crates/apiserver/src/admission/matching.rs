@@ -240,7 +240,7 @@ async fn convert_custom(cx: &Context, k: &Descriptor, version: &str, v: Value) -
 pub struct Condition {
     name: String,
     /// What does not compile is an error when it is asked.
-    program: Result<Program, String>,
+    pub program: Result<Program, String>,
 }
 
 /// What one expression may cost.
@@ -255,7 +255,12 @@ pub fn environment(names: &[&str]) -> Env {
 
 pub fn compile(env: &Env, v: &Value, wanted: &Type) -> Result<Program, String> {
     let source = v.as_str().unwrap_or_default();
-    env.compile(source, Some(wanted)).map_err(|e| format!("compilation failed: {}", e.show(source)))
+    let p = env.compile(source, None).map_err(|e| format!("compilation failed: {}", e.show(source)))?;
+    if p.result.assignable(wanted) {
+        Ok(p)
+    } else {
+        Err(format!("must evaluate to {wanted} but got {}", p.result))
+    }
 }
 
 pub fn conditions(v: &Value, env: &Env) -> Vec<Condition> {

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod certificates;
 pub mod core;
 pub mod definitions;
+mod expressions;
 pub mod rules;
 mod status;
 
@@ -105,6 +106,7 @@ pub fn strategy(group: &str, plural: &str) -> &'static dyn Strategy {
         ("apps", "daemonsets") => &apps::DaemonSets,
         ("batch", "jobs") => &batch::Jobs,
         ("apiextensions.k8s.io", "customresourcedefinitions") => &definitions::Definitions,
+        ("admissionregistration.k8s.io", _) => &expressions::Expressions,
         ("apiregistration.k8s.io", "apiservices") => &api_services::ApiServices,
         ("batch", "cronjobs") => &batch::CronJobs,
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::Requests,

@@ -143,7 +143,15 @@ impl Kind {
         };
         let sub = if sub == "update" { String::new() } else { format!("/{sub}") };
         let uri = format!("{}{sub}?dryRun=All", self.item());
-        let (code, v) = self.server.put(&uri, &patched(&old, case)).await;
+        let (mut code, mut v) = self.server.put(&uri, &patched(&old, case)).await;
+        // A loop has written the status meanwhile (definitions, policies).
+        if code == 409 {
+            let now = self.server.get(&self.item()).await.1;
+            (code, v) = self.server.put(&uri, &patched(&now, case)).await;
+            if let Some((_, stored)) = &mut self.stored {
+                *stored = now;
+            }
+        }
         answer(code, &v)
     }
 }

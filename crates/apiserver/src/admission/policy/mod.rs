@@ -4,6 +4,7 @@
 
 mod config;
 mod evaluate;
+mod faults;
 mod mutating;
 pub mod typecheck;
 
@@ -16,6 +17,7 @@ use super::{Context, Plugin, Request};
 use crate::server::SharedCatalog;
 use config::{Binding, Policy, Validation, binding, policy};
 use evaluate::{Inputs, params, run};
+pub use faults::expression_faults;
 pub use mutating::MutatingPolicies;
 
 /// What all expressions of a policy over one request may cost.

@@ -16,6 +16,7 @@ use super::parsed::{GROUP, Parsed};
 use super::{Context, Operation, Plugin, Request};
 use crate::server::SharedCatalog;
 use crate::webhook;
+pub use config::VARIABLES;
 use config::{Webhook, webhooks};
 pub use review::question;
 use review::{Answer, No, answer};
