@@ -32,6 +32,7 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
+pub use amount::is_extended;
 pub use cel_library::functions as cel_functions;
 pub use errors::{Error, ErrorList, ErrorType};
 pub use meta::{NameRule, Scope};

@@ -106,9 +106,32 @@ pub fn kept(new: &mut Value, old: &Value) -> Result<(), Status> {
     Ok(())
 }
 
+const ALL: &[&str] = &["ownerReferences", "finalizers", "labels", "annotations"];
+
+/// What of the metadata does not change through `/status`: most kinds take labels and annotations there, newer ones
+/// neither.
+fn frozen_by_status(group: &str, plural: &str) -> &'static [&'static str] {
+    match (group, plural) {
+        ("apps", "deployments") => &["ownerReferences", "finalizers", "labels"],
+        (
+            "flowcontrol.apiserver.k8s.io"
+            | "admissionregistration.k8s.io"
+            | "apiregistration.k8s.io"
+            | "storagemigration.k8s.io"
+            | "resource.k8s.io"
+            | "scheduling.k8s.io",
+            _,
+        )
+        | ("storage.k8s.io", "volumeattachments")
+        | ("networking.k8s.io", "servicecidrs")
+        | ("certificates.k8s.io", "podcertificaterequests") => ALL,
+        _ => &["ownerReferences", "finalizers"],
+    }
+}
+
 /// Through `/status`, only status changes; elsewhere it does not.
 pub fn split_status(target: &Target, sub: &str, new: &mut Value, old: &Value) -> Result<(), Status> {
-    let group = target.kind.group.as_str();
+    let (group, plural) = (target.kind.group.as_str(), target.kind.plural.as_str());
     let n = object_mut(new)?;
     let o = old.as_object();
     let get = |k: &str| o.and_then(|o| o.get(k)).cloned();
@@ -125,12 +148,7 @@ pub fn split_status(target: &Target, sub: &str, new: &mut Value, old: &Value) ->
         }
         let old_meta = old.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
         if let Some(m) = n.get_mut("metadata").and_then(Value::as_object_mut) {
-            // Nodes and pods take labels and annotations through /status, workloads annotations; newer groups neither.
-            let frozen: &[&str] = match group {
-                "" => &["ownerReferences", "finalizers"],
-                "apps" => &["ownerReferences", "finalizers", "labels"],
-                _ => &["ownerReferences", "finalizers", "labels", "annotations"],
-            };
+            let frozen = if target.kind.custom { ALL } else { frozen_by_status(group, plural) };
             for k in frozen {
                 match old_meta.get(*k) {
                     Some(v) => m.insert((*k).into(), v.clone()),
@@ -208,6 +226,21 @@ mod tests {
         assert!(!spec_changed(&a, &b));
         assert!(spec_changed(&json!({"spec": {"x": 2}}), &b));
         assert!(spec_changed(&json!({}), &b));
+    }
+
+    #[test]
+    fn status_takes_annotations_of_most_kinds() {
+        for (group, plural, takes) in [
+            ("batch", "jobs", &["labels", "annotations"][..]),
+            ("", "nodes", &["labels", "annotations"]),
+            ("apps", "statefulsets", &["labels", "annotations"]),
+            ("apps", "deployments", &["annotations"]),
+            ("resource.k8s.io", "resourceclaims", &[]),
+        ] {
+            let taken: Vec<&str> =
+                ALL.iter().copied().filter(|f| !frozen_by_status(group, plural).contains(f)).collect();
+            assert_eq!(taken, takes, "{plural}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::validation::is_extended;
 use client::clock;
 use cri::{CriError, StatusResponse};
 use serde_json::{Value, json};
@@ -98,6 +99,8 @@ pub async fn compute(node: &Node, runtime: &Result<StatusResponse, CriError>, ol
     allocatable["ephemeral-storage"] = json!(((fs.size as f64) * 0.9).floor().to_string());
     allocatable["hugepages-1Gi"] = json!("0");
     allocatable["hugepages-2Mi"] = json!("0");
+    let known = node.itself.get("", &node.cfg.node_name).and_then(|o| o.value().ok());
+    foreign_resources(&known.unwrap_or_default()["status"], &mut allocatable);
     let mut addresses: Vec<Value> =
         node.cfg.node_ips.iter().map(|ip| json!({"type": "InternalIP", "address": ip.to_string()})).collect();
     addresses.push(json!({"type": "Hostname", "address": node.cfg.node_name}));
@@ -128,6 +131,19 @@ pub async fn compute(node: &Node, runtime: &Result<StatusResponse, CriError>, ol
             "systemUUID": facts::system_uuid(),
         },
     })
+}
+
+/// Resources that others put into the node's capacity can be allocated; those that they took out no longer. The capacity
+/// itself stays theirs: it is not sent, so that it is never put back.
+fn foreign_resources(known: &Value, allocatable: &mut Value) {
+    let of = |field: &str| known[field].as_object().cloned().unwrap_or_default();
+    let theirs = of("capacity");
+    for name in of("allocatable").keys().filter(|n| is_extended(n) && !theirs.contains_key(*n)) {
+        allocatable[name] = Value::Null;
+    }
+    for (name, amount) in theirs.into_iter().filter(|(n, _)| is_extended(n)) {
+        allocatable[&name] = amount;
+    }
 }
 
 async fn images(node: &Node) -> Value {
@@ -169,6 +185,18 @@ pub fn without_times(status: &Value) -> Value {
 mod tests {
     use super::*;
     use cri::RuntimeCondition;
+
+    #[test]
+    fn resources_of_others_follow_the_capacity() {
+        let known = json!({"capacity": {"cpu": "64", "example.com/a": "5", "kubernetes.io/b": "1"},
+            "allocatable": {"example.com/a": "1", "example.com/gone": "3", "kubernetes.io/b": "1"}});
+        let mut allocatable = json!({"cpu": "1"});
+        foreign_resources(&known, &mut allocatable);
+        assert_eq!(allocatable, json!({"cpu": "1", "example.com/a": "5", "example.com/gone": null}));
+        let mut allocatable = json!({"cpu": "1"});
+        foreign_resources(&Value::Null, &mut allocatable);
+        assert_eq!(allocatable, json!({"cpu": "1"}));
+    }
 
     #[test]
     fn readiness_follows_the_runtime() {
