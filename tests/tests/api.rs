@@ -194,3 +194,43 @@ fn a_quota_counts_refuses_and_gives_back() {
     wait_for("the delete to be given back", || used() == "2");
     c.kubectl(&["create", "configmap", "c"]);
 }
+
+#[test]
+fn owners_in_a_circle_go_together() {
+    let c = Cluster::control_plane();
+    for name in ["one", "two", "three"] {
+        c.kubectl(&["create", "configmap", name]);
+    }
+    let uid = |name: &str| c.kubectl(&["get", "configmap", name, "-o", "jsonpath={.metadata.uid}"]);
+    for (name, owner) in [("one", "three"), ("two", "one"), ("three", "two")] {
+        let uid = uid(owner);
+        let patch = format!(
+            r#"{{"metadata":{{"ownerReferences":[{{"apiVersion":"v1","kind":"ConfigMap","name":"{owner}","uid":"{uid}","controller":true,"blockOwnerDeletion":true}}]}}}}"#
+        );
+        c.kubectl(&["patch", "configmap", name, "--type=merge", "-p", &patch]);
+    }
+    c.kubectl(&["delete", "configmap", "one", "--cascade=foreground", "--wait=false"]);
+    wait_for("the circle to go", || {
+        let left = c.kubectl(&["get", "configmaps", "-o", "name"]);
+        !["/one", "/two", "/three"].iter().any(|n| left.contains(n))
+    });
+}
+
+#[test]
+fn metadata_goes_through_status_where_upstream_lets_it() {
+    let c = Cluster::control_plane();
+    c.apply(
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: way}\nspec: {defaultBackend: {service: {name: s, port: {number: 80}}}}\n",
+    );
+    let patch = r#"{"metadata":{"annotations":{"seen":"yes"}},"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}"#;
+    c.kubectl(&["patch", "ingress", "way", "--subresource=status", "--type=merge", "-p", patch]);
+    let all = c.kubectl(&[
+        "get",
+        "ingress",
+        "way",
+        "-o",
+        "jsonpath={.metadata.annotations.seen} {.status.loadBalancer.ingress[0].ip}",
+    ]);
+    assert_eq!(all, "yes 192.0.2.1");
+    assert!(c.kubectl(&["explain", "ingress.metadata"]).contains("CreationTimestamp is a timestamp"));
+}

@@ -26,7 +26,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("apiserver", component(&["patch", "store", "pki", "cel"])),
         ("controllers", component(&[])),
         ("scheduler", component(&[])),
-        ("kubelet", component(&["cri"])),
+        ("kubelet", component(&["cri", "pki"])),
         ("cni", vec!["netlink", "cri"]),
         ("proxy", component(&["netlink"])),
         ("dns", component(&[])),

@@ -68,7 +68,7 @@ fn json_bytes(v: &Value) -> Vec<u8> {
 
 pub fn v2(s: &ApiServer, call: &Call) -> Result<Reply, Status> {
     let make = || {
-        let mut v = api::openapi::v2(&s.catalog(), &api::openapi::no_descriptions);
+        let mut v = api::openapi::v2(&s.catalog(), &api::openapi::descriptions::of);
         aggregation::documents::merge_v2(&mut v, &s.aggregation.all());
         v
     };
@@ -117,7 +117,7 @@ pub fn v3(s: &ApiServer, call: &Call, rest: &str) -> Result<Reply, Status> {
 fn document(s: &ApiServer, group: &str, version: &str, path: &str) -> Arc<Document> {
     s.openapi.get(&format!("v3/{path}"), || {
         json_bytes(
-            &api::openapi::v3(&s.catalog(), group, version, &api::openapi::no_descriptions)
+            &api::openapi::v3(&s.catalog(), group, version, &api::openapi::descriptions::of)
                 .unwrap_or_default(),
         )
     })

@@ -86,6 +86,9 @@ pub struct ServerArgs {
     /// What must stay available on the node, else pods are evicted: `memory.available<100Mi,nodefs.available<10%,…`.
     #[arg(long, value_name = "SIGNAL<VALUE,…")]
     pub eviction_hard: Option<String>,
+    /// Images that no pod uses go above this use of their disk, in percent; 100: never [default: 85].
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub image_gc_high_threshold: Option<u8>,
     /// Directory of static pod manifests [default: <data-dir>/manifests].
     #[arg(long, value_name = "DIR")]
     pub static_pods: Option<PathBuf>,

@@ -42,6 +42,7 @@ struct File {
     registry_mirrors: BTreeMap<String, Vec<String>>,
     static_pods: Option<PathBuf>,
     eviction_hard: BTreeMap<String, String>,
+    image_gc_high_threshold: Option<u8>,
 }
 
 /// Names and places that keep clusters on one machine apart.
@@ -138,6 +139,7 @@ pub struct Config {
     pub registry_mirrors: BTreeMap<String, Vec<String>>,
     pub static_pods: PathBuf,
     pub eviction: kubelet::Eviction,
+    pub image_gc: kubelet::ImageGc,
 }
 
 /// The tenth service address is DNS.
@@ -323,6 +325,11 @@ impl Config {
             None => kubelet::Eviction::default(),
             Some(text) => kubelet::Eviction::parse(&text).map_err(|e| anyhow!("--eviction-hard: {e}"))?,
         };
+        let image_gc = match a.image_gc_high_threshold.or(f.image_gc_high_threshold) {
+            None => kubelet::ImageGc::default(),
+            Some(p) if (1..=100).contains(&p) => kubelet::ImageGc::above(p),
+            Some(p) => bail!("--image-gc-high-threshold: {p} is no percentage from 1 to 100"),
+        };
         let controllers = controllers::Config::default();
         let node_grace = match a.node_monitor_grace_period.or(f.node_monitor_grace_period) {
             Some(text) => duration("node-monitor-grace-period", &text)?,
@@ -363,6 +370,7 @@ impl Config {
             insecure_registries,
             registry_mirrors,
             eviction,
+            image_gc,
             static_pods: a
                 .static_pods
                 .or(f.static_pods)

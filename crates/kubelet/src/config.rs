@@ -52,6 +52,20 @@ pub struct ImageGc {
     pub min_age_seconds: i64,
 }
 
+impl ImageGc {
+    /// Starts above `percent` and goes on until five less are in use.
+    pub fn above(percent: u8) -> Self {
+        let high_percent = f64::from(percent);
+        Self { high_percent, low_percent: (high_percent - 5.0).max(0.0), min_age_seconds: 120 }
+    }
+}
+
+impl Default for ImageGc {
+    fn default() -> Self {
+        Self::above(85)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -75,7 +89,7 @@ impl Default for Config {
             port: 10250,
             version: "v1.37.0".into(),
             eviction: Eviction::default(),
-            image_gc: ImageGc { high_percent: 85.0, low_percent: 80.0, min_age_seconds: 120 },
+            image_gc: ImageGc::default(),
             log_max_bytes: 10 << 20,
             log_max_files: 5,
             system_reserved_cpu_milli: 0,

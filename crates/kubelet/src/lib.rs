@@ -35,7 +35,7 @@ use cri::Cri;
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
-pub use config::Config;
+pub use config::{Config, ImageGc};
 use containers::resources::{PodLimits, cgroup_steps, layout, qos_cgroup, shares};
 pub use hooks::drain::{InForce, Slices};
 use manager::{Manager, Workers};

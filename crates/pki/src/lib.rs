@@ -5,6 +5,7 @@
 //! - [`trust`]: who a client certificate belongs to
 //! - [`token`]: bound service-account tokens, minted and verified
 //! - [`oidc`]: the discovery documents that let others verify those tokens
+//! - [`unverified`]: a TLS client that takes any certificate
 //! - [`kubeconfig`]: a kubeconfig with everything embedded
 //!
 //! Time is always handed in as Unix seconds; nothing here reads a clock, except rustls inside a handshake.
@@ -17,11 +18,13 @@ pub mod kubeconfig;
 pub mod oidc;
 pub mod token;
 pub mod trust;
+pub mod unverified;
 
 pub use authority::{Authority, CertKey, Subject, Usage};
 pub use dir::{Options, Pki};
 pub use token::{BoundRef, Claims, Signer, TokenError, Verifier};
-pub use trust::{CertIdentity, ClientTrust, RequestClientCert};
+pub use trust::{CertIdentity, ClientTrust, RequestClientCert, provider};
+pub use unverified::any_server;
 
 /// Why a key, certificate or file of the pki directory can't be used.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::descriptions::{API_VERSION, KIND, METADATA};
 use super::{Describe, Flavor};
 use crate::catalog::{Descriptor, Version};
 use crate::schema::{Definition, Field, GoKind, ListType, MapType, Omit, Type, definition};
@@ -221,6 +222,56 @@ pub(super) fn ids(d: &Descriptor, v: &Version) -> (String, String) {
     (id, list)
 }
 
+/// A reference with words beside it, which v3 takes in `allOf` only.
+fn described(reference: Value, text: &str, flavor: Flavor) -> Value {
+    match flavor {
+        Flavor::V3 => json!({"allOf": [reference], "description": text}),
+        Flavor::V2 => json!({"$ref": reference["$ref"], "description": text}),
+    }
+}
+
+/// Takes out what readers of v2 can't read or take for more than it says. Upstream's `ToStructuralOpenAPIV2`.
+fn for_v2(schema: &mut Value) {
+    let Some(s) = schema.as_object_mut() else { return };
+    for k in ["allOf", "anyOf", "oneOf", "not"] {
+        s.remove(k);
+    }
+    let loose = s.get("x-kubernetes-preserve-unknown-fields").is_some_and(|v| v == true);
+    let nullable = s.remove("nullable").is_some_and(|v| v == true);
+    if loose || nullable {
+        s.remove("items");
+        s.remove("properties");
+    }
+    let typed = |s: &Map<String, Value>, t: &str| s.get("type").is_some_and(|v| v == t);
+    if nullable || (loose && typed(s, "object")) || (typed(s, "array") && !s.contains_key("items")) {
+        s.remove("type");
+    }
+    let may_be_null = |v: &Value| v["nullable"] == true;
+    let nullable: Vec<String> = s
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter(|(_, v)| may_be_null(v))
+        .map(|(k, _)| k.clone())
+        .collect();
+    if s.get("additionalProperties").is_some_and(may_be_null) {
+        s.remove("required");
+    } else if let Some(required) = s.get_mut("required").and_then(Value::as_array_mut) {
+        required.retain(|r| !nullable.iter().any(|n| r == n));
+        if required.is_empty() {
+            s.remove("required");
+        }
+    }
+    let below = s.get_mut("properties").and_then(Value::as_object_mut);
+    below.into_iter().flat_map(|p| p.values_mut()).for_each(for_v2);
+    for k in ["items", "additionalProperties"] {
+        if let Some(v) = s.get_mut(k) {
+            for_v2(v);
+        }
+    }
+}
+
 /// The schemas of a custom resource and of its list.
 pub(super) fn custom(
     d: &Descriptor,
@@ -242,18 +293,27 @@ pub(super) fn custom(
         wanted.insert(id.clone());
         reference(&id, flavor)
     };
-    let object = meta("ObjectMeta", wanted);
-    if let Some(properties) =
-        schema.as_object_mut().map(|s| s.entry("properties").or_insert_with(|| json!({})))
-    {
-        properties["apiVersion"] = json!({"type": "string"});
-        properties["kind"] = json!({"type": "string"});
-        properties["metadata"] = object;
+    let object = described(meta("ObjectMeta", wanted), METADATA, flavor);
+    if flavor == Flavor::V2 && schema["x-kubernetes-preserve-unknown-fields"] == true {
+        // kubectl takes named properties as the only ones.
+        schema = json!({"type": "object"});
+    } else {
+        if flavor == Flavor::V2 {
+            for_v2(&mut schema);
+        }
+        if let Some(properties) =
+            schema.as_object_mut().map(|s| s.entry("properties").or_insert_with(|| json!({})))
+        {
+            properties["apiVersion"] = json!({"type": "string", "description": API_VERSION});
+            properties["kind"] = json!({"type": "string", "description": KIND});
+            properties["metadata"] = object;
+        }
     }
     schema["x-kubernetes-group-version-kind"] = json!([gvk(&d.group, &v.name, &d.kind)]);
     let list_meta = meta("ListMeta", wanted);
     let list = json!({"type": "object", "required": ["items"], "properties": {
-            "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": list_meta,
+            "apiVersion": {"type": "string", "description": API_VERSION},
+            "kind": {"type": "string", "description": KIND}, "metadata": list_meta,
             "items": {"type": "array", "items": reference(&id, flavor)}},
         "x-kubernetes-group-version-kind": [gvk(&d.group, &v.name, &d.list_kind)]});
     schemas.insert(id, schema);

@@ -2,6 +2,7 @@
 //! The caller caches the bytes; nothing is kept here.
 
 mod components;
+pub mod descriptions;
 mod paths;
 pub mod proto;
 
@@ -21,11 +22,6 @@ pub enum Flavor {
 
 /// Descriptions for `explain`: asked with a definition's id and, for a field, its name.
 pub type Describe<'a> = &'a dyn Fn(&str, Option<&str>) -> Option<Cow<'a, str>>;
-
-/// No texts at all.
-pub fn no_descriptions<'a>(_: &str, _: Option<&str>) -> Option<Cow<'a, str>> {
-    None
-}
 
 /// One line of the `/openapi/v3` index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,7 +144,7 @@ mod tests {
     fn every_group_version_has_a_closed_document() {
         for gv in group_versions(builtin()) {
             assert_eq!(GroupVersion::from_path(&gv.path()), Some(gv.clone()));
-            let doc = v3(builtin(), &gv.group, &gv.version, &no_descriptions).expect("document");
+            let doc = v3(builtin(), &gv.group, &gv.version, &descriptions::of).expect("document");
             let have = doc["components"]["schemas"].as_object().expect("schemas");
             check_refs(&doc, have, "#/components/schemas/");
             for (id, schema) in have {
@@ -161,14 +157,14 @@ mod tests {
                 assert!(known, "{id}: {schema}");
             }
         }
-        let doc = v2(builtin(), &no_descriptions);
+        let doc = v2(builtin(), &descriptions::of);
         check_refs(&doc, doc["definitions"].as_object().expect("definitions"), "#/definitions/");
-        assert!(v3(builtin(), "nope", "v1", &no_descriptions).is_none());
+        assert!(v3(builtin(), "nope", "v1", &descriptions::of).is_none());
     }
 
     #[test]
     fn kubectl_finds_what_it_looks_for() {
-        let doc = v3(builtin(), "apps", "v1", &no_descriptions).expect("apps");
+        let doc = v3(builtin(), "apps", "v1", &descriptions::of).expect("apps");
         let patch = &doc["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
         assert_eq!(
             patch["x-kubernetes-group-version-kind"],
@@ -192,7 +188,7 @@ mod tests {
             schemas["io.k8s.api.apps.v1.Deployment"]["x-kubernetes-group-version-kind"][0]["kind"],
             "Deployment"
         );
-        let core = v3(builtin(), "", "v1", &no_descriptions).expect("core");
+        let core = v3(builtin(), "", "v1", &descriptions::of).expect("core");
         assert!(core["paths"].get("/api/v1/namespaces/{namespace}/pods/{name}/log").is_some());
         assert!(core["paths"].get("/api/v1/pods").is_some());
     }

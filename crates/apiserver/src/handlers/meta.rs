@@ -1,6 +1,7 @@
 //! The rules of `metadata` and of the spec/status split that hold for every kind. Pure: the caller brings time and uid.
 
 use api::Status;
+use api::catalog::Descriptor;
 use serde_json::{Map, Value, json};
 
 use super::Target;
@@ -106,32 +107,31 @@ pub fn kept(new: &mut Value, old: &Value) -> Result<(), Status> {
     Ok(())
 }
 
-const ALL: &[&str] = &["ownerReferences", "finalizers", "labels", "annotations"];
-
-/// What of the metadata does not change through `/status`: most kinds take labels and annotations there, newer ones
-/// neither.
-fn frozen_by_status(group: &str, plural: &str) -> &'static [&'static str] {
-    match (group, plural) {
-        ("apps", "deployments") => &["ownerReferences", "finalizers", "labels"],
-        (
-            "flowcontrol.apiserver.k8s.io"
-            | "admissionregistration.k8s.io"
-            | "apiregistration.k8s.io"
-            | "storagemigration.k8s.io"
-            | "resource.k8s.io"
-            | "scheduling.k8s.io",
-            _,
-        )
-        | ("storage.k8s.io", "volumeattachments")
+/// What of the metadata a write of status leaves as it is. Most kinds take labels and annotations there; newer ones none
+/// of it (`ResetObjectMetaForStatus` upstream).
+fn frozen(kind: &Descriptor, sub: &str) -> &'static [&'static str] {
+    const ALL: &[&str] = &["labels", "annotations", "finalizers", "ownerReferences"];
+    match (kind.group.as_str(), kind.plural.as_str()) {
+        _ if sub == "approval" => &[],
+        _ if kind.custom => ALL,
+        ("", "pods") => &["ownerReferences"],
+        ("apps", "deployments") => &["labels"],
+        ("admissionregistration.k8s.io", _)
+        | ("apiextensions.k8s.io", _)
+        | ("certificates.k8s.io", "podcertificaterequests")
+        | ("internal.apiserver.k8s.io", _)
+        | ("lifecycle.k8s.io", _)
         | ("networking.k8s.io", "servicecidrs")
-        | ("certificates.k8s.io", "podcertificaterequests") => ALL,
-        _ => &["ownerReferences", "finalizers"],
+        | ("resource.k8s.io", _)
+        | ("scheduling.k8s.io", _)
+        | ("storage.k8s.io", _)
+        | ("storagemigration.k8s.io", _) => ALL,
+        _ => &[],
     }
 }
 
 /// Through `/status`, only status changes; elsewhere it does not.
 pub fn split_status(target: &Target, sub: &str, new: &mut Value, old: &Value) -> Result<(), Status> {
-    let (group, plural) = (target.kind.group.as_str(), target.kind.plural.as_str());
     let n = object_mut(new)?;
     let o = old.as_object();
     let get = |k: &str| o.and_then(|o| o.get(k)).cloned();
@@ -148,15 +148,14 @@ pub fn split_status(target: &Target, sub: &str, new: &mut Value, old: &Value) ->
         }
         let old_meta = old.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
         if let Some(m) = n.get_mut("metadata").and_then(Value::as_object_mut) {
-            let frozen = if target.kind.custom { ALL } else { frozen_by_status(group, plural) };
-            for k in frozen {
+            for k in frozen(&target.kind, sub) {
                 match old_meta.get(*k) {
                     Some(v) => m.insert((*k).into(), v.clone()),
                     None => m.remove(*k),
                 };
             }
         }
-    } else if target.has_subresource("status") || group == "certificates.k8s.io" {
+    } else if target.has_subresource("status") || target.kind.group == "certificates.k8s.io" {
         match get("status") {
             Some(v) => n.insert("status".into(), v),
             None => n.remove("status"),
@@ -229,18 +228,11 @@ mod tests {
     }
 
     #[test]
-    fn status_takes_annotations_of_most_kinds() {
-        for (group, plural, takes) in [
-            ("batch", "jobs", &["labels", "annotations"][..]),
-            ("", "nodes", &["labels", "annotations"]),
-            ("apps", "statefulsets", &["labels", "annotations"]),
-            ("apps", "deployments", &["annotations"]),
-            ("resource.k8s.io", "resourceclaims", &[]),
-        ] {
-            let taken: Vec<&str> =
-                ALL.iter().copied().filter(|f| !frozen_by_status(group, plural).contains(f)).collect();
-            assert_eq!(taken, takes, "{plural}");
-        }
+    fn status_takes_the_metadata_that_its_kind_takes() {
+        let kind = |group, plural| &**api::catalog::builtin().by_plural(group, plural).expect("kind");
+        assert!(frozen(kind("networking.k8s.io", "ingresses"), "status").is_empty());
+        assert_eq!(frozen(kind("apps", "deployments"), "status"), ["labels"]);
+        assert_eq!(frozen(kind("networking.k8s.io", "servicecidrs"), "status").len(), 4);
     }
 
     #[test]

@@ -4,10 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use api::{Reason, Status};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
+use super::AsyncReadWrite;
 use super::pass::{forward, kubelet, unreachable};
 use super::target::scheme_name_port;
 use crate::Reader;
@@ -32,7 +35,8 @@ fn rest(call: &Call) -> String {
 
 /// Without the slash, a page's relative links would leave the proxied place.
 fn redirect(call: &Call) -> Option<Reply> {
-    if !call.info.tail.is_empty() || call.uri.path().ends_with('/') || call.upgrade.is_some() {
+    let reads = call.method == Method::GET || call.method == Method::HEAD;
+    if !reads || !call.info.tail.is_empty() || call.uri.path().ends_with('/') || call.upgrade.is_some() {
         return None;
     }
     let query = call.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
@@ -51,7 +55,7 @@ fn allowed(ip: IpAddr) -> bool {
     !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || link_local)
 }
 
-async fn to(call: Call, ip: &str, port: u16, what: &str) -> Result<Reply, Status> {
+async fn to(call: Call, tls: bool, ip: &str, port: u16, what: &str) -> Result<Reply, Status> {
     let ip: IpAddr = ip.parse().map_err(|_| unreachable(what, "it has no address"))?;
     if !allowed(ip) {
         return Err(Status::bad_request("address not allowed"));
@@ -63,17 +67,20 @@ async fn to(call: Call, ip: &str, port: u16, what: &str) -> Result<Reply, Status
         Err(_) => return Err(unreachable(what, format!("dial tcp {address}: timed out"))),
     };
     let path = rest(&call);
-    forward(call, Box::new(stream), &path, &address.to_string(), what).await
+    let io: Box<dyn AsyncReadWrite> = if tls {
+        // Who answers is told by the address, as upstream has it.
+        let config = pki::any_server().map_err(Status::internal)?;
+        let stream = TlsConnector::from(config).connect(ServerName::IpAddress(ip.into()), stream).await;
+        Box::new(stream.map_err(|e| unreachable(what, format!("TLS with {address}: {e}")))?)
+    } else {
+        Box::new(stream)
+    };
+    forward(call, io, &path, &address.to_string(), what).await
 }
 
 fn parsed<'a>(call: &'a Call, what: &str) -> Result<(&'a str, &'a str, &'a str), Status> {
     let bad = || Status::bad_request(format!("invalid {what} request \"{}\"", call.name()));
     let (scheme, name, port) = scheme_name_port(call.name()).ok_or_else(bad)?;
-    if scheme == "https" && what != "node" {
-        return Err(Status::bad_request(format!(
-            "{what} proxy over https is not supported: use http, or port-forward"
-        )));
-    }
     Ok((scheme, name, port))
 }
 
@@ -81,7 +88,8 @@ pub async fn pod(s: &ApiServer, call: Call, target: &Target) -> Result<Reply, St
     if let Some(r) = redirect(&call) {
         return Ok(r);
     }
-    let (_, name, port) = parsed(&call, "pod")?;
+    let (scheme, name, port) = parsed(&call, "pod")?;
+    let tls = scheme == "https";
     let pod =
         s.storage.get(&target.key(call.namespace(), name)).await?.ok_or_else(|| target.not_found(name))?;
     let v = pod.value().map_err(Status::internal)?;
@@ -104,7 +112,7 @@ pub async fn pod(s: &ApiServer, call: Call, target: &Target) -> Result<Reply, St
     };
     let ip = v["status"]["podIP"].as_str().unwrap_or_default().to_owned();
     let what = format!("pod {name}");
-    to(call, &ip, port_number(number)?, &what).await
+    to(call, tls, &ip, port_number(number)?, &what).await
 }
 
 fn port_number(n: u64) -> Result<u16, Status> {
@@ -160,7 +168,8 @@ pub async fn service(s: &ApiServer, call: Call, target: &Target) -> Result<Reply
     if let Some(r) = redirect(&call) {
         return Ok(r);
     }
-    let (_, name, port) = parsed(&call, "service")?;
+    let (scheme, name, port) = parsed(&call, "service")?;
+    let tls = scheme == "https";
     let svc =
         s.storage.get(&target.key(call.namespace(), name)).await?.ok_or_else(|| target.not_found(name))?;
     let v = svc.value().map_err(Status::internal)?;
@@ -184,7 +193,7 @@ pub async fn service(s: &ApiServer, call: Call, target: &Target) -> Result<Reply
         return Err(none(format!("no endpoints available for service \"{name}\"")));
     };
     let what = format!("service {name}");
-    to(call, &ip, port_number(port)?, &what).await
+    to(call, tls, &ip, port_number(port)?, &what).await
 }
 
 pub async fn node(s: &ApiServer, call: Call, target: &Target) -> Result<Reply, Status> {

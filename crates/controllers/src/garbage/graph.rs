@@ -35,9 +35,12 @@ impl Graph {
                     }
                 }
                 // An owner that waits for its dependents may go on now.
-                if let Some(owner) =
-                    self.present.get(&r.uid).filter(|_| new.is_none_or(|n| n.uid() != o.uid()))
-                {
+                let holds = |n: &Object| {
+                    let blocks = |x: &OwnerReference| x.block_owner_deletion == r.block_owner_deletion;
+                    n.uid() == o.uid()
+                        && n.meta().owner_references.iter().any(|x| x.uid == r.uid && blocks(x))
+                };
+                if let Some(owner) = self.present.get(&r.uid).filter(|_| !new.is_some_and(holds)) {
                     out.push(owner.clone());
                 }
             }
@@ -131,6 +134,21 @@ mod tests {
         assert_eq!(up.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["b"]);
         g.change(1, Some(&b), None);
         assert!(g.dependents("a").is_empty() && g.find("b").is_none());
+    }
+
+    #[test]
+    fn a_dependent_that_lets_go_brings_its_owner_up() {
+        let mut g = Graph::default();
+        let (a, b) = (object("a", None), object("b", Some("a")));
+        g.change(0, None, Some(&a));
+        g.change(1, None, Some(&b));
+        let mut v = b.value().expect("value");
+        v["metadata"]["ownerReferences"][0]["blockOwnerDeletion"] = json!(false);
+        let loose = Object::from_value(v, 2).expect("object");
+        let up = |nodes: Vec<Node>| nodes.iter().any(|n| n.name == "a");
+        assert!(!up(g.change(1, Some(&b), Some(&b))));
+        assert!(up(g.change(1, Some(&b), Some(&loose))));
+        assert!(up(g.change(1, Some(&loose), Some(&object("b", None)))));
     }
 
     #[test]

@@ -67,6 +67,11 @@ pub async fn run(ctx: Context) {
     }
 }
 
+/// Whether it is being deleted and stays until its dependents are gone.
+fn waits(o: &Object) -> bool {
+    o.meta().is_deleting() && o.meta().finalizers.iter().any(|f| f == FOREGROUND)
+}
+
 impl Collector {
     /// Starts an informer for each kind that is new.
     async fn watch(self: &Arc<Self>, ctx: &Context, found: Vec<Resource>) {
@@ -147,7 +152,13 @@ impl Collector {
         match judge(&owners, has_dependents) {
             Verdict::Keep => Ok(()),
             Verdict::Unlink(uids) => self.unlink(&resource, &object, &uids).await,
-            Verdict::DeleteForeground => self.delete(&resource, &object, "Foreground").await,
+            Verdict::DeleteForeground => {
+                // Owners in a circle would wait for each other for ever: this one no longer holds up its own.
+                if self.dependents(&object).values().any(|(_, d)| waits(d)) {
+                    self.unblock(&resource, &object).await?;
+                }
+                self.delete(&resource, &object, "Foreground").await
+            }
             Verdict::DeleteBackground => self.delete(&resource, &object, "Background").await,
         }
     }
@@ -156,8 +167,7 @@ impl Collector {
     async fn owner(&self, node: &Node, r: &OwnerReference, namespace: &str) -> Result<Owner, Status> {
         let found = self.graph.lock().find(&r.uid).cloned();
         if let Some((_, o)) = found.and_then(|n| self.get(&n)).filter(|(_, o)| o.uid() == r.uid) {
-            let waiting = o.meta().is_deleting() && o.meta().finalizers.iter().any(|f| f == FOREGROUND);
-            return Ok(if waiting { Owner::Waiting } else { Owner::Alive });
+            return Ok(if waits(&o) { Owner::Waiting } else { Owner::Alive });
         }
         let (group, _) = r.api_version.split_once('/').unwrap_or(("", ""));
         let resource = self
@@ -194,18 +204,43 @@ impl Collector {
     }
 
     async fn unlink(&self, r: &Resource, o: &Object, uids: &[String]) -> Result<(), Status> {
+        self.owners(r, o, |mut all| {
+            all.retain(|x| !uids.contains(&x.uid));
+            all
+        })
+        .await
+    }
+
+    /// Its owners no longer wait for it.
+    async fn unblock(&self, r: &Resource, o: &Object) -> Result<(), Status> {
+        self.owners(r, o, |mut all| {
+            for x in all.iter_mut().filter(|x| x.block_owner_deletion == Some(true)) {
+                x.block_owner_deletion = Some(false);
+            }
+            all
+        })
+        .await
+    }
+
+    /// Writes other owner references, when they differ.
+    async fn owners(
+        &self,
+        r: &Resource,
+        o: &Object,
+        change: impl FnOnce(Vec<OwnerReference>) -> Vec<OwnerReference>,
+    ) -> Result<(), Status> {
         let Some(fresh) = self.client.find(r, o.namespace(), o.name()).await?.filter(|f| f.uid() == o.uid())
         else {
             return Ok(());
         };
-        let left: Vec<&OwnerReference> =
-            fresh.meta().owner_references.iter().filter(|x| !uids.contains(&x.uid)).collect();
-        if left.len() == fresh.meta().owner_references.len() {
+        let old = &fresh.meta().owner_references;
+        let new = change(old.clone());
+        if new == *old {
             return Ok(());
         }
         let patch = Patch::Merge(
             json!({ "metadata": { "uid": o.uid(), "resourceVersion": fresh.revision().to_string(),
-            "ownerReferences": left } }),
+            "ownerReferences": new } }),
         );
         self.client.patch(r, o.namespace(), o.name(), "", &patch).await.map(|_| ())
     }
@@ -246,7 +281,8 @@ impl Collector {
             d.meta().owner_references.iter().any(|x| x.uid == o.uid() && x.block_owner_deletion == Some(true))
         };
         let blocked = all.values().any(|(_, d)| blocks(d));
-        for node in all.into_keys() {
+        // One that waits itself looks at its own dependents: asking it again would go round in a circle of owners.
+        for (node, _) in all.into_iter().filter(|(_, (_, d))| !waits(d)) {
             self.queue.add(node);
         }
         if blocked { Ok(()) } else { self.remove_finalizer(r, o, FOREGROUND).await }

@@ -219,6 +219,7 @@ fn kubelet_config(config: &Config) -> anyhow::Result<kubelet::Config> {
         resolv_conf: upstream_resolv_conf(),
         port: config.kubelet_port,
         eviction: config.eviction.clone(),
+        image_gc: config.image_gc.clone(),
         version: format!("v1.37.0+kelson-{}", crate::VERSION),
         ..kubelet::Config::default()
     })
