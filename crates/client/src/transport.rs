@@ -156,6 +156,9 @@ impl Transport for LocalTransport {
 /// Reads a `…List` body.
 fn list_from_wire(body: &[u8]) -> Result<ObjectList, Status> {
     let mut v: Value = serde_json::from_slice(body).map_err(Status::internal)?;
+    if !v.is_object() {
+        return Err(Status::internal("the server answered something else than a list"));
+    }
     let meta = v["metadata"].take();
     let mut out = ObjectList {
         revision: meta["resourceVersion"].as_str().and_then(|s| s.parse().ok()).unwrap_or(0),

@@ -89,11 +89,12 @@ async fn openapi(s: &ApiServer, r: &Service, new: &mut Remote) -> Result<(), Str
 /// The paths of a group version and the definitions that they need.
 fn own_part(mut v: Value, group: &str, version: &str) -> Value {
     let prefix = format!("/apis/{group}/{version}/");
+    let mut part = |name: &str| v.get_mut(name).map(Value::take).unwrap_or_default();
     let mut paths = Map::new();
-    if let Value::Object(all) = v["paths"].take() {
+    if let Value::Object(all) = part("paths") {
         paths.extend(all.into_iter().filter(|(p, _)| p.starts_with(&prefix)));
     }
-    let all = match v["definitions"].take() {
+    let all = match part("definitions") {
         Value::Object(all) => all,
         _ => Map::new(),
     };
@@ -195,6 +196,7 @@ mod tests {
         let r = |n: &str| json!({"$ref": format!("#/definitions/{n}")});
         let v = json!({"paths": {"/apis/g/v1/a": {"get": r("A")}, "/apis/g/v2/a": {"get": r("B")}},
             "definitions": {"A": {"properties": {"m": r("M")}}, "B": {}, "M": {"properties": {"m": r("M")}}}});
+        assert_eq!(own_part(json!("text"), "g", "v1"), json!({"paths": {}, "definitions": {}}));
         let part = own_part(v, "g", "v1");
         assert_eq!(part["paths"].as_object().map(Map::len), Some(1));
         assert_eq!(

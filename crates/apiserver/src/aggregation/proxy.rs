@@ -120,7 +120,7 @@ fn event(line: &[u8]) -> WatchEvent {
         Ok(v) => v,
         Err(e) => return broken(format!("an event of a remote watch can't be read: {e}")),
     };
-    let object = v["object"].take();
+    let object = v.get_mut("object").map(Value::take).unwrap_or_default();
     let revision = object["metadata"]["resourceVersion"].as_str().and_then(|r| r.parse().ok()).unwrap_or(0);
     let kind = v["type"].as_str().unwrap_or_default();
     match kind {
@@ -157,7 +157,16 @@ mod tests {
         let line =
             br#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"old"}}"#;
         assert!(matches!(event(line), WatchEvent::Error(s) if s.code == 410));
-        assert!(matches!(event(b"nonsense"), WatchEvent::Error(_)));
+        for line in [
+            &b"nonsense"[..],
+            b"5",
+            b"[]",
+            b"{}",
+            br#"{"type":"ADDED"}"#,
+            br#"{"type":"ADDED","object":{"metadata":1}}"#,
+        ] {
+            assert!(matches!(event(line), WatchEvent::Error(_)), "{line:?}");
+        }
         let line = br#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#;
         assert!(matches!(event(line), WatchEvent::Bookmark { revision: 9, initial_events_end: false }));
     }
