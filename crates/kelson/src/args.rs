@@ -92,6 +92,8 @@ pub struct ServerArgs {
     /// Directory of static pod manifests [default: <data-dir>/manifests].
     #[arg(long, value_name = "DIR")]
     pub static_pods: Option<PathBuf>,
+    #[command(flatten)]
+    pub etcd: crate::etcd::EtcdArgs,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -11,6 +11,7 @@ use netlink::Cidr;
 use serde::Deserialize;
 
 use crate::args::ServerArgs;
+use crate::etcd::{Etcd, EtcdArgs};
 use crate::mark::Networks;
 use crate::networks::overlap;
 
@@ -43,6 +44,7 @@ struct File {
     static_pods: Option<PathBuf>,
     eviction_hard: BTreeMap<String, String>,
     image_gc_high_threshold: Option<u8>,
+    etcd: EtcdArgs,
 }
 
 /// Names and places that keep clusters on one machine apart.
@@ -140,6 +142,8 @@ pub struct Config {
     pub static_pods: PathBuf,
     pub eviction: kubelet::Eviction,
     pub image_gc: kubelet::ImageGc,
+    /// `None`: the store is in the data directory.
+    pub etcd: Option<Etcd>,
 }
 
 /// The tenth service address is DNS.
@@ -217,7 +221,7 @@ fn mirrors(
 }
 
 /// `90s`, `1.5m`, `500ms`: one number and its unit.
-fn duration(flag: &str, text: &str) -> anyhow::Result<Duration> {
+pub fn duration(flag: &str, text: &str) -> anyhow::Result<Duration> {
     let wrong = || format!("--{flag} {text:?}: a number with its unit is needed, such as 50s, 2m or 500ms");
     let end = text.find(|c: char| c.is_ascii_alphabetic()).with_context(wrong)?;
     let (number, unit) = text.split_at(end);
@@ -371,6 +375,7 @@ impl Config {
             registry_mirrors,
             eviction,
             image_gc,
+            etcd: a.etcd.over(f.etcd).options()?,
             static_pods: a
                 .static_pods
                 .or(f.static_pods)

@@ -7,6 +7,7 @@ mod args;
 mod bar;
 mod clean;
 mod config;
+mod etcd;
 mod image;
 mod logging;
 mod mark;

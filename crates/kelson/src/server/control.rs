@@ -2,6 +2,7 @@
 //! loops.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
@@ -18,6 +19,7 @@ use tracing::warn;
 
 use super::{objects, transport::LocalNode};
 use crate::config::Config;
+use crate::etcd::Etcd;
 
 pub struct Control {
     pub server: Arc<dyn LocalServer>,
@@ -67,8 +69,7 @@ pub async fn start(
     let listen = listener.local_addr().context("failed to read the address of the listener")?;
 
     // Store and keys are read side by side.
-    let options = store::embedded::Options::new(instance.store_dir());
-    let engine = tokio::task::spawn_blocking(move || store::embedded::Engine::open(options));
+    let engine = tokio::spawn(open_store(config.etcd.clone(), instance.store_dir()));
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
     let pki_options = pki::Options {
         hostname,
@@ -80,8 +81,7 @@ pub async fn start(
     let pki_dir = dir.join("pki");
     let now = clock::now().as_second();
     let keys = tokio::task::spawn_blocking(move || pki::Pki::open(&pki_dir, &pki_options, now));
-    let store: Arc<dyn Store> =
-        Arc::new(engine.await?.map_err(|e| anyhow!(e)).context("failed to open the store")?);
+    let store = engine.await?.map_err(|e| anyhow!(e)).context("failed to open the store")?;
     let pki = Arc::new(keys.await?.context("failed to prepare the cluster's keys")?);
 
     let local = if listen.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { listen.ip() };
@@ -152,6 +152,17 @@ pub async fn start(
         .context("failed to prepare the cluster's own objects")?;
     start_loops(&control, config, loops, on);
     Ok(control)
+}
+
+async fn open_store(etcd: Option<Etcd>, dir: PathBuf) -> Result<Arc<dyn Store>, store::Error> {
+    Ok(match etcd {
+        Some(etcd) => Arc::new(store::etcd::Engine::open(etcd.engine()).await?),
+        None => {
+            let options = store::embedded::Options::new(dir);
+            let opening = tokio::task::spawn_blocking(move || store::embedded::Engine::open(options));
+            Arc::new(opening.await.map_err(|e| store::Error::Stopped(format!("opening failed: {e}")))??)
+        }
+    })
 }
 
 /// The cluster's authority as the controllers may use it.
