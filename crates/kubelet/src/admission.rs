@@ -9,6 +9,7 @@ use crate::node_ctx::Pressure;
 use crate::pod::{Pod, Qos, Qty};
 use crate::quantity;
 
+#[derive(Clone, Copy)]
 pub struct NodeView<'a> {
     pub allocatable: &'a BTreeMap<String, Qty>,
     /// Of the node's object; absent while it is not known.
@@ -20,9 +21,11 @@ pub struct NodeView<'a> {
 
 /// Reason and message of the refusal.
 pub fn admit(pod: &Pod, node: &NodeView<'_>) -> Result<(), (String, String)> {
-    if pod.is_critical() {
-        return Ok(());
-    }
+    if pod.is_critical() { Ok(()) } else { fits(pod, node) }
+}
+
+/// Whether the pod, as it stands, goes beside the others.
+pub fn fits(pod: &Pod, node: &NodeView<'_>) -> Result<(), (String, String)> {
     if node.pressure.disk {
         return Err(("Evicted".into(), "The node had condition: [DiskPressure]. ".into()));
     }

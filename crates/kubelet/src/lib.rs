@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 mod admission;
+mod allocation;
 mod checkpoint;
 pub mod config;
 pub mod containers;

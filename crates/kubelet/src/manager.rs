@@ -15,10 +15,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{NodeView, admit};
+use crate::allocation::{Allocations, News};
 use crate::checkpoint::Checkpoint;
 use crate::containers::config::POD_UID;
 use crate::node_ctx::Node;
 use crate::pod::Pod;
+use crate::pod_worker::resize::message;
 use crate::pod_worker::{self, Handle, Msg, Snapshot};
 use crate::static_pods::StaticPods;
 
@@ -80,6 +82,7 @@ pub struct Manager {
     desired: BTreeMap<String, Arc<Pod>>,
     statics: StaticPods,
     checkpoint: Checkpoint,
+    allocations: Allocations,
     synced: bool,
 }
 
@@ -94,6 +97,7 @@ impl Manager {
             desired: BTreeMap::new(),
             statics,
             checkpoint,
+            allocations: Allocations::default(),
             synced: false,
         }
     }
@@ -119,10 +123,11 @@ impl Manager {
             drop(changes);
             to.notify.notify_one();
         });
+        let kept = self.checkpoint.load();
+        kept.iter().for_each(|p| self.allocations.keep(p.clone()));
         let (ended_tx, mut ended) = mpsc::channel(256);
         tokio::spawn(events(self.node.clone(), self.workers.clone(), token.clone()));
         if tokio::time::timeout(API_FIRST, pods.synced()).await.is_err() {
-            let kept = self.checkpoint.load();
             tracing::warn!(
                 pods = kept.len(),
                 "the API does not answer yet, starting pods as they were last known"
@@ -154,6 +159,7 @@ impl Manager {
                     self.mine.remove(&uid);
                     self.workers.map.write().remove(&uid);
                     self.checkpoint.remove(&uid);
+                    self.allocations.forget(&uid);
                     self.reconcile(&ended_tx).await;
                 }
                 _ = scan.tick() => {
@@ -168,6 +174,8 @@ impl Manager {
                 }
                 _ = clean.tick() => {
                     if self.synced {
+                        // A resize may fit by now for reasons that no pod tells.
+                        self.reconcile(&ended_tx).await;
                         self.remove_orphans().await;
                     }
                 }
@@ -183,8 +191,6 @@ impl Manager {
                 Some(Ok(p)) => {
                     if p.deleting() || p.finished() {
                         self.checkpoint.remove(&uid);
-                    } else if self.desired.get(&uid).is_none_or(|old| old.spec != p.spec) {
-                        self.checkpoint.save(&p);
                     }
                     self.desired.insert(uid, Arc::new(p));
                 }
@@ -202,6 +208,7 @@ impl Manager {
         let statics = self.statics.pods();
         let wanted: BTreeMap<String, Arc<Pod>> =
             self.desired.iter().map(|(k, v)| (k.clone(), v.clone())).chain(statics).collect();
+        let wanted = self.allocate(&wanted);
         for (uid, w) in &mut self.mine {
             if !wanted.contains_key(uid) && !w.told_gone {
                 w.told_gone = true;
@@ -211,6 +218,9 @@ impl Manager {
         for (uid, pod) in &wanted {
             if let Some(w) = self.mine.get_mut(uid) {
                 if !Arc::ptr_eq(&w.pod, pod) {
+                    if w.pod.spec != pod.spec {
+                        keep(&self.checkpoint, pod);
+                    }
                     w.pod = pod.clone();
                     tell(w, Msg::Pod(pod.clone())).await;
                 }
@@ -221,11 +231,47 @@ impl Manager {
                 continue;
             }
             let refused = self.refuse(pod);
+            keep(&self.checkpoint, pod);
             let handle = pod_worker::spawn(self.node.clone(), pod.clone(), refused, ended.clone());
             self.workers.insert(uid, handle.clone());
             self.mine
                 .insert(uid.clone(), Worker { handle: Some(handle), pod: pod.clone(), told_gone: false });
         }
+    }
+
+    /// The pods with the resources they are granted.
+    fn allocate(&mut self, wanted: &BTreeMap<String, Arc<Pod>>) -> BTreeMap<String, Arc<Pod>> {
+        let own = self.node.itself.get("", &self.node.cfg.node_name);
+        let allocatable = self.node.allocatable();
+        let view = NodeView {
+            allocatable: &allocatable,
+            labels: own.as_ref().map(|o| &o.meta().labels),
+            pressure: *self.node.pressure.read(),
+            pods: &[],
+        };
+        let workers = &self.workers;
+        let ended = |p: &Pod| {
+            let known = workers.get(&p.metadata.uid);
+            let over = known.map(|h| h.snapshot.read().status.phase.clone());
+            p.finished() || over.is_some_and(|phase| matches!(phase.as_str(), "Succeeded" | "Failed"))
+        };
+        let now = client::clock::rfc3339(client::clock::now());
+        let (given, news) = self.allocations.decide(wanted, &view, &ended, &now);
+        for n in news {
+            match n {
+                News::Granted(p) => {
+                    let text = message("Pod resize started", &p, p.metadata.generation, "");
+                    self.node.recorder.normal(self.node.about_pod(&p), "ResizeStarted", text);
+                }
+                News::Waits(p, why) => {
+                    let text =
+                        message(&format!("Pod resize {}", why.reason), &p, why.generation, &why.message);
+                    let reason = format!("Resize{}", why.reason);
+                    self.node.recorder.warning(self.node.about_pod(&p), &reason, text);
+                }
+            }
+        }
+        given
     }
 
     /// Only a pod that was never taken before can be refused.
@@ -287,6 +333,13 @@ impl Manager {
                 let _ = std::fs::remove_dir_all(d.path());
             }
         }
+    }
+}
+
+/// What the pod was granted comes back after a restart.
+fn keep(checkpoint: &Checkpoint, pod: &Pod) {
+    if !pod.is_static() && !pod.deleting() && !pod.finished() {
+        checkpoint.save(pod);
     }
 }
 

@@ -38,7 +38,24 @@ macro_rules! view {
     };
 }
 
-view!(Pod { metadata: PodMeta, spec: PodSpec, status: PodStatus });
+view!(Pod {
+    metadata: PodMeta,
+    spec: PodSpec,
+    status: PodStatus,
+    /// A resize that the node can't grant yet.
+    #[serde(skip)]
+    pending: Option<Pending>,
+});
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pending {
+    pub reason: String,
+    pub message: String,
+    pub generation: i64,
+    /// RFC 3339.
+    pub since: String,
+}
+
 view!(PodMeta {
     name: String,
     namespace: String,
@@ -131,6 +148,7 @@ view!(Container {
     env_from: Vec<EnvFrom>,
     env: Vec<EnvVar>,
     resources: Resources,
+    resize_policy: Vec<ResizePolicy>,
     volume_mounts: Vec<VolumeMount>,
     volume_devices: Vec<VolumeDevice>,
     restart_policy: Option<String>,
@@ -166,6 +184,7 @@ view!(EnvSource {
 view!(FieldRef { api_version: String, field_path: String });
 view!(ResourceFieldRef { container_name: String, resource: String, divisor: Qty });
 view!(KeyRef { name: String, key: String, optional: Option<bool> });
+view!(ResizePolicy { resource_name: String, restart_policy: String });
 view!(Resources { limits: Quantities, requests: Quantities });
 view!(VolumeMount {
     name: String,

@@ -25,6 +25,8 @@ pub const MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePoli
 pub const GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
 /// Ours: where the termination message lies on the host.
 pub const MESSAGE_FILE: &str = "io.kelson.container.messageFile";
+/// Ours: the resources it was made with, as JSON.
+pub const RESOURCES: &str = "io.kelson.container.resources";
 /// Ours: which list of the spec the container came from.
 pub const KIND: &str = "io.kelson.container.kind";
 
@@ -133,6 +135,7 @@ pub fn container(cfg: &Config, pod: &Pod, c: &Container, p: Parts<'_>) -> Contai
         (GRACE, pod.spec.termination_grace_period_seconds.unwrap_or(30).to_string()),
         (MESSAGE_FILE, p.message_file.to_string_lossy().into_owned()),
         (KIND, kind.to_owned()),
+        (RESOURCES, serde_json::to_string(&c.resources).unwrap_or_default()),
     ]
     .into_iter()
     .map(|(k, v)| (k.to_owned(), v))

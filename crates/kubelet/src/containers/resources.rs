@@ -69,6 +69,16 @@ pub struct PodLimits {
     pub memory: i64,
 }
 
+/// The larger of both; no limit is the largest.
+pub fn ceiling(a: PodLimits, b: PodLimits) -> PodLimits {
+    let limit = |a: i64, b: i64| if a == 0 || b == 0 { 0 } else { a.max(b) };
+    PodLimits {
+        shares: a.shares.max(b.shares),
+        quota: limit(a.quota, b.quota),
+        memory: limit(a.memory, b.memory),
+    }
+}
+
 /// Summed over containers; init containers by their largest, sidecars stay.
 fn sum(pod: &Pod, pick: &dyn Fn(&Resources) -> i64) -> i64 {
     let apps: i64 = pod.spec.containers.iter().map(|c| pick(&c.resources)).sum();

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 
-use crate::containers::resources::{Step, cgroup_dirs, cgroup_steps, pod_cgroup, pod_limits};
+use crate::containers::resources::{Step, cgroup_dirs, cgroup_steps, pod_cgroup};
 use crate::hooks::{PodCx, PodStep, StepError};
 
 pub struct Cgroup;
@@ -60,7 +60,7 @@ impl PodStep for Cgroup {
             return Ok(());
         }
         let path = pod_cgroup(&cx.node.cfg.cgroup_root, &cx.pod);
-        apply(&cgroup_steps(&cx.node.layout, &path, pod_limits(&cx.pod), 0)).map_err(|e| {
+        apply(&cgroup_steps(&cx.node.layout, &path, cx.limits, 0)).map_err(|e| {
             StepError::new("FailedCreatePodContainer", format!("unable to ensure pod container exists: {e}"))
         })
     }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
+use crate::containers::resources::PodLimits;
 use crate::node_ctx::Node;
 use crate::pod::Pod;
 use crate::refs::User;
@@ -29,6 +30,8 @@ pub struct PodCx {
     pub pod: Arc<Pod>,
     pub user: User,
     pub volumes: Mutex<Volumes>,
+    /// For the pod's cgroup.
+    pub limits: PodLimits,
 }
 
 /// A failed step: the reason of its event, and a message for people.

@@ -6,6 +6,7 @@ pub mod backoff;
 mod ops;
 pub mod plan;
 mod report;
+pub mod resize;
 pub mod status;
 
 use std::collections::HashMap;
@@ -13,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cri::{
-    ContainerEventResponse, ContainerState, ContainerStatus, PodSandboxFilter, PodSandboxStatus,
-    PodSandboxStatusResponse,
+    ContainerEventResponse, ContainerState, ContainerStatus, PodSandboxFilter, PodSandboxState,
+    PodSandboxStatus, PodSandboxStatusResponse,
 };
 use parking_lot::RwLock;
 use tokio::sync::{Notify, mpsc};
@@ -22,6 +23,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::containers::config::POD_UID;
+use crate::containers::resources::pod_limits;
 use crate::hooks::PodCx;
 use crate::node_ctx::Node;
 use crate::pod::{Kind, Pod};
@@ -123,6 +125,7 @@ pub(crate) struct Worker {
     messages: HashMap<String, String>,
     backoffs: Backoffs,
     holds: HashMap<Step, Hold>,
+    sizes: resize::Sizes,
     busy: Busy,
     volumes: Volumes,
     prepared: bool,
@@ -159,6 +162,7 @@ impl Worker {
             messages: HashMap::new(),
             backoffs: Backoffs::default(),
             holds: HashMap::new(),
+            sizes: resize::Sizes::default(),
             busy: Busy::default(),
             volumes: Volumes::default(),
             prepared: false,
@@ -208,6 +212,7 @@ impl Worker {
             pod: self.pod.clone(),
             user: User { uid: self.pod.metadata.uid.clone(), notify: self.refs.clone() },
             volumes: parking_lot::Mutex::default(),
+            limits: self.sizes.applied.unwrap_or_else(|| pod_limits(&self.pod)),
         })
     }
 
@@ -226,8 +231,10 @@ impl Worker {
                     self.stale = true;
                 }
                 if old.spec != self.pod.spec {
-                    self.holds.retain(|s, _| !matches!(s, Step::Start(_)));
-                    self.resize(&old);
+                    self.holds.retain(|s, _| !matches!(s, Step::Start(_) | Step::Resize));
+                    self.sizes.generation = self.pod.metadata.generation;
+                    // Resources are shown in volumes, too.
+                    self.stale = true;
                 }
                 self.snapshot.write().pod = self.pod.clone();
                 self.report.heed(&self.pod.status);
@@ -420,6 +427,11 @@ impl Worker {
         }
     }
 
+    fn ready_sandbox(&self) -> Option<&PodSandboxStatus> {
+        let ready = self.sandboxes.iter().filter(|s| s.state == PodSandboxState::Ready);
+        ready.max_by_key(|s| s.metadata.attempt)
+    }
+
     fn pod_ips(&self) -> Vec<String> {
         let newest = self.sandboxes.iter().max_by_key(|s| (s.metadata.attempt, s.created_at));
         let Some(n) = newest.map(|s| &s.network) else { return Vec::new() };
@@ -431,6 +443,7 @@ impl Worker {
     fn turn(&mut self) -> Option<i64> {
         self.read_messages();
         self.tend_probes();
+        self.tend_resize();
         let mut wake: Option<i64> = None;
         let earliest = |wake: &mut Option<i64>, at: i64| *wake = Some(wake.map_or(at, |w| w.min(at)));
         for round in 0..4 {
@@ -441,6 +454,7 @@ impl Worker {
                 sandboxes: &self.sandboxes,
                 containers: &self.containers,
                 health: &self.health,
+                sizes: &self.sizes,
                 busy: &self.busy,
                 backoffs: &self.backoffs,
                 holds: &holds,

@@ -2,15 +2,16 @@
 
 use api::resource::PODS;
 use client::DeleteOptions;
-use cri::{PodSandboxState, PodSandboxStatusResponse};
+use cri::PodSandboxStatusResponse;
 use tokio::task::JoinError;
 
 use crate::containers::config::{MESSAGE_FILE, MESSAGE_POLICY, log_dir_name};
-use crate::containers::resources;
+use crate::containers::resources::pod_limits;
 use crate::hooks::container::{Retry, Start, StartError};
 use crate::hooks::{self, StepError, container, sandbox, stop};
 use crate::pod::{Kind, Pod};
 use crate::pod_worker::plan::{Action, Failed, Step, over};
+use crate::pod_worker::resize::Resized;
 use crate::pod_worker::{Hold, Worker};
 use crate::podstatus::{PodStatus, Waiting};
 use crate::volumes::setup::Volumes;
@@ -25,18 +26,18 @@ pub enum Done {
     TornDown(Result<(), StepError>),
     Finished(Result<(), api::Status>),
     Reported { status: Box<PodStatus>, result: Result<(), api::Status> },
+    Resized(Resized),
     Purged,
-    Nothing,
 }
 
 const CONFIG_RETRY: (i64, i64) = (2_000, 10_000);
 const IMAGE_RETRY: (i64, i64) = (10_000, 300_000);
-const STEP_RETRY: (i64, i64) = (500, 60_000);
+pub(super) const STEP_RETRY: (i64, i64) = (500, 60_000);
 /// How long the first reason of a failed pull stays before it becomes a back-off.
 const FIRST_REASON: i64 = 2_000;
 
 impl Worker {
-    fn hold(&mut self, step: Step, (first, most): (i64, i64)) {
+    pub(super) fn hold(&mut self, step: Step, (first, most): (i64, i64)) {
         let now = self.node.now_ms();
         let delay = match self.holds.get(&step) {
             // Long quiet: from the beginning.
@@ -90,7 +91,13 @@ impl Worker {
             Action::Start { kind, name, attempt, backoff_key } => {
                 self.start(kind, name, attempt, &backoff_key)
             }
-            Action::Kill { id, name, grace, message } => self.kill(id, name, grace, message),
+            Action::Kill { id, name, grace, message, renew } => {
+                if renew {
+                    self.sizes.renew.insert(name.clone());
+                }
+                self.kill(id, name, grace, message)
+            }
+            Action::Resize(next) => self.resize(next),
             Action::Waiting { name, reason, message } => {
                 let w = Waiting { reason: reason.into(), message };
                 if self.waiting.get(&name).is_none_or(|old| old.reason != w.reason) {
@@ -141,14 +148,7 @@ impl Worker {
     fn start(&mut self, kind: Kind, name: String, attempt: u32, backoff_key: &str) {
         let Some((_, c)) = self.pod.container(&name) else { return };
         let c = c.clone();
-        let Some(sb) = self
-            .sandboxes
-            .iter()
-            .filter(|s| s.state == PodSandboxState::Ready)
-            .max_by_key(|s| s.metadata.attempt)
-        else {
-            return;
-        };
+        let Some(sb) = self.ready_sandbox() else { return };
         let (sandbox_id, sandbox_attempt) = (sb.id.clone(), sb.metadata.attempt);
         let now = self.node.now_ms();
         if let Some(p) = crate::pod_worker::plan::newest(&self.containers, &name).filter(|p| over(p)) {
@@ -254,31 +254,6 @@ impl Worker {
         });
     }
 
-    /// Changed resources of running containers are applied in place.
-    pub(crate) fn resize(&mut self, old: &Pod) {
-        for (kind, c) in self.pod.all().filter(|(k, _)| matches!(k, Kind::App | Kind::Sidecar)) {
-            let before = old.container(&c.name).filter(|(k, _)| *k == kind).map(|(_, c)| &c.resources);
-            if before.is_none_or(|r| *r == c.resources) {
-                continue;
-            }
-            let Some(st) = crate::pod_worker::plan::newest(&self.containers, &c.name).filter(|s| !over(s))
-            else {
-                continue;
-            };
-            let (node, id) = (self.node.clone(), st.id.clone());
-            let new = resources::container(&self.pod, c, node.memory_capacity);
-            let cx = self.cx();
-            self.ops.spawn(async move {
-                use hooks::PodStep;
-                let _ = hooks::cgroup::Cgroup.set_up(&cx).await;
-                if let Err(e) = node.runtime.update_container_resources(&id, &new).await {
-                    tracing::warn!(container = %id, error = %e, "failed to resize a container in place");
-                }
-                Done::Nothing
-            });
-        }
-    }
-
     pub(crate) fn done(&mut self, joined: Result<Done, JoinError>) {
         let done = match joined {
             Ok(d) => d,
@@ -295,6 +270,7 @@ impl Worker {
                 self.holds.remove(&Step::Prepare);
                 self.volumes = v;
                 self.prepared = true;
+                self.sizes.applied.get_or_insert_with(|| pod_limits(&self.pod));
             }
             Done::Prepared(Err(e)) => {
                 self.busy.prepare = false;
@@ -370,12 +346,13 @@ impl Worker {
             Done::Reported { status, result } => self.reported(*status, result),
             Done::Removed { id } => tracing::debug!(id, "removed"),
             Done::Purged => self.finished = true,
-            Done::Nothing => {}
+            Done::Resized(r) => self.resized(r),
         }
     }
 
     fn started(&mut self, name: String, result: Result<PodSandboxStatusResponse, StartError>) {
         self.busy.start = None;
+        self.sizes.renew.remove(&name);
         match result {
             Ok(v) => {
                 self.holds.remove(&Step::Start(name.clone()));

@@ -8,6 +8,7 @@ use cri::{ContainerState, ContainerStatus, PodSandboxState, PodSandboxStatus};
 use crate::containers::config::HASH;
 use crate::pod::{Container, Kind, Pod, RestartPolicy};
 use crate::pod_worker::backoff::Backoffs;
+use crate::pod_worker::resize::{Next, Sizes};
 
 /// What probes know of one running container.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,6 +32,7 @@ pub enum Step {
     Prepare,
     Sandbox,
     StopSandbox,
+    Resize,
     Start(String),
     TearDown,
     Finish,
@@ -42,6 +44,7 @@ pub struct Busy {
     pub prepare: bool,
     pub sandbox: bool,
     pub stop_sandbox: bool,
+    pub resize: bool,
     pub start: Option<String>,
     /// Container id to the deadline its kill was given.
     pub kills: HashMap<String, i64>,
@@ -67,6 +70,7 @@ pub struct View<'a> {
     pub containers: &'a [ContainerStatus],
     /// By container id.
     pub health: &'a HashMap<String, Health>,
+    pub sizes: &'a Sizes,
     pub busy: &'a Busy,
     pub backoffs: &'a Backoffs,
     /// Until when a failed step rests.
@@ -104,7 +108,10 @@ pub enum Action {
         name: String,
         grace: i64,
         message: String,
+        /// It is to run again whatever the restart policy says.
+        renew: bool,
     },
+    Resize(Next),
     /// Why a container that should run does not.
     Waiting {
         name: String,
@@ -157,6 +164,9 @@ impl<'a> View<'a> {
             },
         }
     }
+    fn runs_again(&self, kind: Kind, c: &Container, st: &ContainerStatus) -> bool {
+        self.sizes.renew.contains(&c.name) || restarts(self.pod, kind, c, st.exit_code)
+    }
     fn rests(&self, step: &Step, out: &mut Vec<Action>) -> bool {
         match self.holds.get(step) {
             Some(at) if *at > self.now => {
@@ -202,9 +212,11 @@ pub fn completed(v: &View<'_>) -> bool {
                 .is_some_and(|s| over(s) && s.exit_code != 0 && !restarts(v.pod, kind, c, s.exit_code))
     });
     init_failed
-        || v.pod.spec.containers.iter().all(|c| {
-            v.newest(&c.name).is_some_and(|s| over(s) && !restarts(v.pod, Kind::App, c, s.exit_code))
-        })
+        || v.pod
+            .spec
+            .containers
+            .iter()
+            .all(|c| v.newest(&c.name).is_some_and(|s| over(s) && !v.runs_again(Kind::App, c, s)))
 }
 
 pub fn plan(v: &View<'_>) -> Vec<Action> {
@@ -238,7 +250,14 @@ fn plan_run(v: &View<'_>) -> Vec<Action> {
     old_sandboxes(v, sandbox, &mut out);
     kill_unhealthy(v, sandbox, &mut out);
     remove_old(v, &mut out);
-    if !v.prepared || v.busy.start.is_some() {
+    if !v.prepared || v.busy.start.is_some() || v.busy.resize {
+        return out;
+    }
+    // Before anything starts that may need the room.
+    if let Some(next) = v.sizes.next(pod, v.containers)
+        && !v.rests(&Step::Resize, &mut out)
+    {
+        out.push(Action::Resize(next));
         return out;
     }
     for c in &pod.spec.ephemeral_containers {
@@ -277,8 +296,7 @@ fn plan_run(v: &View<'_>) -> Vec<Action> {
         let st = v.newest(&c.name);
         let start = match st {
             None => true,
-            Some(s) if over(s) => restarts(pod, Kind::App, c, s.exit_code),
-            Some(_) => false,
+            Some(s) => over(s) && v.runs_again(Kind::App, c, s),
         };
         if start && try_start(v, Kind::App, c, st, &mut out) {
             return out;
@@ -339,15 +357,20 @@ fn kill_unhealthy(v: &View<'_>, sandbox: &PodSandboxStatus, out: &mut Vec<Action
             && st.annotations.get(HASH).is_some_and(|h| !h.is_empty() && *h != c.hash());
         let failed = v.health.get(&st.id).and_then(|h| h.failed.as_ref());
         let default = v.pod.spec.termination_grace_period_seconds.unwrap_or(30);
-        let (message, grace) = match (failed, changed) {
-            (Some(f), _) => (f.message.clone(), f.grace.unwrap_or(default)),
-            (None, true) => (format!("Container {} definition changed, will be restarted", c.name), default),
-            (None, false) if st.pod_sandbox_id != sandbox.id => {
+        let resized = kind != Kind::Ephemeral && v.sizes.wants_restart(c, st);
+        let (message, grace) = match failed {
+            Some(f) => (f.message.clone(), f.grace.unwrap_or(default)),
+            None if changed => {
+                (format!("Container {} definition changed, will be restarted", c.name), default)
+            }
+            None if resized => (format!("Container {} resize requires restart", c.name), default),
+            None if st.pod_sandbox_id != sandbox.id => {
                 (format!("Container {} belongs to a sandbox that is gone", c.name), 0)
             }
-            (None, false) => continue,
+            None => continue,
         };
-        out.push(Action::Kill { id: st.id.clone(), name: c.name.clone(), grace, message });
+        let renew = failed.is_none() && (changed || resized);
+        out.push(Action::Kill { id: st.id.clone(), name: c.name.clone(), grace, message, renew });
     }
 }
 
@@ -417,7 +440,7 @@ pub fn go_duration(seconds: i64) -> String {
 /// Apps first and together, then sidecars from the last to the first, then the sandbox, then the rest.
 fn plan_stop(v: &View<'_>, stop: &Stop) -> Vec<Action> {
     let mut out = Vec::new();
-    if v.busy.start.is_some() || v.busy.sandbox || v.busy.prepare {
+    if v.busy.start.is_some() || v.busy.sandbox || v.busy.prepare || v.busy.resize {
         return out;
     }
     let running: Vec<(Kind, &ContainerStatus)> = v
@@ -435,6 +458,7 @@ fn plan_stop(v: &View<'_>, stop: &Stop) -> Vec<Action> {
                 name: st.metadata.name.clone(),
                 grace,
                 message: format!("Stopping container {}", st.metadata.name),
+                renew: false,
             });
         }
     };

@@ -13,6 +13,8 @@ use crate::podstatus::PodStatus;
 
 /// How long a status that only says "in preparation" may wait for better news.
 const DEBOUNCE: i64 = 150;
+/// How long the report of a container that is being replaced may wait for its successor.
+const RENEWAL: i64 = 1_000;
 
 pub struct Report {
     /// What the API has from us.
@@ -49,7 +51,14 @@ impl Report {
 
 /// Only the conditions a kubelet writes.
 fn ours(mut s: PodStatus) -> PodStatus {
-    let kinds = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+    let kinds = [
+        "PodResizePending",
+        "PodResizeInProgress",
+        "PodReadyToStartContainers",
+        "Initialized",
+        "Ready",
+        "ContainersReady",
+    ];
     s.conditions.retain(|c| {
         kinds.contains(&c.kind.as_str()) || c.kind == "DisruptionTarget" && c.reason == "TerminationByKubelet"
     });
@@ -97,6 +106,21 @@ pub fn patch(pod: &Pod, old: Option<&PodStatus>, new: &PodStatus) -> Value {
             s[field] = list;
         }
     }
+    // Conditions are merged by type: what went has to be named, and so has a reason that went.
+    let before = old.map(|o| o.conditions.as_slice()).unwrap_or_default();
+    if let Some(list) = s["conditions"].as_array_mut() {
+        for c in list.iter_mut() {
+            let Some(old) = before.iter().find(|o| c["type"] == o.kind.as_str()) else { continue };
+            for (field, was) in [("reason", &old.reason), ("message", &old.message)] {
+                if !was.is_empty() && c.get(field).is_none() {
+                    c[field] = Value::Null;
+                }
+            }
+        }
+        for o in before.iter().filter(|o| new.condition(&o.kind).is_none()) {
+            list.push(json!({"$patch": "delete", "type": o.kind}));
+        }
+    }
     if pod.is_static() {
         // Written to the mirror, which has a uid of its own.
         return json!({ "status": s });
@@ -125,6 +149,7 @@ impl Worker {
             sandbox_ready: self.sandboxes.iter().any(|s| s.state == PodSandboxState::Ready),
             containers: &self.containers,
             health: &self.health,
+            sizes: &self.sizes,
             waiting: &self.waiting,
             starting: self.busy.start.as_deref(),
             messages: &self.messages,
@@ -157,7 +182,9 @@ impl Worker {
         if self.report.sending {
             return None;
         }
-        let at = if urgent {
+        let at = if self.stop.is_none() && !self.sizes.renew.is_empty() {
+            (self.report.since + RENEWAL).max(self.report.retry_at)
+        } else if urgent {
             self.report.retry_at
         } else {
             (self.report.since + DEBOUNCE).max(self.report.retry_at)
@@ -234,6 +261,27 @@ mod tests {
         assert!(
             p["status"].as_object().is_some_and(|s| s.contains_key("reason") && !s.contains_key("message"))
         );
+    }
+
+    #[test]
+    fn patches_name_conditions_and_reasons_that_went() {
+        let condition = |kind: &str, reason: &str| crate::podstatus::Condition {
+            kind: kind.into(),
+            reason: reason.into(),
+            ..Default::default()
+        };
+        let old = PodStatus {
+            conditions: vec![
+                condition("PodResizePending", "Deferred"),
+                condition("Ready", "ContainersNotReady"),
+            ],
+            ..Default::default()
+        };
+        let new = PodStatus { conditions: vec![condition("Ready", "")], ..Default::default() };
+        let p = patch(&Pod::default(), Some(&old), &new);
+        let list = p["status"]["conditions"].as_array().expect("conditions");
+        assert_eq!((&list[0]["type"], list[0].get("reason")), (&json!("Ready"), Some(&Value::Null)));
+        assert_eq!(list[1], json!({"$patch": "delete", "type": "PodResizePending"}));
     }
 
     #[test]

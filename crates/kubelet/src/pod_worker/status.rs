@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use cri::{ContainerState, ContainerStatus as CriStatus};
 
 use crate::hooks::container::POST_START_ERROR;
-use crate::pod::{Container, Kind, Pod, RestartPolicy};
+use crate::pod::{Container, Kind, Pod, Quantities, RestartPolicy};
 use crate::pod_worker::plan::{Health, Stop, over};
+use crate::pod_worker::resize::Sizes;
 use crate::podstatus::{
     Condition, ContainerStatus, Ip, MountStatus, PodStatus, ResourcesStatus, Running, State, Terminated,
     Waiting,
@@ -21,6 +22,7 @@ pub struct Input<'a> {
     pub sandbox_ready: bool,
     pub containers: &'a [CriStatus],
     pub health: &'a HashMap<String, Health>,
+    pub sizes: &'a Sizes,
     pub waiting: &'a HashMap<String, Waiting>,
     /// The container whose start is under way.
     pub starting: Option<&'a str>,
@@ -74,6 +76,28 @@ fn being_started(i: &Input<'_>, c: &Container, st: &CriStatus) -> bool {
                     || i.waiting.get(&c.name).is_some_and(|w| w.reason == POST_START_ERROR))
         }
         _ => false,
+    }
+}
+
+/// Of a running container what it has, else what it will have.
+fn resources(i: &Input<'_>, c: &Container, newest: Option<&CriStatus>) -> ResourcesStatus {
+    let running = newest.filter(|s| s.state == ContainerState::Running);
+    let has = running.and_then(|s| i.sizes.actual.get(&s.id));
+    let of = |granted: &Quantities, actual: Option<&Quantities>| {
+        let mut out = granted.clone();
+        for name in ["cpu", "memory"] {
+            if let Some(a) = actual {
+                match a.get(name) {
+                    Some(q) => out.insert(name.into(), q.clone()),
+                    None => out.remove(name),
+                };
+            }
+        }
+        out
+    };
+    ResourcesStatus {
+        limits: of(&c.resources.limits, has.map(|r| &r.limits)),
+        requests: of(&c.resources.requests, has.map(|r| &r.requests)),
     }
 }
 
@@ -186,14 +210,7 @@ fn container(i: &Input<'_>, kind: Kind, c: &Container, init_done: bool) -> Conta
     if kind != Kind::Ephemeral {
         out.allocated_resources = c.resources.requests.clone();
     }
-    if !c.resources.limits.is_empty() || !c.resources.requests.is_empty() {
-        out.resources = Some(ResourcesStatus {
-            limits: c.resources.limits.clone(),
-            requests: c.resources.requests.clone(),
-        });
-    } else {
-        out.resources = Some(ResourcesStatus::default());
-    }
+    out.resources = Some(resources(i, c, newest));
     out.volume_mounts = c
         .volume_mounts
         .iter()
@@ -222,7 +239,8 @@ fn incomplete(pod: &Pod, st: &[ContainerStatus]) -> Vec<String> {
 }
 
 /// Upstream's phase from container states.
-fn phase(pod: &Pod, init: &[ContainerStatus], apps: &[ContainerStatus], terminal: bool) -> &'static str {
+fn phase(i: &Input<'_>, init: &[ContainerStatus], apps: &[ContainerStatus]) -> &'static str {
+    let (pod, terminal) = (i.pod, i.terminal);
     let policy = pod.spec.policy();
     let mut pending_init = false;
     for (c, s) in pod.spec.init_containers.iter().zip(init) {
@@ -240,7 +258,7 @@ fn phase(pod: &Pod, init: &[ContainerStatus], apps: &[ContainerStatus], terminal
     }
     let (mut running, mut waiting, mut stopped, mut ok) = (0, 0, 0, 0);
     for s in apps {
-        if s.state.running.is_some() {
+        if s.state.running.is_some() || !terminal && i.sizes.renew.contains(&s.name) {
             running += 1;
         } else if let Some(t) = &s.state.terminated {
             stopped += 1;
@@ -283,7 +301,7 @@ pub fn compute(i: &Input<'_>) -> PodStatus {
         pod.spec.containers.iter().map(|c| container(i, Kind::App, c, init_done)).collect();
     let eph = pod.spec.ephemeral_containers.iter();
     out.ephemeral_container_statuses = eph.map(|c| container(i, Kind::Ephemeral, c, true)).collect();
-    out.phase = phase(pod, &out.init_container_statuses, &out.container_statuses, i.terminal).into();
+    out.phase = phase(i, &out.init_container_statuses, &out.container_statuses).into();
     if matches!(i.old.phase.as_str(), "Failed" | "Succeeded") {
         out.phase.clone_from(&i.old.phase);
         out.reason.clone_from(&i.old.reason);
@@ -363,12 +381,12 @@ fn conditions(i: &Input<'_>, out: &mut PodStatus, todo: &[String]) {
         ready.clone()
     };
     let sandbox = (i.sandbox_ready && !out.pod_ips.is_empty(), "", String::new());
-    let mut add = |kind: &str, (yes, reason, message): (bool, &str, String)| {
+    let mut add = |kind: &str, (yes, reason, message): (bool, &str, String), generation: i64| {
         let status = if yes { "True" } else { "False" };
         let old = i.old.condition(kind).filter(|c| c.status == status);
         out.conditions.push(Condition {
             kind: kind.into(),
-            observed_generation: pod.metadata.generation,
+            observed_generation: generation,
             status: status.into(),
             last_probe_time: None,
             last_transition_time: old
@@ -378,6 +396,15 @@ fn conditions(i: &Input<'_>, out: &mut PodStatus, todo: &[String]) {
             message,
         });
     };
+    if let Some(p) = pod.pending.as_ref().filter(|_| !i.terminal) {
+        add("PodResizePending", (true, &p.reason, p.message.clone()), p.generation);
+    }
+    if !i.terminal && i.sizes.in_progress(pod, i.containers) {
+        let (reason, message) = i.sizes.error.as_ref().map_or(("", ""), |e| ("Error", e));
+        add("PodResizeInProgress", (true, reason, message.to_owned()), i.sizes.generation);
+    }
+    let generation = pod.metadata.generation;
+    let mut add = |kind: &str, what: (bool, &str, String)| add(kind, what, generation);
     add("PodReadyToStartContainers", sandbox);
     add("Initialized", initialized);
     add("Ready", pod_ready);
