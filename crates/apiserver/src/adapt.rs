@@ -40,14 +40,19 @@ fn invalid(kind: &Descriptor, v: &Value, errors: ErrorList) -> Result<(), Status
     let name = v["metadata"]["name"].as_str().unwrap_or_default();
     let name =
         if name.is_empty() { v["metadata"]["generateName"].as_str().unwrap_or_default() } else { name };
-    Err(Status::invalid(&kind.group, &kind.kind, name, errors.into_causes()))
+    Err(Status::invalid(&kind.hub.group, &kind.kind, name, errors.into_causes()))
+}
+
+/// The group whose rules hold: events are stored in one form, and judged by the group that they came through.
+fn rules_of(kind: &Descriptor) -> &str {
+    if kind.kind == "Event" { &kind.group } else { &kind.hub.group }
 }
 
 pub fn validate_create(kind: &Descriptor, new: &Value) -> Result<(), Status> {
     if let Some(c) = kind.custom_of(&kind.hub.version) {
         return invalid(kind, new, validation::custom_resource(c.checks(), kind.namespaced, new, None));
     }
-    invalid(kind, new, validation::create(&kind.hub.group, &kind.hub.kind, new))
+    invalid(kind, new, validation::create(rules_of(kind), &kind.hub.kind, new))
 }
 
 pub fn validate_update(kind: &Descriptor, sub: &str, new: &Value, old: &Value) -> Result<(), Status> {
@@ -55,7 +60,7 @@ pub fn validate_update(kind: &Descriptor, sub: &str, new: &Value, old: &Value) -
         return invalid(kind, new, validation::custom_resource(c.checks(), kind.namespaced, new, Some(old)));
     }
     let errors = match sub {
-        "" => validation::update(&kind.hub.group, &kind.hub.kind, new, old),
+        "" => validation::update(rules_of(kind), &kind.hub.kind, new, old),
         sub => validation::update_subresource(&kind.hub.group, &kind.hub.kind, sub, new, old),
     };
     invalid(kind, new, errors)

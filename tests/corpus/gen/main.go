@@ -292,6 +292,10 @@ func one(path string) {
 func main() {
 	klog.SetLogger(klog.Logger{})
 	paths := os.Args[1:]
+	if len(paths) == 1 && paths[0] == "internal" {
+		internal()
+		return
+	}
 	if len(paths) == 0 {
 		var err error
 		paths, err = filepath.Glob("../cases/*.yaml")

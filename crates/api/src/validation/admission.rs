@@ -82,7 +82,7 @@ pub fn client_config(c: &At, e: &mut ErrorList) {
         if scheme != "https" {
             e.invalid(&url, scheme, &format!("'https' is the only allowed URL scheme{FORM}"));
         }
-        let host = rest.split('/').next().unwrap_or_default();
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
         if host.is_empty() || scheme.is_empty() {
             e.invalid(&url, host, &format!("host must be specified{FORM}"));
         }
@@ -93,16 +93,16 @@ pub fn client_config(c: &At, e: &mut ErrorList) {
         if let Some((_, f)) = rest.split_once('#') {
             e.invalid(&url, f, "fragments are not permitted in the URL");
         }
-        if let Some((_, q)) = rest.split_once('?') {
+        if let Some((_, q)) = rest.split('#').next().unwrap_or_default().split_once('?') {
             e.invalid(&url, q, "query parameters are not permitted in the URL");
         }
         return;
     }
     if service.s("name").is_empty() {
-        e.required(&service.at("name"), "service name is required");
+        e.required(&service.at("name"), "");
     }
     if service.s("namespace").is_empty() {
-        e.required(&service.at("namespace"), "service namespace is required");
+        e.required(&service.at("namespace"), "");
     }
     let port = service.get("port");
     if let Some(n) = port.int() {
@@ -118,45 +118,85 @@ pub fn client_config(c: &At, e: &mut ErrorList) {
     if !text.starts_with('/') {
         e.bad(&path, "must start with a '/'");
     }
-    if text.trim_end_matches('/').split('/').skip(1).any(str::is_empty) {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    for (i, step) in text.split('/').skip(1).enumerate() {
+        if step.is_empty() {
+            e.bad(&path, &format!("segment[{i}] may not be empty"));
+        }
+        for m in names::dns1123_subdomain(step).into_iter().filter(|_| !step.is_empty()) {
+            e.bad(&path, &format!("segment[{i}]: {m}"));
+        }
+    }
+    if !text.contains('/') {
         e.bad(&path, "segment[0] may not be empty");
     }
 }
 
 fn rule(r: &At, e: &mut ErrorList) {
-    let star_alone = |list: &At, e: &mut ErrorList| {
+    let star_alone = |list: &At, what: &str, e: &mut ErrorList| {
         if list.len() > 1 && list.list().iter().any(|v| v == "*") {
-            e.bad(list, "if '*' is present, must not specify other values");
+            e.bad(list, &format!("if '*' is present, must not specify other {what}"));
         }
     };
     let operations = r.get("operations");
     if operations.is_empty() {
         e.required(&operations, "");
     }
-    star_alone(&operations, e);
+    star_alone(&operations, "operations", e);
     for o in operations.iter() {
         optional_one_of(&o, &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"], e);
     }
-    for f in ["apiGroups", "apiVersions", "resources"] {
+    for (f, what) in [("apiGroups", "API groups"), ("apiVersions", "API versions")] {
         let list = r.get(f);
         if list.is_empty() {
             e.required(&list, "");
         }
-        if f != "resources" {
-            star_alone(&list, e);
+        star_alone(&list, what, e);
+        for v in list.iter().filter(|_| f == "apiVersions") {
+            required(&v, e);
         }
-        if f == "apiVersions" {
-            for v in list.iter() {
-                required(&v, e);
+    }
+    resources(&r.get("resources"), e);
+    optional_one_of(&r.get("scope"), &["*", "Cluster", "Namespaced"], e);
+}
+
+/// Resources and subresources; what a wildcard covers does not stand beside it.
+fn resources(list: &At, e: &mut ErrorList) {
+    if list.is_empty() {
+        e.required(list, "");
+    }
+    let has = |name: &str| list.list().iter().any(|v| v == name);
+    for r in list.iter() {
+        let name = r.str();
+        required(&r, e);
+        if let Some((resource, sub)) = name.split_once('/') {
+            let (every, any) = (format!("{resource}/*"), format!("*/{sub}"));
+            if sub != "*" && has(&every) {
+                e.bad(&r, &format!("if '{every}' is present, must not specify {name}"));
+            }
+            if resource != "*" && has(&any) {
+                e.bad(&r, &format!("if '{any}' is present, must not specify {name}"));
             }
         }
     }
-    let resources = r.get("resources");
-    let all = resources.list().iter().any(|v| v == "*/*");
-    if all && resources.len() > 1 {
-        e.bad(&resources, "if '*/*' is present, must not specify other resources");
+    if list.len() > 1 && has("*/*") {
+        e.bad(list, "if '*/*' is present, must not specify other resources");
     }
-    optional_one_of(&r.get("scope"), &["*", "Cluster", "Namespaced"], e);
+    let plain = list.list().iter().filter(|v| v.as_str().is_some_and(|v| !v.contains('/'))).count();
+    if has("*") && plain > 1 {
+        e.bad(list, "if '*' is present, must not specify other resources without subresources");
+    }
+}
+
+/// Names of the objects that a rule is about.
+fn resource_names(list: &At, e: &mut ErrorList) {
+    let mut seen = HashSet::new();
+    for n in list.iter() {
+        e.each(&n, n.str(), names::path_segment(n.str(), false));
+        if !seen.insert(n.str()) {
+            e.duplicate(&n, n.str());
+        }
+    }
 }
 
 fn match_conditions(list: &At, e: &mut ErrorList) {
@@ -167,14 +207,14 @@ fn match_conditions(list: &At, e: &mut ErrorList) {
     let mut seen = HashSet::new();
     for c in list.iter() {
         let (name, text) = (c.get("name"), c.get("expression"));
+        if text.str().trim().is_empty() {
+            e.required(&text, "");
+        }
         if required(&name, e) {
             format(&name, names::qualified_name, e);
             if !seen.insert(name.str()) {
                 e.duplicate(&name, name.str());
             }
-        }
-        if text.str().trim().is_empty() {
-            e.required(&text, "");
         }
     }
 }
@@ -186,8 +226,16 @@ pub fn policy(o: &Value, mutating: bool, e: &mut ErrorList) {
     optional_one_of(&spec.get("failurePolicy"), &["Fail", "Ignore"], e);
     let param = spec.get("paramKind");
     if !param.is_null() {
-        required(&param.get("apiVersion"), e);
-        required(&param.get("kind"), e);
+        let version = param.get("apiVersion");
+        if required(&version, e) {
+            group_version(&version, e);
+        }
+        let kind = param.get("kind");
+        if required(&kind, e) {
+            for m in names::dns1035_label(&kind.str().to_lowercase()) {
+                e.bad(&kind, &format!("may have mixed case, but should otherwise match: {m}"));
+            }
+        }
     }
     let constraints = spec.get("matchConstraints");
     if constraints.is_null() {
@@ -200,16 +248,14 @@ pub fn policy(o: &Value, mutating: bool, e: &mut ErrorList) {
         match_resources(&constraints, e);
     }
     match_conditions(&spec.get("matchConditions"), e);
-    let mut seen = HashSet::new();
     for v in spec.get("variables").iter() {
         let (name, text) = (v.get("name"), v.get("expression"));
-        if required(&name, e) {
+        if name.str().is_empty() {
+            e.required(&name, "name is not specified");
+        } else {
             let ok = |c: char| c.is_ascii_alphanumeric() || c == '_';
             if !name.str().chars().all(ok) || name.str().starts_with(|c: char| c.is_ascii_digit()) {
-                e.bad(&name, "name is not a valid CEL identifier");
-            }
-            if !seen.insert(name.str()) {
-                e.duplicate(&name, name.str());
+                e.bad(&name, "must be a valid CEL identifier");
             }
         }
         if text.str().trim().is_empty() {
@@ -229,7 +275,9 @@ pub fn policy(o: &Value, mutating: bool, e: &mut ErrorList) {
     }
     let (checks, audits) = (spec.get("validations"), spec.get("auditAnnotations"));
     if checks.is_empty() && audits.is_empty() {
-        e.required(&checks, "validations or auditAnnotations must contain at least one item");
+        for list in [&checks, &audits] {
+            e.required(list, "validations or auditAnnotations must contain at least one item");
+        }
     }
     for c in checks.iter() {
         let text = c.get("expression");
@@ -237,17 +285,25 @@ pub fn policy(o: &Value, mutating: bool, e: &mut ErrorList) {
             e.required(&text, "expression is not specified");
         }
         let message = c.get("message");
-        if message.str().contains('\n') {
-            e.bad(&message, "message must not contain line breaks");
+        if message.str().trim().contains('\n') {
+            e.bad(&message, "must not contain line breaks");
+        } else if !message.is_null() && message.str().trim().is_empty() {
+            e.bad(&message, "must be non-empty if specified");
         }
-        optional_one_of(
-            &c.get("reason"),
-            &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"],
-            e,
-        );
+        let reason = c.get("reason");
+        if reason.str() != "Unauthorized" {
+            optional_one_of(&reason, &["Forbidden", "Invalid", "RequestEntityTooLarge"], e);
+        }
     }
+    let mut seen = HashSet::new();
+    let own = root.get("metadata").s("name");
     for a in audits.iter() {
-        required(&a.get("key"), e);
+        let key = a.get("key");
+        let whole = format!("{own}/{}", key.str());
+        e.each(&key, whole.as_str(), names::qualified_name(&whole));
+        if !seen.insert(key.str()) {
+            e.duplicate(&key, key.str());
+        }
         if a.s("valueExpression").trim().is_empty() {
             e.required(&a.at("valueExpression"), "valueExpression is not specified");
         }
@@ -261,6 +317,7 @@ fn match_resources(m: &At, e: &mut ErrorList) {
     for f in ["resourceRules", "excludeResourceRules"] {
         for r in m.get(f).iter() {
             rule(&r, e);
+            resource_names(&r.get("resourceNames"), e);
         }
     }
 }
@@ -277,13 +334,20 @@ pub fn binding(o: &Value, mutating: bool, e: &mut ErrorList) {
     if !param.is_null() {
         match (param.s("name").is_empty(), param.has("selector")) {
             (true, false) => e.required(&param, "one of name or selector must be specified"),
-            (false, true) => e.forbidden(&param.at("name"), "name and selector are mutually exclusive"),
-            _ => {}
+            (false, true) => {
+                for f in ["name", "selector"] {
+                    e.forbidden(&param.at(f), "name and selector are mutually exclusive");
+                }
+            }
+            (false, false) => {
+                e.each(&param.at("name"), param.s("name"), names::path_segment(param.s("name"), false));
+            }
+            (true, true) => label_selector(&param.get("selector"), e),
         }
         if param.s("parameterNotFoundAction").is_empty() {
             e.required(&param.at("parameterNotFoundAction"), "");
         }
-        optional_one_of(&param.get("parameterNotFoundAction"), &["Allow", "Deny"], e);
+        optional_one_of(&param.get("parameterNotFoundAction"), &["Deny", "Allow"], e);
     }
     match_resources(&spec.get("matchResources"), e);
     if mutating {
@@ -291,7 +355,7 @@ pub fn binding(o: &Value, mutating: bool, e: &mut ErrorList) {
     }
     let actions = spec.get("validationActions");
     if actions.is_empty() {
-        e.required(&actions, "at least one validation action is required");
+        e.required(&actions, "");
     }
     let mut seen = HashSet::new();
     for a in actions.iter() {
@@ -302,5 +366,12 @@ pub fn binding(o: &Value, mutating: bool, e: &mut ErrorList) {
     }
     if seen.contains("Deny") && seen.contains("Warn") {
         e.bad(&actions, "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)");
+    }
+}
+
+/// `group/version`.
+pub fn group_version(a: &At, e: &mut ErrorList) {
+    if a.str().matches('/').count() > 1 {
+        e.bad(a, &format!("unexpected GroupVersion string: {}", a.str()));
     }
 }

@@ -1,7 +1,6 @@
 //! Resource names and quantities: which names stand where, and which values they take.
 
 use super::at::At;
-use super::common::Raw;
 use super::errors::ErrorList;
 use super::names;
 use super::path::Place;
@@ -89,7 +88,8 @@ pub fn container_resource_name(name: &str, at: &dyn Place, e: &mut ErrorList) {
     }
 }
 pub fn quota_resource_name(name: &str, at: &dyn Place, e: &mut ErrorList) {
-    if resource_name(name, at, e) && !name.contains('/') && !is_standard_quota(name) {
+    resource_name(name, at, e);
+    if !name.contains('/') && !is_standard_quota(name) {
         e.invalid(at, name, "must be a standard resource for quota");
     }
 }
@@ -104,6 +104,6 @@ pub fn resource_value(name: &str, a: &At, e: &mut ErrorList) {
         e.invalid(a, q.to_string(), names::NON_NEGATIVE);
     }
     if (is_counted(name) || is_extended(name)) && !q.is_exact(0) {
-        e.invalid(a, Raw(&q.to_string()), "must be an integer");
+        e.invalid(a, q.to_string(), "must be an integer");
     }
 }

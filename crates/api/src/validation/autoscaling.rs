@@ -2,7 +2,7 @@
 
 use super::amount::quantity;
 use super::at::At;
-use super::common::{label_selector, one_of, optional_one_of, required};
+use super::common::{non_negative, optional_one_of, required};
 use super::errors::ErrorList;
 use super::names;
 use serde_json::Value;
@@ -12,13 +12,8 @@ pub fn autoscaler(o: &Value, e: &mut ErrorList) {
     let root = At::root(o);
     let spec = root.get("spec");
     let (min, max) = (spec.get("minReplicas"), spec.get("maxReplicas"));
-    if min.int().is_some_and(|m| m < 1) {
-        e.bad(&min, "must be greater than or equal to 1");
-    }
+    non_negative(&min, e);
     let most = max.int().unwrap_or(0);
-    if most < 1 {
-        e.invalid(&max, most, "must be greater than 0");
-    }
     if min.int().is_some_and(|m| most < m) {
         e.invalid(&max, most, "must be greater than or equal to `minReplicas`");
     }
@@ -27,16 +22,32 @@ pub fn autoscaler(o: &Value, e: &mut ErrorList) {
     if cpu.int().is_some_and(|c| c < 1) {
         e.bad(&cpu, "must be greater than 0");
     }
-    for m in spec.get("metrics").iter() {
+    let metrics = spec.get("metrics");
+    for m in metrics.iter() {
         metric(&m, e);
+    }
+    // Without pods there is nothing to measure but what is elsewhere.
+    let outside = metrics.list().iter().any(|m| matches!(m["type"].as_str(), Some("Object" | "External")));
+    if min.int() == Some(0) && !outside {
+        e.forbidden(
+            &metrics,
+            "must specify at least one Object or External metric to support scaling to zero replicas",
+        );
     }
     let behavior = spec.get("behavior");
     for f in ["scaleUp", "scaleDown"] {
         rules(&behavior.get(f), e);
     }
+    match most {
+        0 => e.required(&max, ""),
+        n if n < 0 => e.bad(&max, "must be greater than or equal to 1"),
+        _ => {}
+    }
 }
 
 fn target(t: &At, e: &mut ErrorList) {
+    let version = t.get("apiVersion");
+    super::admission::group_version(&version, e);
     for f in ["kind", "name"] {
         let v = t.get(f);
         if required(&v, e) {
@@ -56,18 +67,15 @@ fn metric(m: &At, e: &mut ErrorList) {
     let kind = m.get("type");
     if kind.str().is_empty() {
         e.required(&kind, "must specify a metric source type");
-        return;
     }
     let Some((_, field)) = KINDS.iter().find(|(k, _)| *k == kind.str()) else {
         e.not_supported(&kind, kind.str(), &KINDS.map(|(k, _)| k));
         return;
     };
-    for (_, f) in KINDS {
-        if f == *field && !m.has(f) {
-            e.required(&m.at(f), "must populate the given metric source");
-        } else if f != *field && m.has(f) {
-            e.forbidden(&m.at(f), "must populate the given metric source only");
-        }
+    if !m.has(field) {
+        e.required(&m.at(field), "must populate information for the given metric source");
+    } else if let Some((_, other)) = KINDS.iter().find(|(_, f)| f != field && m.has(f)) {
+        e.forbidden(&m.at(other), "must populate the given metric source only");
     }
     let source = m.get(field);
     if source.is_null() {
@@ -75,18 +83,17 @@ fn metric(m: &At, e: &mut ErrorList) {
     }
     match *field {
         "resource" | "containerResource" => {
-            required(&source.get("name"), e);
+            named(&source, "name", "must specify a resource name", e);
             if *field == "containerResource" {
-                required(&source.get("container"), e);
+                named(&source, "container", "must specify a container", e);
             }
         }
         _ => {
             let id = source.get("metric");
             let name = id.get("name");
-            if required(&name, e) {
+            if named(&id, "name", "must specify a metric name", e) {
                 e.each(&name, name.str(), names::path_segment(name.str(), false));
             }
-            label_selector(&id.get("selector"), e);
             if *field == "object" {
                 target(&source.get("describedObject"), e);
             }
@@ -95,8 +102,20 @@ fn metric(m: &At, e: &mut ErrorList) {
     metric_target(&source.get("target"), field, e);
 }
 
+fn named(of: &At, field: &str, why: &str, e: &mut ErrorList) -> bool {
+    let missing = of.s(field).is_empty();
+    if missing {
+        e.required(&of.at(field), why);
+    }
+    !missing
+}
+
 fn metric_target(t: &At, field: &str, e: &mut ErrorList) {
-    one_of(&t.get("type"), &["AverageValue", "Utilization", "Value"], e);
+    named(t, "type", "must specify a metric target type", e);
+    let kind = t.s("type");
+    if !matches!(kind, "Utilization" | "Value" | "AverageValue") {
+        e.invalid(&t.at("type"), kind, "must be either Utilization, Value, or AverageValue");
+    }
     let (value, average, percent) = (t.get("value"), t.get("averageValue"), t.get("averageUtilization"));
     for q in [&value, &average] {
         if quantity(q.v).is_some_and(|n| n.sign() <= 0) {
@@ -121,7 +140,14 @@ fn metric_target(t: &At, field: &str, e: &mut ErrorList) {
         }
         _ => {
             if value.is_null() && average.is_null() {
-                e.required(&average, "must set either a target value for metric or a per-pod target");
+                e.required(
+                    &average,
+                    if field == "object" {
+                        "must set either a target value or averageValue"
+                    } else {
+                        "must set either a target value for metric or a per-pod target"
+                    },
+                );
             } else if !value.is_null() && !average.is_null() && field == "external" {
                 e.forbidden(&value, "may not set both a target value for metric and a per-pod target");
             }
@@ -145,7 +171,7 @@ fn rules(r: &At, e: &mut ErrorList) {
         e.required(&policies, "must specify at least one Policy");
     }
     for p in policies.iter() {
-        one_of(&p.get("type"), &["Percent", "Pods"], e);
+        optional_one_of(&At::new(p.raw("type"), p.at("type")), &["Percent", "Pods"], e);
         for f in ["value", "periodSeconds"] {
             let v = p.get(f);
             match v.int().unwrap_or(0) {
@@ -157,7 +183,7 @@ fn rules(r: &At, e: &mut ErrorList) {
     }
     let tolerance = r.get("tolerance");
     if quantity(tolerance.v).is_some_and(|q| q.sign() < 0) {
-        e.bad(&tolerance, "must be greater or equal to zero");
+        e.bad(&tolerance, names::NON_NEGATIVE);
     }
 }
 
@@ -166,7 +192,7 @@ pub fn status(n: &Value, e: &mut ErrorList) {
     let root = At::root(n);
     let status = root.get("status");
     for f in ["currentReplicas", "desiredReplicas"] {
-        super::common::non_negative(&status.get(f), e);
+        non_negative(&status.get(f), e);
     }
     let mut seen = HashSet::new();
     for c in status.get("conditions").iter() {
@@ -180,5 +206,5 @@ pub fn status(n: &Value, e: &mut ErrorList) {
 pub fn scale(o: &Value, e: &mut ErrorList) {
     let root = At::root(o);
     let spec = root.get("spec");
-    super::common::non_negative(&spec.get("replicas"), e);
+    non_negative(&spec.get("replicas"), e);
 }

@@ -200,17 +200,26 @@ pub fn conditions(list: &At, e: &mut ErrorList) {
     let mut seen = std::collections::HashSet::new();
     for c in list.iter() {
         let kind = c.get("type");
-        format(&kind, names::qualified_name, e);
         if !seen.insert(kind.str()) {
-            e.duplicate(&kind, kind.str());
+            e.duplicate(&c, kind.str());
+        }
+        if kind.str().is_empty() {
+            e.required(&kind, "is required");
+        } else {
+            format(&kind, names::qualified_name, e);
         }
         one_of(&c.get("status"), &["False", "True", "Unknown"], e);
-        non_negative(&c.get("observedGeneration"), e);
-        if c.s("lastTransitionTime").is_empty() {
-            e.required(&c.at("lastTransitionTime"), "must be set");
+        let generation = c.get("observedGeneration");
+        if generation.int().is_some_and(|g| g < 0) {
+            e.bad(&generation, "must be greater than or equal to zero");
         }
-        if c.s("reason").is_empty() {
-            e.required(&c.at("reason"), "");
+        required(&c.get("lastTransitionTime"), e);
+        let reason = c.get("reason");
+        if required(&reason, e) {
+            format(&reason, names::condition_reason, e);
+            if reason.str().len() > 1024 {
+                e.too_long(&reason, 1024);
+            }
         }
         if c.s("message").len() > 32 * 1024 {
             e.too_long(&c.at("message"), 32 * 1024);

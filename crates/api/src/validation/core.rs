@@ -2,8 +2,9 @@
 
 use super::amount::{self, Quantity, quantity, quota_resource_name, resource_value};
 use super::at::At;
-use super::common::{Raw, format, optional_format, required};
+use super::common::{format, optional_format, required};
 use super::errors::{ErrorList, same};
+use super::internal::Internal;
 use super::names;
 use super::pod::scheduling::taints;
 use serde_json::Value;
@@ -13,11 +14,22 @@ use std::collections::{BTreeSet, HashSet};
 pub fn namespace(o: &Value, e: &mut ErrorList) {
     let root = At::root(o);
     let spec = root.get("spec");
-    for f in spec.get("finalizers").iter() {
-        format(&f, names::qualified_name, e);
-        if !f.str().contains('/') && !matches!(f.str(), "kubernetes" | "orphan" | "foregroundDeletion") {
-            e.bad(&f, "name is neither a standard finalizer name nor is it fully qualified");
-        }
+    let list = spec.get("finalizers");
+    for f in list.iter() {
+        finalizer(&At::new(f.v, list.p), e);
+    }
+}
+/// What remains to be done before a namespace is gone.
+pub fn namespace_finalize(n: &Value, e: &mut ErrorList) {
+    let root = At::root(n);
+    for f in root.get("spec").get("finalizers").iter() {
+        finalizer(&f, e);
+    }
+}
+fn finalizer(f: &At, e: &mut ErrorList) {
+    format(f, names::qualified_name, e);
+    if !f.str().contains('/') && !matches!(f.str(), "kubernetes" | "orphan" | "foregroundDeletion") {
+        e.bad(f, "name is neither a standard finalizer name nor is it fully qualified");
     }
 }
 pub fn namespace_status(n: &Value, e: &mut ErrorList) {
@@ -75,7 +87,7 @@ pub fn node_update(n: &Value, o: &Value, e: &mut ErrorList) {
     let mut seen = HashSet::new();
     for a in status.get("addresses").iter() {
         if !seen.insert((a.s("type"), a.s("address"))) {
-            e.duplicate(&a, a);
+            e.duplicate(&a, Internal("NodeAddress", a.v));
         }
     }
     let (spec, was) = (root.get("spec"), before.get("spec"));
@@ -83,10 +95,7 @@ pub fn node_update(n: &Value, o: &Value, e: &mut ErrorList) {
         e.forbidden(&spec.at("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid");
     }
     if !was.s("providerID").is_empty() && spec.s("providerID") != was.s("providerID") {
-        e.forbidden(
-            &spec.at("providerID"),
-            "node updates may not change providerID except from \"\" to valid",
-        );
+        e.invalid(&spec.at("providerID"), Value::Null, "field cannot be modified once set");
     }
 }
 
@@ -142,7 +151,7 @@ pub fn quota(o: &Value, e: &mut ErrorList) {
     for r in list.list() {
         let r = At::new(r, list.p);
         let scope = r.s("scopeName");
-        check(scope, &At::new(r.raw("scopeName"), list.p), &r.get("scopeName"), e);
+        check(scope, &r.get("scopeName"), &r.get("scopeName"), e);
         seen.insert(scope);
         let operator = r.get("operator");
         let values = r.get("values");
@@ -208,8 +217,10 @@ pub fn limit_range(o: &Value, e: &mut ErrorList) {
     let mut seen = HashSet::new();
     for l in spec.get("limits").iter() {
         let kind = l.get("type");
+        let before = e.len();
         format(&kind, names::qualified_name, e);
-        if !kind.str().contains('/') && !matches!(kind.str(), "Pod" | "Container" | "PersistentVolumeClaim") {
+        let standard = matches!(kind.str(), "Pod" | "Container" | "PersistentVolumeClaim");
+        if e.len() == before && !kind.str().contains('/') && !standard {
             e.bad(&kind, "must be a standard limit type or fully qualified");
         }
         if !seen.insert(kind.str()) {
@@ -253,7 +264,7 @@ fn limit_item(l: &At, kind: &str, e: &mut ErrorList) {
             if a.0 > b.0 {
                 let list = l.get(f);
                 let why = format!("{} {} is greater than {} {}", a.1, a.0, b.1, b.0);
-                e.invalid(&list.p.key(k), Raw(&shown.to_string()), &why);
+                e.invalid(&list.p.key(k), shown.to_string(), &why);
             }
         };
         const D: &str = "default value";
@@ -284,16 +295,12 @@ fn limit_item(l: &At, kind: &str, e: &mut ErrorList) {
             let list = l.get("maxLimitRequestRatio");
             let at = list.p.key(k);
             if r.as_f64() < 1.0 {
-                e.invalid(&at, Raw(&r.to_string()), &format!("ratio {r} is less than 1"));
+                e.invalid(&at, r.to_string(), &format!("ratio {r} is less than 1"));
             }
             if let (Some(a), Some(b)) = (&min, &max) {
                 let most = b.as_f64() / a.as_f64();
                 if r.as_f64() > most {
-                    e.invalid(
-                        &at,
-                        Raw(&r.to_string()),
-                        &format!("ratio {r} is greater than max/min = {most:.6}"),
-                    );
+                    e.invalid(&at, r.to_string(), &format!("ratio {r} is greater than max/min = {most:.6}"));
                 }
             }
         }
@@ -303,79 +310,8 @@ fn limit_item(l: &At, kind: &str, e: &mut ErrorList) {
         {
             let list = l.get("defaultRequest");
             let why = format!("default value {d} must equal to defaultRequest value {r} in {k}");
-            e.invalid(&list.p.key(k), Raw(&r.to_string()), &why);
+            e.invalid(&list.p.key(k), r.to_string(), &why);
         }
-    }
-}
-
-/// Event of the core group: little is asked.
-pub fn event(o: &Value, e: &mut ErrorList) {
-    let root = At::root(o);
-    event_namespace(&root, "involvedObject", e);
-}
-fn event_namespace(root: &At, field: &str, e: &mut ErrorList) {
-    let object = root.get(field);
-    let about = object.get("namespace");
-    let own = root.get("metadata").s("namespace");
-    let fits = if about.str().is_empty() {
-        matches!(own, "" | "default" | "kube-system")
-    } else {
-        about.str() == own
-    };
-    if !fits {
-        e.invalid(&about.p, about.str(), "does not match event.namespace");
-    }
-}
-/// Event of events.k8s.io, as it is created.
-pub fn new_event(o: &Value, e: &mut ErrorList) {
-    let root = At::root(o);
-    event_namespace(&root, "regarding", e);
-    if root.s("eventTime").is_empty() {
-        e.required(&root.at("eventTime"), "");
-    }
-    let controller = root.get("reportingController");
-    if required(&controller, e) {
-        format(&controller, names::qualified_name, e);
-    }
-    for (f, max) in [("reportingInstance", 128), ("action", 128), ("reason", 128)] {
-        let v = root.get(f);
-        if required(&v, e) && v.str().len() > max {
-            e.bad(&v, &format!("can have at most {max} characters"));
-        }
-    }
-    let kind = root.get("type");
-    if kind.str().is_empty() {
-        e.required(&kind, "");
-    } else if !matches!(kind.str(), "Normal" | "Warning") {
-        e.bad(&kind, "has invalid value: ");
-    }
-    if root.s("note").len() > 1024 {
-        e.invalid(&root.at("message"), "", "can have at most 1024 characters");
-    }
-    if let Some(n) = root.get("series").i("count").filter(|n| *n < 2) {
-        let series = root.get("series");
-        e.invalid(&series.at("count"), n, "should be at least 2");
-    }
-}
-/// What an event of events.k8s.io is about stays.
-pub fn new_event_update(n: &Value, o: &Value, e: &mut ErrorList) {
-    let (root, was) = (At::root(n), At::root(o));
-    for f in [
-        "regarding",
-        "reason",
-        "note",
-        "deprecatedSource",
-        "deprecatedFirstTimestamp",
-        "deprecatedLastTimestamp",
-        "deprecatedCount",
-        "type",
-        "eventTime",
-        "action",
-        "related",
-        "reportingController",
-        "reportingInstance",
-    ] {
-        e.immutable(&root.get(f), was.raw(f));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The errors that validation collects: typed, with upstream's wording, convertible to `api::Cause`.
 
 use super::at::At;
+use super::internal::Internal;
 use super::path::Place;
 use crate::Cause;
 use serde_json::Value;
@@ -178,6 +179,10 @@ impl ErrorList {
     pub fn bad(&mut self, at: &At<'_, '_>, detail: &str) {
         self.push(ErrorType::Invalid, at, Some(at.shown()), detail);
     }
+    /// Invalid, showing the value as one of upstream's internal types.
+    pub fn bad_as(&mut self, shape: &str, at: &At<'_, '_>, detail: &str) {
+        self.invalid(at, Internal(shape, at.v), detail);
+    }
     /// Invalid, without showing the value.
     pub fn wrong(&mut self, at: &dyn Place, detail: &str) {
         self.push(ErrorType::Invalid, at, None, detail);
@@ -207,7 +212,10 @@ impl ErrorList {
         );
     }
     pub fn not_found(&mut self, at: &dyn Place, value: impl Shown) {
-        self.push(ErrorType::NotFound, at, Some(value.shown()), "");
+        self.not_found_in(at, value, "");
+    }
+    pub fn not_found_in(&mut self, at: &dyn Place, value: impl Shown, detail: &str) {
+        self.push(ErrorType::NotFound, at, Some(value.shown()), detail);
     }
     pub fn type_invalid(&mut self, at: &dyn Place, value: impl Shown, detail: &str) {
         self.push(ErrorType::TypeInvalid, at, Some(value.shown()), detail);

@@ -4,6 +4,8 @@ use super::admission::client_config;
 use super::at::At;
 use super::common::{format, one_of, required};
 use super::errors::ErrorList;
+use super::internal::Internal;
+use super::path::Path;
 use super::{names, rules};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -11,14 +13,26 @@ use std::collections::HashSet;
 /// CustomResourceDefinition.
 pub fn definition(o: &Value, e: &mut ErrorList) {
     let root = At::root(o);
+    let spec = root.get("spec");
+    let name = root.get("metadata").s("name");
+    let wanted = format!("{}.{}", spec.get("names").s("plural"), spec.s("group"));
+    if !name.is_empty() && name != wanted {
+        let meta = root.get("metadata");
+        e.invalid(&meta.at("name"), name, "must be spec.names.plural+\".\"+spec.group");
+    }
+    whole(o, e);
+    if !spec.get("versions").list().iter().any(|v| v["storage"] == true) {
+        let status = root.get("status");
+        e.invalid(&status.at("storedVersions"), Value::Null, "must have at least one stored version");
+    }
+}
+
+fn whole(o: &Value, e: &mut ErrorList) {
+    let root = At::root(o);
     let meta = root.get("metadata");
     let spec = root.get("spec");
     let kinds = spec.get("names");
-    let (group, plural) = (spec.get("group"), kinds.get("plural"));
-    let name = meta.get("name");
-    if name.str() != format!("{}.{}", plural.str(), group.str()) {
-        e.bad(&name, "must be spec.names.plural+\".\"+spec.group");
-    }
+    let group = spec.get("group");
     if required(&group, e) {
         format(&group, names::dns1123_subdomain, e);
         if !group.str().contains('.') {
@@ -50,47 +64,133 @@ pub fn definition(o: &Value, e: &mut ErrorList) {
     conversion(&spec.get("conversion"), e);
 }
 
+/// What all versions say alike is told once, at the place of the older form that had no versions.
 fn versions(spec: &At, e: &mut ErrorList) {
+    const SHARED: [&str; 4] = ["schema", "subresources", "additionalPrinterColumns", "selectableFields"];
     let list = spec.get("versions");
+    let first = list.list().first().unwrap_or(&Value::Null);
+    let shared = SHARED.map(|f| list.list().iter().all(|v| v.get(f) == first.get(f)));
     let mut seen = HashSet::new();
-    let mut stored = 0;
+    let mut unique = true;
+    let stored = list.list().iter().filter(|v| v["storage"] == true).count();
     for v in list.iter() {
         let name = v.get("name");
         e.each(&name, name.str(), names::dns1035_label(name.str()));
-        if !seen.insert(name.str()) {
-            e.bad(&list.get("name"), "must contain unique version names");
+        unique &= seen.insert(name.str());
+        let warning = v.get("deprecationWarning");
+        if !warning.is_null() && !v.b("deprecated") {
+            e.bad(&warning, "can only be set for deprecated versions");
+        } else if !warning.is_null() && warning.str().is_empty() {
+            e.bad(&warning, "must not be an empty string");
         }
-        stored += usize::from(v.b("storage"));
         let schema = v.get("schema");
         let schema = schema.get("openAPIV3Schema");
         if schema.is_null() {
-            e.required(&schema, "schemas are required");
-        } else {
+            e.required(&schema, "");
+        } else if !shared[0] {
             root_schema(&schema, e);
         }
-        subresources(&v.get("subresources"), e);
-        let mut columns = HashSet::new();
-        for c in v.get("additionalPrinterColumns").iter() {
-            let n = c.get("name");
-            if required(&n, e) && !columns.insert(n.str()) {
-                e.duplicate(&n, n.str());
-            }
-            one_of(&c.get("type"), &["boolean", "date", "integer", "number", "string"], e);
-            let path = c.get("jsonPath");
-            if required(&path, e) && !path.str().starts_with('.') && !path.str().starts_with("{.") {
-                e.bad(&path, "must be a simple json path starting with .");
-            }
+        if !shared[1] {
+            subresources(&v.get("subresources"), e);
         }
-        let fields = v.get("selectableFields");
-        if fields.len() > 8 {
-            e.too_many(&fields, fields.len(), 8);
+        if !shared[2] {
+            columns(&v.get("additionalPrinterColumns"), "jsonPath", e);
         }
-        for f in fields.iter() {
-            required(&f.get("jsonPath"), e);
+        if !shared[3] {
+            selectable(&v.get("selectableFields"), schema.v, e);
         }
     }
-    if stored != 1 {
-        e.bad(&list, "must have exactly one version marked as storage version");
+    if !unique || stored != 1 {
+        let why = if unique {
+            "must have exactly one version marked as storage version"
+        } else {
+            "must contain unique version names"
+        };
+        let shown: Vec<Value> = list.list().iter().map(|v| older(v, &SHARED, &shared)).collect();
+        e.invalid(&list, Internal("[]CustomResourceDefinitionVersion", &Value::Array(shown)), why);
+    }
+    if list.is_empty() {
+        return;
+    }
+    let name = first["name"].as_str().unwrap_or_default();
+    if !name.is_empty() {
+        e.each(&spec.at("version"), name, names::dns1035_label(name));
+    }
+    let at = |i: usize, f: &'static str| {
+        At::new(first.get(SHARED[i]).filter(|_| shared[i]).unwrap_or(&Value::Null), Path::new(f))
+    };
+    let schema = at(0, "spec.validation");
+    let schema = schema.get("openAPIV3Schema");
+    if !schema.is_null() {
+        root_schema(&schema, e);
+    }
+    subresources(&at(1, "spec.subresources"), e);
+    selectable(&at(3, "spec.selectableFields"), &first["schema"]["openAPIV3Schema"], e);
+    columns(&at(2, "spec.additionalPrinterColumns"), "JSONPath", e);
+}
+
+/// A version without what it shares with all others.
+fn older(v: &Value, fields: &[&str], shared: &[bool]) -> Value {
+    let mut v = v.clone();
+    for (f, _) in fields.iter().zip(shared).filter(|(_, shared)| **shared) {
+        v.as_object_mut().map(|o| o.remove(*f));
+    }
+    v
+}
+
+/// `.a.b`, as far as columns and scales need it.
+fn simple_path(p: &At, e: &mut ErrorList) -> bool {
+    let fits = p.str().starts_with('.') && p.str() != ".";
+    if !fits {
+        e.invalid(p, p.str(), "must be a simple json path starting with .");
+    }
+    fits
+}
+
+fn columns(list: &At, path: &str, e: &mut ErrorList) {
+    const TYPES: &str = "boolean,date,integer,number,string";
+    const FORMATS: &str = "byte,date,date-time,double,float,int32,int64,password";
+    for c in list.iter() {
+        required(&c.get("name"), e);
+        let (kind, format) = (c.get("type"), c.get("format"));
+        let named = |list: &str, s: &str| list.split(',').any(|x| x == s);
+        if kind.str().is_empty() {
+            e.required(&kind, &format!("must be one of {TYPES}"));
+        } else if !named(TYPES, kind.str()) {
+            e.bad(&kind, &format!("must be one of {TYPES}"));
+        }
+        if !format.str().is_empty() && !named(FORMATS, format.str()) {
+            e.bad(&format, &format!("must be one of {FORMATS}"));
+        }
+        let p = At::new(c.raw("jsonPath"), c.at(path));
+        if required(&p, e) && !p.str().starts_with("{.") {
+            simple_path(&p, e);
+        }
+    }
+}
+
+/// Fields to select by: scalars of the schema, once each.
+fn selectable(list: &At, schema: &Value, e: &mut ErrorList) {
+    if list.len() > 8 {
+        e.too_many(list, list.len(), 8);
+    }
+    let mut seen = HashSet::new();
+    for f in list.iter() {
+        let path = f.get("jsonPath");
+        if !required(&path, e) {
+            continue;
+        }
+        let mut steps = path.str().trim_start_matches('.').split('.');
+        let meta = path.str().starts_with(".metadata.");
+        let node = steps.try_fold(schema, |s, step| s.get("properties")?.get(step)).filter(|_| !meta);
+        match node.map(|n| n["type"].as_str().unwrap_or_default()) {
+            None => e.bad(&path, "is an invalid path: does not refer to a valid field"),
+            Some("string" | "boolean" | "integer") => {}
+            Some(_) => e.bad(&path, "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed."),
+        }
+        if !seen.insert(path.str()) {
+            e.duplicate(&path, path.str());
+        }
     }
 }
 
@@ -124,21 +224,19 @@ fn subresources(s: &At, e: &mut ErrorList) {
     if scale.is_null() {
         return;
     }
-    for (f, prefix, must) in [
-        ("specReplicasPath", ".spec.", true),
-        ("statusReplicasPath", ".status.", true),
-        ("labelSelectorPath", ".spec. or .status.", false),
+    for (f, under, must) in [
+        ("specReplicasPath", &["spec"][..], true),
+        ("statusReplicasPath", &["status"], true),
+        ("labelSelectorPath", &["spec", "status"], false),
     ] {
         let v = scale.get(f);
         if v.str().is_empty() {
             if must {
                 e.required(&v, "");
             }
-            continue;
-        }
-        let fits = prefix.split(" or ").any(|p| v.str().starts_with(p));
-        if !fits {
-            e.bad(&v, &format!("should be a json path under {prefix}"));
+        } else if simple_path(&v, e) && !under.iter().any(|u| v.str().starts_with(&format!(".{u}."))) {
+            let under: Vec<String> = under.iter().map(|u| format!(".{u}")).collect();
+            e.bad(&v, &format!("should be a json path under {}", under.join(" or ")));
         }
     }
 }
@@ -149,23 +247,21 @@ fn conversion(c: &At, e: &mut ErrorList) {
     }
     one_of(&c.get("strategy"), &["None", "Webhook"], e);
     let hook = c.get("webhook");
+    let config = At::new(hook.raw("clientConfig"), c.at("webhookClientConfig"));
+    let list = At::new(hook.raw("conversionReviewVersions"), c.at("conversionReviewVersions"));
     if c.s("strategy") != "Webhook" {
-        if !hook.is_null() {
-            e.forbidden(&hook, "should not be set when strategy is not set to Webhook");
+        for f in [&config, &list] {
+            if !f.is_null() {
+                e.forbidden(f, "should not be set when strategy is not set to Webhook");
+            }
         }
         return;
     }
-    if hook.is_null() {
-        e.required(&hook, "required when strategy is set to Webhook");
-        return;
-    }
-    let config = hook.get("clientConfig");
     if config.is_null() {
         e.required(&config, "required when strategy is set to Webhook");
     } else {
         client_config(&config, e);
     }
-    let list = hook.get("conversionReviewVersions");
     if list.is_empty() {
         e.required(&list, "");
     } else if !list.list().iter().any(|v| v == "v1" || v == "v1beta1") {
@@ -255,7 +351,7 @@ fn structural(s: &At, depth: usize, e: &mut ErrorList) {
     let (list_type, keys) = (s.get("x-kubernetes-list-type"), s.get("x-kubernetes-list-map-keys"));
     if !list_type.is_null() {
         if !["atomic", "map", "set"].contains(&list_type.str()) {
-            e.not_supported(&list_type, list_type.str(), &["atomic", "map", "set"]);
+            e.not_supported(&list_type, list_type.str(), &["atomic", "set", "map"]);
         }
         if kind.str() != "array" {
             e.bad(&kind, "must be array if x-kubernetes-list-type is specified");
@@ -276,7 +372,7 @@ fn structural(s: &At, depth: usize, e: &mut ErrorList) {
 }
 
 pub fn definition_update(n: &Value, o: &Value, e: &mut ErrorList) {
-    definition(n, e);
+    whole(n, e);
     let (root, was) = (At::root(n), At::root(o));
     let (spec, before) = (root.get("spec"), was.get("spec"));
     for f in ["scope", "group"] {

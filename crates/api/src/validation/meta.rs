@@ -15,8 +15,6 @@ pub const MAX_ANNOTATIONS: usize = 256 * 1024;
 pub enum NameRule {
     Subdomain,
     Label,
-    /// DNS-1035 label.
-    Label1035,
     /// One segment of a URL path (RBAC).
     PathSegment,
     /// Anything; the kind's own rule checks it.
@@ -28,7 +26,6 @@ impl NameRule {
         match self {
             NameRule::Subdomain => names::with_prefix(name, prefix, names::dns1123_subdomain),
             NameRule::Label => names::with_prefix(name, prefix, names::dns1123_label),
-            NameRule::Label1035 => names::with_prefix(name, prefix, names::dns1035_label),
             NameRule::PathSegment => names::path_segment(name, prefix),
             NameRule::Any => names::path_segment(name, prefix),
         }
@@ -44,7 +41,8 @@ pub enum Scope {
 }
 
 /// Metadata of a new object, names already generated.
-pub fn create(object: &Value, scope: Scope, rule: NameRule) -> ErrorList {
+/// `standard`: finalizers are names of the system or have a domain.
+pub fn create(object: &Value, scope: Scope, rule: NameRule, standard: bool) -> ErrorList {
     let mut e = ErrorList::new();
     let root = At::root(object);
     let meta = root.get("metadata");
@@ -68,12 +66,12 @@ pub fn create(object: &Value, scope: Scope, rule: NameRule) -> ErrorList {
     if let Some(g) = meta.i("generation").filter(|g| *g < 0) {
         e.invalid(&meta.at("generation"), g, names::NON_NEGATIVE);
     }
-    common(&meta, &mut e);
+    common(&meta, standard, &mut e);
     e
 }
 
 /// Metadata of a changed object.
-pub fn update(new: &Value, old: &Value) -> ErrorList {
+pub fn update(new: &Value, old: &Value, standard: bool) -> ErrorList {
     let mut e = ErrorList::new();
     let (new, old) = (At::root(new), At::root(old));
     let (meta, was) = (new.get("metadata"), old.get("metadata"));
@@ -117,16 +115,16 @@ pub fn update(new: &Value, old: &Value) -> ErrorList {
         owners(&meta.get("ownerReferences"), &mut e);
     }
     if !same(meta.raw("finalizers"), was.raw("finalizers")) {
-        finalizers(&meta.get("finalizers"), &mut e);
+        finalizers(&meta.get("finalizers"), standard, &mut e);
     }
     e
 }
 
-fn common(meta: &At, e: &mut ErrorList) {
+fn common(meta: &At, standard: bool, e: &mut ErrorList) {
     labels(&meta.get("labels"), e);
     annotations(&meta.get("annotations"), e);
     owners(&meta.get("ownerReferences"), e);
-    finalizers(&meta.get("finalizers"), e);
+    finalizers(&meta.get("finalizers"), standard, e);
 }
 
 /// A map of labels.
@@ -162,23 +160,27 @@ fn owners(list: &At, e: &mut ErrorList) {
     let mut controller: Option<String> = None;
     for o in list.iter() {
         let api_version = o.s("apiVersion");
-        let version = api_version.rsplit('/').next().unwrap_or_default();
-        if version.is_empty() {
-            e.invalid(&o.at("apiVersion"), api_version, "version must not be empty");
+        let mut parts = api_version.split('/');
+        let version = parts.by_ref().take(2).last().unwrap_or_default();
+        if api_version.is_empty() {
+            e.required(&o.at("apiVersion"), "must not be empty");
+        } else if version.is_empty() || parts.next().is_some() {
+            e.invalid(&o.at("apiVersion"), api_version, "must be <group>/<version> or <version>");
         }
         for field in ["kind", "name", "uid"] {
             if o.s(field).is_empty() {
-                e.invalid(&o.at(field), "", "must not be empty");
+                e.required(&o.at(field), "must not be empty");
             }
         }
         if api_version == "v1" && o.s("kind") == "Event" {
-            e.bad(&o, "/v1, Kind=Event is disallowed from being an owner");
+            e.bad_as("OwnerReference", &o, "/v1, Kind=Event is disallowed from being an owner");
         }
         if o.b("controller") {
             let me = format!("{}/{}", o.s("kind"), o.s("name"));
             match &controller {
                 None => controller = Some(me),
-                Some(first) => e.bad(
+                Some(first) => e.bad_as(
+                    "[]OwnerReference",
                     list,
                     &format!(
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {me}"
@@ -189,23 +191,18 @@ fn owners(list: &At, e: &mut ErrorList) {
     }
 }
 
-fn finalizers(list: &At, e: &mut ErrorList) {
-    let (mut orphan, mut foreground) = (false, false);
+fn finalizers(list: &At, standard: bool, e: &mut ErrorList) {
     for f in list.iter() {
-        let name = f.str();
-        e.each(&f, name, names::qualified_name(name));
-        match name {
-            "orphan" => orphan = true,
-            "foregroundDeletion" => foreground = true,
-            "kubernetes" => {}
-            n if !n.contains('/') => {
-                e.bad(&f, "name is neither a standard finalizer name nor is it fully qualified");
-            }
-            _ => {}
-        }
+        e.each(list, f.str(), names::qualified_name(f.str()));
     }
-    if orphan && foreground {
+    let has = |name| list.list().iter().any(|f| f.as_str() == Some(name));
+    if has("orphan") && has("foregroundDeletion") {
         e.bad(list, "finalizer orphan and foregroundDeletion cannot be both set");
+    }
+    for f in list.iter().filter(|_| standard) {
+        if !matches!(f.str(), "orphan" | "foregroundDeletion" | "kubernetes") && !f.str().contains('/') {
+            e.bad(&f, "name is neither a standard finalizer name nor is it fully qualified");
+        }
     }
 }
 
@@ -221,7 +218,7 @@ mod tests {
     #[test]
     fn creation() {
         let ok = json!({"metadata": {"name": "a", "namespace": "b", "labels": {"x/y": "z"}}});
-        assert_eq!(texts(&create(&ok, Scope::Namespaced, NameRule::Subdomain)), [""; 0]);
+        assert_eq!(texts(&create(&ok, Scope::Namespaced, NameRule::Subdomain, true)), [""; 0]);
         let cases = [
             (
                 json!({"name": "", "namespace": "a"}),
@@ -242,17 +239,18 @@ mod tests {
             ),
             (
                 json!({"name": "x", "namespace": "a", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "", "uid": "u"}]}),
-                "metadata.ownerReferences[0].name: Invalid value: \"\": must not be empty",
+                "metadata.ownerReferences[0].name: Required value: must not be empty",
             ),
         ];
         for (meta, want) in cases {
-            let e = create(&json!({"metadata": meta}), Scope::Namespaced, NameRule::Subdomain);
+            let e = create(&json!({"metadata": meta}), Scope::Namespaced, NameRule::Subdomain, true);
             assert_eq!(texts(&e), [want]);
         }
         let e = create(
             &json!({"metadata": {"name": "a", "namespace": "b"}}),
             Scope::Cluster,
             NameRule::Subdomain,
+            true,
         );
         assert_eq!(texts(&e), ["metadata.namespace: Forbidden: not allowed on this type"]);
     }
@@ -262,7 +260,7 @@ mod tests {
         let o =
             |n: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": n, "uid": "u", "controller": true});
         let v = json!({"metadata": {"name": "a", "namespace": "b", "ownerReferences": [o("p"), o("q")]}});
-        let e = create(&v, Scope::Namespaced, NameRule::Subdomain);
+        let e = create(&v, Scope::Namespaced, NameRule::Subdomain, true);
         assert!(texts(&e)[0].ends_with("Found \"true\" in references for Pod/p and Pod/q"));
     }
 
@@ -271,7 +269,7 @@ mod tests {
         let old = json!({"metadata": {"name": "a", "namespace": "b", "uid": "u", "deletionTimestamp": "t", "generation": 2}});
         let new = json!({"metadata": {"name": "a", "namespace": "b", "uid": "v", "deletionTimestamp": "t", "generation": 1, "finalizers": ["x/y"]}});
         assert_eq!(
-            texts(&update(&new, &old)),
+            texts(&update(&new, &old, true)),
             [
                 "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"x/y\"}",
                 "metadata.generation: Invalid value: 1: must not be decremented",

@@ -12,9 +12,14 @@ mod common;
 mod config;
 mod core;
 pub mod custom;
+mod diff;
+mod endpoints;
 pub mod errors;
+mod events;
 mod extensions;
+mod flow;
 mod formats;
+mod internal;
 pub mod meta;
 pub mod names;
 mod networking;
@@ -47,14 +52,14 @@ pub const IMMUTABLE: &str = "field is immutable";
 /// Rules for a new object, metadata included.
 pub fn create(group: &str, kind: &str, new: &Value) -> ErrorList {
     let (scope, rule) = naming(group, kind);
-    let mut e = meta::create(new, scope, rule);
+    let mut e = meta::create(new, scope, rule, standard_finalizers(group));
     table::create(group, kind, new, &mut e);
     e
 }
 
 /// Rules for a changed object, metadata included.
 pub fn update(group: &str, kind: &str, new: &Value, old: &Value) -> ErrorList {
-    let mut e = meta::update(new, old);
+    let mut e = meta::update(new, old, standard_finalizers(group));
     table::update(group, kind, new, old, &mut e);
     e
 }
@@ -68,8 +73,8 @@ pub fn custom_resource(
 ) -> ErrorList {
     let scope = if namespaced { Scope::Namespaced } else { Scope::Cluster };
     let mut e = match old {
-        None => meta::create(new, scope, NameRule::Subdomain),
-        Some(old) => meta::update(new, old),
+        None => meta::create(new, scope, NameRule::Subdomain, false),
+        Some(old) => meta::update(new, old, false),
     };
     schema.check(new, old, &mut e);
     e
@@ -82,9 +87,17 @@ pub fn update_status(group: &str, kind: &str, new: &Value, old: &Value) -> Error
 
 /// Rules for a change through a subresource: `status`, `ephemeralcontainers`, `resize`, `approval`, `finalize`.
 pub fn update_subresource(group: &str, kind: &str, sub: &str, new: &Value, old: &Value) -> ErrorList {
-    let mut e = meta::update(new, old);
+    let mut e = meta::update(new, old, standard_finalizers(group));
     table::update_subresource(group, kind, sub, new, old, &mut e);
     e
+}
+
+/// Groups whose finalizers are names of the system or have a domain; the others take any label key.
+fn standard_finalizers(group: &str) -> bool {
+    !matches!(
+        group,
+        "policy" | "coordination.k8s.io" | "admissionregistration.k8s.io" | "apiextensions.k8s.io"
+    )
 }
 
 /// Scope and name rule of a built-in kind; anything else is a subdomain of unknown scope.
@@ -94,25 +107,20 @@ pub fn naming(group: &str, kind: &str) -> (Scope, NameRule) {
     match (group, kind) {
         ("", "Namespace") => (Cluster, Label),
         ("", "Node" | "PersistentVolume") => (Cluster, Subdomain),
-        ("", "Service") => (Namespaced, Label1035),
+        ("", "Service") | ("apps", "StatefulSet") => (Namespaced, Label),
+        ("", "Event") | ("policy", _) => (Namespaced, Any),
         ("", _) => (Namespaced, Subdomain),
         ("rbac.authorization.k8s.io", "ClusterRole" | "ClusterRoleBinding") => (Cluster, PathSegment),
         ("rbac.authorization.k8s.io", _) => (Namespaced, PathSegment),
         (
-            "apps"
-            | "batch"
-            | "autoscaling"
-            | "policy"
-            | "events.k8s.io"
-            | "coordination.k8s.io"
-            | "discovery.k8s.io",
+            "apps" | "batch" | "autoscaling" | "events.k8s.io" | "coordination.k8s.io" | "discovery.k8s.io",
             _,
         ) => (Namespaced, Subdomain),
         ("networking.k8s.io", "IPAddress") => (Cluster, Any),
         ("networking.k8s.io", "IngressClass" | "ServiceCIDR") => (Cluster, Subdomain),
         ("networking.k8s.io", _) => (Namespaced, Subdomain),
         ("flowcontrol.apiserver.k8s.io", _) => (Cluster, Subdomain),
-        ("certificates.k8s.io", "CertificateSigningRequest") => (Cluster, Subdomain),
+        ("certificates.k8s.io", "CertificateSigningRequest") => (Cluster, Any),
         ("certificates.k8s.io", "ClusterTrustBundle") => (Cluster, Any),
         ("certificates.k8s.io", _) => (Namespaced, Subdomain),
         ("storage.k8s.io", "CSIStorageCapacity") => (Namespaced, Subdomain),

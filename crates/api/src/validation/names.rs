@@ -24,7 +24,11 @@ pub fn format_error(message: &str, format: &str, examples: &[&str]) -> String {
     out
 }
 
+/// Upstream's older formats count characters; those of labels count bytes.
 pub fn max_len(n: usize) -> String {
+    format!("must be no more than {n} characters")
+}
+fn max_bytes(n: usize) -> String {
     format!("must be no more than {n} bytes")
 }
 pub fn between(lo: i64, hi: i64) -> String {
@@ -53,7 +57,9 @@ pub fn dns1123_label(s: &str) -> Messages {
     if s.len() > 63 {
         m.push(max_len(63));
     }
-    if !label_ok(s) {
+    if !label_ok(s) && s.split('.').all(label_ok) {
+        m.push("must not contain dots".into());
+    } else if !label_ok(s) {
         m.push(format_error(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
             LABEL_FMT,
@@ -85,10 +91,11 @@ pub fn dns1123_subdomain_underscore(s: &str) -> Messages {
     if s.len() > 253 {
         m.push(max_len(253));
     }
-    if !s.split('.').all(|l| framed(l, |c| lower_alnum(c) || c == b'_', |c| c == b'-')) {
+    let label = |l: &str| framed(l.strip_prefix('_').unwrap_or(l), lower_alnum, |c| matches!(c, b'-' | b'_'));
+    if !s.split('.').all(label) {
         m.push(format_error(
-            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character or '_'",
-            r"[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?(\.[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?)*",
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character",
+            r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*",
             &["example.com"],
         ));
     }
@@ -143,7 +150,7 @@ pub fn qualified_name(s: &str) -> Messages {
         Some(_) => {
             let e = format_error(QUALIFIED_WORDS, QUALIFIED_FMT, &["MyName", "my.name", "123-abc"]);
             m.push(format!(
-                "a qualified name {e} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key {e} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             ));
             return m;
         }
@@ -151,7 +158,7 @@ pub fn qualified_name(s: &str) -> Messages {
     if name.is_empty() {
         m.push("name part must be non-empty".into());
     } else if name.len() > 63 {
-        m.push(format!("name part {}", max_len(63)));
+        m.push(format!("name part {}", max_bytes(63)));
     }
     if !qualified_ok(name) {
         let e = format_error(QUALIFIED_WORDS, QUALIFIED_FMT, &["MyName", "my.name", "123-abc"]);
@@ -164,7 +171,7 @@ pub fn qualified_name(s: &str) -> Messages {
 pub fn label_value(s: &str) -> Messages {
     let mut m = Messages::new();
     if s.len() > 63 {
-        m.push(max_len(63));
+        m.push(max_bytes(63));
     }
     if !s.is_empty() && !qualified_ok(s) {
         m.push(format_error(
@@ -174,6 +181,20 @@ pub fn label_value(s: &str) -> Messages {
         ));
     }
     m
+}
+
+/// Why a condition is as it is: one word.
+pub fn condition_reason(s: &str) -> Messages {
+    let edge = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+    let starts = s.starts_with(|c: char| c.is_ascii_alphabetic());
+    if starts && framed(s, edge, |c| matches!(c, b',' | b':')) {
+        return Messages::new();
+    }
+    vec![format_error(
+        "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'",
+        "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?",
+        &["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"],
+    )]
 }
 
 /// A name that becomes one segment of a URL path (RBAC objects).
@@ -359,7 +380,7 @@ mod tests {
                 assert!(!rule(b).is_empty(), "{b:?}");
             }
         }
-        assert_eq!(dns1123_label(&long), ["must be no more than 63 bytes"]);
+        assert_eq!(dns1123_label(&long), ["must be no more than 63 characters"]);
         assert_eq!(
             dns1123_label("A"),
             [

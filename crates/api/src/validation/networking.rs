@@ -1,7 +1,7 @@
 //! networking.k8s.io: NetworkPolicy, Ingress, IngressClass, IPAddress, ServiceCIDR.
 
 use super::at::At;
-use super::common::{format, label_selector, optional_one_of, port, required};
+use super::common::{format, label_selector, optional_format, optional_one_of, port, required};
 use super::errors::ErrorList;
 use super::names;
 use serde_json::Value;
@@ -27,14 +27,14 @@ pub fn policy(o: &Value, e: &mut ErrorList) {
         return;
     }
     for t in types.iter() {
-        optional_one_of(&t, &["Egress", "Ingress"], e);
+        optional_one_of(&t, &["Ingress", "Egress"], e);
     }
 }
 
 fn policy_port(p: &At, e: &mut ErrorList) {
     let protocol = p.get("protocol");
     if !matches!(protocol.str(), "TCP" | "UDP" | "SCTP") && !protocol.is_null() {
-        e.not_supported(&protocol, protocol.str(), &["SCTP", "TCP", "UDP"]);
+        e.not_supported(&protocol, protocol.str(), &["TCP", "UDP", "SCTP"]);
     }
     let (number, end) = (p.get("port"), p.get("endPort"));
     if !number.is_null() {
@@ -42,7 +42,7 @@ fn policy_port(p: &At, e: &mut ErrorList) {
     }
     let Some(last) = end.int() else { return };
     if number.is_null() {
-        e.required(&number, "must be specified when `endPort` is set");
+        e.bad(&end, "may not be specified when `port` is not specified");
     } else if let Some(first) = number.int() {
         if last < first {
             e.bad(&end, "must be greater than or equal to `port`");
@@ -158,7 +158,7 @@ fn http_path(p: &At, e: &mut ErrorList) {
         None => e.required(&kind, "pathType must be specified"),
         Some("Exact" | "Prefix") => {
             if !text.starts_with('/') {
-                e.bad(&path, "must be an absolute path");
+                e.invalid(&path, text, "must be an absolute path");
             } else {
                 for s in ["//", "/./", "/../", "%2f", "%2F"] {
                     if text.contains(s) {
@@ -186,21 +186,22 @@ fn backend(b: &At, e: &mut ErrorList) {
     let (service, resource) = (b.get("service"), b.get("resource"));
     match (service.is_null(), resource.is_null()) {
         (false, false) => e.invalid(b, "", "cannot set both resource and service backends"),
-        (true, true) => e.required(b, "must specify a `resource` or `service` backend"),
+        (true, true) => e.invalid(b, "", "resource or service backend is required"),
         (true, false) => {
+            optional_format(&resource.get("apiGroup"), names::dns1123_subdomain, e);
             required(&resource.get("kind"), e);
             required(&resource.get("name"), e);
         }
         (false, true) => {
             let name = service.get("name");
             if required(&name, e) {
-                format(&name, names::dns1035_label, e);
+                format(&name, names::dns1123_label, e);
             }
             let p = service.get("port");
             let (named, number) = (p.s("name"), p.i("number").unwrap_or(0));
             match (named.is_empty(), number == 0) {
-                (false, false) => e.invalid(&p, "", "cannot set both port name & port number"),
-                (true, true) => e.required(&p, "port name or number is required"),
+                (false, false) => e.invalid(b, "", "cannot set both port name & port number"),
+                (true, true) => e.required(b, "port name or number is required"),
                 (false, true) => e.each(&p.at("name"), named, names::port_name(named)),
                 (true, false) => e.each(&p.at("number"), number, names::port_number(number)),
             }
@@ -234,7 +235,7 @@ pub fn ingress_class(o: &Value, e: &mut ErrorList) {
     let scope = p.get("scope");
     let ns = p.get("namespace");
     if !matches!(scope.str(), "Cluster" | "Namespace") {
-        if scope.str().is_empty() {
+        if scope.is_null() {
             e.required(&scope, "");
         } else {
             e.not_supported(&scope, scope.str(), &["Cluster", "Namespace"]);

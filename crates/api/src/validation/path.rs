@@ -31,6 +31,10 @@ impl<'p> Path<'p> {
     {
         Path { parent: Some(self), segment: Segment::Field(field) }
     }
+    /// Another field of the same parent.
+    pub const fn sibling(&self, field: &'p str) -> Path<'p> {
+        Path { parent: self.parent, segment: Segment::Field(field) }
+    }
     pub const fn index<'q>(&'q self, i: usize) -> Path<'q>
     where
         'p: 'q,

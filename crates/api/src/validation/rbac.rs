@@ -20,15 +20,23 @@ pub fn role(o: &Value, cluster: bool, e: &mut ErrorList) {
             e.required(&selectors, "at least one clusterRoleSelector required if aggregationRule is non-nil");
         }
         for s in selectors.iter() {
+            let before = e.len();
             super::common::label_selector(&s, e);
+            if e.len() > before {
+                e.invalid(&s, Value::Null, "invalid label selector.");
+            }
         }
     }
 }
 
 fn rule(r: &At, cluster: bool, e: &mut ErrorList) {
-    if r.get("verbs").is_empty() {
-        e.required(&r.at("verbs"), "verbs must contain at least one value");
+    let verbs = r.get("verbs");
+    rule_target(r, cluster, e);
+    if verbs.is_empty() {
+        e.required(&verbs, "");
     }
+}
+fn rule_target(r: &At, cluster: bool, e: &mut ErrorList) {
     let urls = r.get("nonResourceURLs");
     if !urls.is_empty() {
         if !cluster {
@@ -72,7 +80,8 @@ pub fn binding(o: &Value, cluster: bool, e: &mut ErrorList) {
 
 fn subject(s: &At, cluster: bool, e: &mut ErrorList) {
     let name = s.get("name");
-    if name.str().is_empty() {
+    let known = matches!(s.s("kind"), "ServiceAccount" | "User" | "Group");
+    if known && name.str().is_empty() {
         e.required(&name, "");
     }
     match s.s("kind") {
@@ -94,6 +103,9 @@ fn subject(s: &At, cluster: bool, e: &mut ErrorList) {
         }
         other => e.not_supported(&s.at("kind"), other, &["ServiceAccount", "User", "Group"]),
     }
+    if !known && name.str().is_empty() {
+        e.required(&name, "");
+    }
 }
 
 pub fn binding_update(n: &Value, o: &Value, cluster: bool, e: &mut ErrorList) {
@@ -101,6 +113,6 @@ pub fn binding_update(n: &Value, o: &Value, cluster: bool, e: &mut ErrorList) {
     let root = At::root(n);
     let now = root.get("roleRef");
     if !same(now.v, At::root(o).raw("roleRef")) {
-        e.bad(&now, "cannot change roleRef");
+        e.bad_as("RoleRef", &now, super::IMMUTABLE);
     }
 }

@@ -237,13 +237,13 @@ pub fn check_definition(s: &At, whole: bool, e: &mut ErrorList) {
             Err(w) => e.invalid(&r.at(w.part), w.source.as_str(), &w.message),
         }
         let reason = r.get("reason");
-        let known = ["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"];
+        let known = ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
         if !reason.str().is_empty() && !known.contains(&reason.str()) {
             e.not_supported(&reason, reason.str(), &known);
         }
         let message = r.s("message");
         if message.trim().contains('\n') {
-            e.invalid(&r.at("message"), message, "message must not contain line breaks");
+            e.invalid(&r.at("message"), message, "must not contain line breaks");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Service: ports, types, addresses and their families.
 
 use super::at::At;
-use super::common::{format, non_special_ip, one_of, optional_format, optional_one_of, port, required};
+use super::common::{format, non_special_ip, one_of, optional_format, optional_one_of, port};
 use super::errors::{ErrorList, same};
 use super::path::Path;
 use super::{meta, names};
@@ -374,105 +374,4 @@ pub fn load_balancer_status(new: &Value, typed: bool, e: &mut ErrorList) {
             e.bad(&host, "must be a DNS name, not an IP address");
         }
     }
-}
-
-/// Endpoints.
-pub fn endpoints(o: &Value, e: &mut ErrorList) {
-    let root = At::root(o);
-    for s in root.get("subsets").iter() {
-        let (ready, not) = (s.get("addresses"), s.get("notReadyAddresses"));
-        if ready.is_empty() && not.is_empty() {
-            e.required(&s, "must specify `addresses` or `notReadyAddresses`");
-        }
-        for list in [&ready, &not] {
-            for a in list.iter() {
-                let ip = a.get("ip");
-                format(&ip, names::ip, e);
-                optional_format(&a.get("hostname"), names::dns1123_label, e);
-                optional_format(&a.get("nodeName"), names::dns1123_subdomain, e);
-                non_special_ip(&ip, ip.str(), e);
-            }
-        }
-        let ports = s.get("ports");
-        for p in ports.iter() {
-            endpoint_port(&p, ports.len() > 1, e);
-        }
-    }
-}
-fn endpoint_port(p: &At, many: bool, e: &mut ErrorList) {
-    let name = p.get("name");
-    if many {
-        required(&name, e);
-    }
-    optional_format(&name, names::dns1123_label, e);
-    let n = p.i("port").unwrap_or(0);
-    e.each(&p.at("port"), n, names::port_number(n));
-    one_of(&p.get("protocol"), &["SCTP", "TCP", "UDP"], e);
-    let app = p.get("appProtocol");
-    if !app.is_null() {
-        format(&app, names::qualified_name, e);
-    }
-}
-
-/// EndpointSlice.
-pub fn slice(o: &Value, e: &mut ErrorList) {
-    let root = At::root(o);
-    let family = root.get("addressType");
-    one_of(&family, &["FQDN", "IPv4", "IPv6"], e);
-    let list = root.get("endpoints");
-    if list.len() > 1000 {
-        e.too_many(&list, list.len(), 1000);
-    }
-    for p in list.iter() {
-        let addresses = p.get("addresses");
-        if addresses.is_empty() {
-            e.required(&addresses, "must contain at least 1 address");
-        } else if addresses.len() > 100 {
-            e.too_many(&addresses, addresses.len(), 100);
-        }
-        for a in addresses.iter() {
-            match (family.str(), names::parse_ip(a.str())) {
-                ("IPv4", Some(ip)) if ip.is_ipv4() => non_special_ip(&a, a.str(), e),
-                ("IPv6", Some(ip)) if ip.is_ipv6() => non_special_ip(&a, a.str(), e),
-                ("IPv4", _) => e.bad(&a, "must be a valid IPv4 address"),
-                ("IPv6", _) => e.bad(&a, "must be a valid IPv6 address"),
-                ("FQDN", _) => format(&a, names::dns1123_subdomain, e),
-                _ => {}
-            }
-        }
-        optional_format(&p.get("nodeName"), names::dns1123_subdomain, e);
-        optional_format(&p.get("hostname"), names::dns1123_label, e);
-        let topology = p.get("deprecatedTopology");
-        meta::labels(&topology, e);
-        for z in p.get("hints").get("forZones").list() {
-            if z.get("name").and_then(Value::as_str).unwrap_or_default().is_empty() {
-                let hints = p.get("hints");
-                e.required(&hints.at("forZones"), "");
-            }
-        }
-    }
-    let ports = root.get("ports");
-    if ports.len() > 20_000 {
-        e.too_many(&ports, ports.len(), 20_000);
-    }
-    let mut seen = HashSet::new();
-    for p in ports.iter() {
-        let name = p.get("name");
-        optional_format(&name, names::dns1123_label, e);
-        if !seen.insert(name.str()) {
-            e.duplicate(&name, name.str());
-        }
-        one_of(&p.get("protocol"), &["SCTP", "TCP", "UDP"], e);
-        if let Some(n) = p.i("port") {
-            e.each(&p.at("port"), n, names::port_number(n));
-        }
-        let app = p.get("appProtocol");
-        if !app.is_null() {
-            format(&app, names::qualified_name, e);
-        }
-    }
-}
-pub fn slice_update(n: &Value, o: &Value, e: &mut ErrorList) {
-    slice(n, e);
-    e.immutable(&At::root(n).get("addressType"), At::root(o).raw("addressType"));
 }

@@ -2,8 +2,8 @@
 
 use super::errors::ErrorList;
 use super::{
-    admission, autoscaling, batch, certificates, config, core, extensions, networking, pod, policy, rbac,
-    service, storage, structural, workloads,
+    admission, autoscaling, batch, certificates, config, core, endpoints, events, extensions, flow,
+    networking, pod, policy, rbac, service, storage, structural, workloads,
 };
 use serde_json::Value;
 
@@ -19,11 +19,11 @@ const STORAGE: &str = "storage.k8s.io";
 pub fn create(group: &str, kind: &str, o: &Value, e: &mut ErrorList) {
     match (group, kind) {
         (CORE, "Pod") => pod::create(o, e),
-        (CORE, "Event") => core::event(o, e),
+        (CORE, "Event") => events::event(o, e),
         (CORE, "ConfigMap") => config::config_map(o, e),
         (CORE, "Secret") => config::secret(o, e),
         (CORE, "Service") => service::create(o, e),
-        (CORE, "Endpoints") => service::endpoints(o, e),
+        (CORE, "Endpoints") => endpoints::endpoints(o, e),
         (CORE, "Node") => core::node(o, e),
         (CORE, "Namespace") => core::namespace(o, e),
         (CORE, "ServiceAccount") => {}
@@ -45,10 +45,10 @@ pub fn create(group: &str, kind: &str, o: &Value, e: &mut ErrorList) {
         ("autoscaling", "Scale") => autoscaling::scale(o, e),
         ("policy", "PodDisruptionBudget") => policy::budget(o, e),
         ("coordination.k8s.io", "Lease") => core::lease(o, e),
-        ("discovery.k8s.io", "EndpointSlice") => service::slice(o, e),
+        ("discovery.k8s.io", "EndpointSlice") => endpoints::slice(o, e),
         ("scheduling.k8s.io", "PriorityClass") => policy::priority_class(o, e),
         ("node.k8s.io", "RuntimeClass") => policy::runtime_class(o, e),
-        (EVENTS, "Event") => core::new_event(o, e),
+        (EVENTS, "Event") => events::new_event(o, e),
         (NETWORKING, "NetworkPolicy") => networking::policy(o, e),
         (NETWORKING, "Ingress") => networking::ingress(o, e),
         (NETWORKING, "IngressClass") => networking::ingress_class(o, e),
@@ -70,8 +70,8 @@ pub fn create(group: &str, kind: &str, o: &Value, e: &mut ErrorList) {
         (ADMISSION, "MutatingAdmissionPolicy") => admission::policy(o, true, e),
         (ADMISSION, "ValidatingAdmissionPolicyBinding") => admission::binding(o, false, e),
         (ADMISSION, "MutatingAdmissionPolicyBinding") => admission::binding(o, true, e),
-        (FLOW, "FlowSchema") => policy::flow_schema(o, e),
-        (FLOW, "PriorityLevelConfiguration") => policy::priority_level(o, e),
+        (FLOW, "FlowSchema") => flow::schema(o, e),
+        (FLOW, "PriorityLevelConfiguration") => flow::level(o, e),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => extensions::definition(o, e),
         ("apiregistration.k8s.io", "APIService") => extensions::api_service(o, e),
         // Reviews and token requests are questions; whoever answers checks them.
@@ -98,10 +98,10 @@ pub fn update(group: &str, kind: &str, n: &Value, o: &Value, e: &mut ErrorList) 
         ("apps", "ControllerRevision") => workloads::controller_revision_update(n, o, e),
         ("batch", "Job") => batch::job_update(n, o, e),
         ("batch", "CronJob") => batch::cron_job_update(n, o, e),
-        ("discovery.k8s.io", "EndpointSlice") => service::slice_update(n, o, e),
+        ("discovery.k8s.io", "EndpointSlice") => endpoints::slice_update(n, o, e),
         ("scheduling.k8s.io", "PriorityClass") => policy::priority_class_update(n, o, e),
         ("node.k8s.io", "RuntimeClass") => policy::runtime_class_update(n, o, e),
-        (EVENTS, "Event") => core::new_event_update(n, o, e),
+        (EVENTS, "Event") => events::new_event_update(n, o, e),
         (NETWORKING, "IngressClass") => networking::ingress_class_update(n, o, e),
         (NETWORKING, "IPAddress") => networking::ip_address_update(n, o, e),
         (NETWORKING, "ServiceCIDR") => networking::service_cidr_update(n, o, e),
@@ -126,30 +126,28 @@ pub fn update_subresource(group: &str, kind: &str, sub: &str, n: &Value, o: &Val
         (CORE, "Pod", "ephemeralcontainers") => pod::ephemeral_containers(n, o, e),
         (CORE, "Pod", "resize") => pod::resize(n, o, e),
         (CORE, "Namespace", "status") => core::namespace_status(n, e),
-        (CORE, "Namespace", "finalize") => core::namespace(n, e),
+        (CORE, "Namespace", "finalize") => core::namespace_finalize(n, e),
         (CORE, "Node", "status") => core::node_update(n, o, e),
         (CORE, "Service", "status") => service::load_balancer_status(n, true, e),
         (NETWORKING, "Ingress", "status") => service::load_balancer_status(n, false, e),
         (CORE, "ResourceQuota", "status") => core::quota_status(n, e),
         (CORE, "PersistentVolumeClaim", "status") => storage::claim_status(n, e),
         (CORE, "ReplicationController", "status") | ("apps", "ReplicaSet", "status") => {
-            workloads::replica_status(
-                n,
-                "replicas",
-                &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
-                e,
-            );
+            let parts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+            workloads::replica_status(n, o, &parts, e);
         }
         ("apps", "Deployment", "status") => {
             let parts = ["updatedReplicas", "readyReplicas", "availableReplicas"];
-            workloads::replica_status(n, "replicas", &parts, e);
+            workloads::replica_status(n, o, &parts, e);
         }
         ("apps", "StatefulSet", "status") => {
             let parts = ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
-            workloads::replica_status(n, "replicas", &parts, e);
+            workloads::replica_status(n, o, &parts, e);
         }
+        ("apps", "DaemonSet", "status") => workloads::daemon_set_status(n, o, e),
         ("batch", "Job", "status") => batch::job_status(n, o, e),
         ("autoscaling", "HorizontalPodAutoscaler", "status") => autoscaling::status(n, e),
+        (FLOW, _, "status") => flow::status(n, e),
         ("policy", "PodDisruptionBudget", "status") => policy::budget_status(n, e),
         (CERTIFICATES, "CertificateSigningRequest", sub) => certificates::csr_update(n, o, sub, e),
         ("apiextensions.k8s.io", "CustomResourceDefinition", "status") => extensions::definition_status(n, e),

@@ -3,33 +3,50 @@
 
 use super::at::At;
 use super::common::{
-    at_most_100_percent, changed_fields, int_or_percent, int_or_percent_value, label_selector, non_negative,
-    required, selector_is_empty, selects,
+    at_most_100_percent, int_or_percent, int_or_percent_value, label_selector, non_negative, optional_format,
+    selector_is_empty, selects,
 };
 use super::errors::{ErrorList, same};
+use super::internal::Internal;
 use super::{names, pod, storage};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-/// A LabelSelector that must be there, select something, and match the template.
-fn selector_and_template(spec: &At, kind: &str, e: &mut ErrorList) -> bool {
+/// A LabelSelector that must be there, select something, and match the template. False: it is none.
+fn selector(spec: &At, kind: &str, unreadable: &str, e: &mut ErrorList) -> bool {
     let selector = spec.get("selector");
     if selector.is_null() {
         e.required(&selector, "");
     } else {
+        let before = e.len();
         label_selector(&selector, e);
+        if e.len() > before {
+            e.bad(&selector, unreadable);
+            return false;
+        }
         if selector_is_empty(selector.v) {
             e.bad(&selector, &format!("empty selector is invalid for {kind}"));
         }
     }
-    template(spec, e);
+    labels_fit(spec, e);
+    true
+}
+/// A selector that is not there selects nothing.
+fn labels_fit(spec: &At, e: &mut ErrorList) {
+    let selector = spec.raw("selector");
     let t = spec.get("template");
-    let labels = t.get("metadata");
-    let labels = labels.get("labels");
-    let fits = selector_is_empty(selector.v) || selects(selector.v, labels.v);
-    if !fits {
+    let meta = t.get("metadata");
+    let labels = meta.get("labels");
+    if selector.is_null() || !selects(selector, labels.v) {
         e.bad(&labels, "`selector` does not match template `labels`");
     }
-    fits
+}
+
+/// Selector and template of a Deployment or ReplicaSet.
+fn selector_and_template(spec: &At, e: &mut ErrorList) {
+    if selector(spec, "deployment", "invalid label selector", e) {
+        template(spec, e);
+        no_deadline(spec, "ReplicaSet", e);
+    }
 }
 
 /// A template whose pods always restart.
@@ -82,7 +99,7 @@ pub fn deployment(o: &Value, e: &mut ErrorList) {
     let root = At::root(o);
     let spec = root.get("spec");
     counts(&spec, &["replicas"], e);
-    selector_and_template(&spec, "deployment", e);
+    selector_and_template(&spec, e);
     let strategy = spec.get("strategy");
     let rolling_update = strategy.get("rollingUpdate");
     match strategy.s("type") {
@@ -98,7 +115,11 @@ pub fn deployment(o: &Value, e: &mut ErrorList) {
                 rolling(&rolling_update, true, e);
             }
         }
-        other => e.not_supported(&strategy, other, &["Recreate", "RollingUpdate"]),
+        _ => e.not_supported(
+            &strategy,
+            Internal("DeploymentStrategy", strategy.v),
+            &["Recreate", "RollingUpdate"],
+        ),
     }
     counts(&spec, &["minReadySeconds", "revisionHistoryLimit"], e);
     let deadline = spec.get("progressDeadlineSeconds");
@@ -108,7 +129,6 @@ pub fn deployment(o: &Value, e: &mut ErrorList) {
             e.bad(&deadline, "must be greater than minReadySeconds");
         }
     }
-    no_deadline(&spec, "Deployment", e);
 }
 pub fn deployment_update(n: &Value, o: &Value, e: &mut ErrorList) {
     deployment(n, e);
@@ -120,8 +140,7 @@ pub fn replica_set(o: &Value, e: &mut ErrorList) {
     let root = At::root(o);
     let spec = root.get("spec");
     counts(&spec, &["replicas", "minReadySeconds"], e);
-    selector_and_template(&spec, "deployment", e);
-    no_deadline(&spec, "ReplicaSet", e);
+    selector_and_template(&spec, e);
 }
 pub fn replica_set_update(n: &Value, o: &Value, e: &mut ErrorList) {
     replica_set(n, e);
@@ -162,9 +181,22 @@ pub fn pod_template(o: &Value, e: &mut ErrorList) {
 pub fn daemon_set(o: &Value, e: &mut ErrorList) {
     let root = At::root(o);
     let spec = root.get("spec");
-    selector_and_template(&spec, "daemonset", e);
+    let selector = spec.get("selector");
+    let before = e.len();
+    label_selector(&selector, e);
+    if e.len() == before {
+        labels_fit(&spec, e);
+    }
+    if !selector.is_null() && selector_is_empty(selector.v) {
+        e.bad(&selector, "empty selector is invalid for daemonset");
+    }
+    template(&spec, e);
     no_deadline(&spec, "DaemonSet", e);
-    counts(&spec, &["minReadySeconds", "revisionHistoryLimit"], e);
+    counts(&spec, &["minReadySeconds"], e);
+    daemon_strategy(&spec, e);
+    counts(&spec, &["revisionHistoryLimit"], e);
+}
+fn daemon_strategy(spec: &At, e: &mut ErrorList) {
     let strategy = spec.get("updateStrategy");
     match strategy.s("type") {
         "OnDelete" => {}
@@ -184,33 +216,41 @@ pub fn daemon_set(o: &Value, e: &mut ErrorList) {
                 _ => {}
             }
         }
-        other => e.not_supported(&strategy.at("type"), other, &["RollingUpdate", "OnDelete"]),
+        _ => e.not_supported(
+            &strategy,
+            Internal("DaemonSetUpdateStrategy", strategy.v),
+            &["RollingUpdate", "OnDelete"],
+        ),
     }
 }
 pub fn daemon_set_update(n: &Value, o: &Value, e: &mut ErrorList) {
-    daemon_set(n, e);
     selector_stays(n, o, e);
+    daemon_set(n, e);
 }
-
-/// The spec with the claims among the volumes of its template, as its pods will have them.
-fn with_claims(spec: &Value) -> Value {
-    let mut whole = spec.clone();
-    let claims = spec["volumeClaimTemplates"].as_array().into_iter().flatten();
-    let names: Vec<&str> = claims.filter_map(|t| t["metadata"]["name"].as_str()).collect();
-    let Some(pod) = whole.pointer_mut("/template/spec").and_then(Value::as_object_mut) else { return whole };
-    let volumes = pod.entry("volumes").or_insert_with(|| json!([]));
-    if volumes.is_null() {
-        *volumes = json!([]);
+pub fn daemon_set_status(n: &Value, o: &Value, e: &mut ErrorList) {
+    let root = At::root(n);
+    let fields = [
+        "currentNumberScheduled",
+        "numberMisscheduled",
+        "desiredNumberScheduled",
+        "numberReady",
+        "observedGeneration",
+        "updatedNumberScheduled",
+        "numberAvailable",
+        "numberUnavailable",
+        "collisionCount",
+    ];
+    counts(&root.get("status"), &fields, e);
+    collisions(n, o, e);
+}
+/// Names that were tried in vain are not forgotten.
+fn collisions(n: &Value, o: &Value, e: &mut ErrorList) {
+    let (root, was) = (At::root(n), At::root(o));
+    let status = root.get("status");
+    let now = status.i("collisionCount").unwrap_or(0);
+    if was.get("status").i("collisionCount").is_some_and(|before| now < before) {
+        e.invalid(&status.at("collisionCount"), now, "cannot be decremented");
     }
-    let Some(volumes) = volumes.as_array_mut() else { return whole };
-    for name in names {
-        let claim = json!({ "name": name, "persistentVolumeClaim": { "claimName": name } });
-        match volumes.iter_mut().find(|v| v["name"] == name) {
-            Some(same) => *same = claim,
-            None => volumes.push(claim),
-        }
-    }
-    whole
 }
 
 /// StatefulSet.
@@ -229,63 +269,62 @@ pub fn stateful_set(o: &Value, e: &mut ErrorList) {
         "" => e.required(&strategy, ""),
         "OnDelete" => {
             if !u.is_null() {
-                e.bad(&u, "only allowed for updateStrategy 'RollingUpdate'");
+                e.bad_as(
+                    "RollingUpdateStatefulSetStrategy",
+                    &u,
+                    "only allowed for updateStrategy 'RollingUpdate'",
+                );
             }
         }
         "RollingUpdate" => {
             non_negative(&u.get("partition"), e);
             let unavailable = u.get("maxUnavailable");
             int_or_percent(&unavailable, e);
-            at_most_100_percent(&unavailable, e);
             if !unavailable.is_null() && int_or_percent_value(unavailable.v) == 0 {
                 e.bad(&unavailable, "cannot be 0");
             }
+            at_most_100_percent(&unavailable, e);
         }
-        _ => e.bad(&strategy, "must be 'RollingUpdate' or 'OnDelete'"),
+        _ => e.bad_as("StatefulSetUpdateStrategy", &strategy, "must be 'RollingUpdate' or 'OnDelete'"),
     }
     let keep = spec.get("persistentVolumeClaimRetentionPolicy");
     if !keep.is_null() {
         for f in ["whenDeleted", "whenScaled"] {
             if !["Delete", "Retain"].contains(&keep.s(f)) {
-                e.not_supported(&keep.at(f), keep.s(f), &["Delete", "Retain"]);
+                e.not_supported(&keep.at(f), keep.s(f), &["Retain", "Delete"]);
             }
         }
     }
-    counts(&spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], e);
-    non_negative(&spec.get("ordinals").get("start"), e);
-    let whole = with_claims(spec.v);
-    selector_and_template(&At::new(&whole, spec.p), "statefulset", e);
-    no_deadline(&spec, "StatefulSet", e);
     for t in spec.get("volumeClaimTemplates").iter() {
-        let meta = t.get("metadata");
-        required(&meta.get("name"), e);
         storage::claim_template(&t, e);
     }
+    counts(&spec, &["replicas", "minReadySeconds"], e);
+    non_negative(&spec.get("ordinals").get("start"), e);
     let service = spec.get("serviceName");
-    if !service.str().is_empty() {
-        e.each(&service, service.str(), names::dns1123_subdomain(service.str()));
+    optional_format(&service, names::dns1123_label, e);
+    if selector(&spec, "statefulset", "", e) {
+        let t = spec.get("template");
+        let claims = spec.raw("volumeClaimTemplates").as_array().map_or(&[][..], Vec::as_slice);
+        pod::template_with_claims(&t, claims, e);
     }
+    always(&spec.get("template"), e);
+    no_deadline(&spec, "StatefulSet", e);
 }
-
-const STATEFUL_SET_UPDATABLE: [&str; 7] = [
-    "minReadySeconds",
-    "ordinals",
-    "persistentVolumeClaimRetentionPolicy",
-    "replicas",
-    "revisionHistoryLimit",
-    "template",
-    "updateStrategy",
-];
 
 pub fn stateful_set_update(n: &Value, o: &Value, e: &mut ErrorList) {
     stateful_set(n, e);
     let (new, old) = (At::root(n), At::root(o));
     let (spec, was) = (new.get("spec"), old.get("spec"));
-    if changed_fields(spec.v, was.v, &STATEFUL_SET_UPDATABLE).next().is_some() {
-        e.forbidden(
-            &spec,
-            "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
-        );
+    e.immutable(&spec.get("selector"), was.raw("selector"));
+    let claims = spec.get("volumeClaimTemplates");
+    if !same(claims.v, was.raw("volumeClaimTemplates")) {
+        match claims.v {
+            Value::Null => e.invalid(&claims, Value::Array(Vec::new()), super::IMMUTABLE),
+            _ => e.bad_as("[]PersistentVolumeClaim", &claims, super::IMMUTABLE),
+        }
+    }
+    for f in ["serviceName", "podManagementPolicy"] {
+        e.immutable(&spec.get(f), was.raw(f));
     }
 }
 
@@ -306,21 +345,28 @@ pub fn controller_revision_update(n: &Value, o: &Value, e: &mut ErrorList) {
 }
 
 /// The counts of a status: none negative, none above `status.replicas`.
-pub fn replica_status(n: &Value, whole: &str, parts: &[&str], e: &mut ErrorList) {
+pub fn replica_status(n: &Value, o: &Value, parts: &[&str], e: &mut ErrorList) {
     let root = At::root(n);
     let status = root.get("status");
-    let total = status.i(whole).unwrap_or(0);
-    non_negative(&status.get(whole), e);
+    let total = status.i("replicas").unwrap_or(0);
+    let early = matches!(parts.first(), Some(&"updatedReplicas"));
+    counts(&status, if early { &["observedGeneration", "replicas"] } else { &["replicas"] }, e);
+    counts(&status, parts, e);
+    counts(&status, &["unavailableReplicas"], e);
+    if !early {
+        counts(&status, &["observedGeneration"], e);
+    }
+    counts(&status, &["terminatingReplicas", "collisionCount"], e);
     for f in parts {
-        let part = status.get(f);
-        non_negative(&part, e);
-        if part.int().is_some_and(|p| p > total) {
-            e.bad(&part, "cannot be greater than status.replicas");
+        let part = status.i(f).unwrap_or(0);
+        if part > total {
+            e.invalid(&status.at(f), part, "cannot be greater than status.replicas");
         }
     }
-    non_negative(&status.get("observedGeneration"), e);
     let (ready, available) = (status.i("readyReplicas").unwrap_or(0), status.get("availableReplicas"));
     if available.int().is_some_and(|a| a > ready) {
-        e.bad(&available, "cannot be greater than readyReplicas");
+        let whole = if parts.contains(&"currentReplicas") { "status.readyReplicas" } else { "readyReplicas" };
+        e.bad(&available, &format!("cannot be greater than {whole}"));
     }
+    collisions(n, o, e);
 }

@@ -82,6 +82,9 @@ fn generated_selector(root: &At, spec: &At, prefixed: bool, e: &mut ErrorList) {
     let t = spec.get("template");
     let tm = t.get("metadata");
     let labels = tm.get("labels");
+    if name.is_empty() {
+        return;
+    }
     let mut wanted = vec![("controller-uid", uid), ("job-name", name)];
     if prefixed {
         wanted.extend([(UID_LABEL, uid), (NAME_LABEL, name)]);
@@ -126,7 +129,7 @@ fn job_spec(spec: &At, e: &mut ErrorList) {
         }
     }
     let mode = spec.get("completionMode");
-    optional_one_of(&mode, &["Indexed", "NonIndexed"], e);
+    optional_one_of(&mode, &["NonIndexed", "Indexed"], e);
     if mode.str() == "Indexed" {
         indexed(spec, e);
     } else if mode.is_null() || mode.str() == "NonIndexed" {
@@ -203,8 +206,17 @@ pub fn job_update(n: &Value, o: &Value, e: &mut ErrorList) {
     }
     e.immutable(&spec.get("selector"), was.raw("selector"));
     template_update(&spec, &was, &old, e);
-    for f in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
-        e.immutable(&spec.get(f), was.raw(f));
+    for (f, shape) in [
+        ("completionMode", "*string"),
+        ("podFailurePolicy", "*PodFailurePolicy"),
+        ("backoffLimitPerIndex", "*number"),
+        ("managedBy", "*string"),
+        ("successPolicy", "*SuccessPolicy"),
+    ] {
+        let now = spec.get(f);
+        if !same(now.v, was.raw(f)) {
+            e.bad_as(shape, &now, super::IMMUTABLE);
+        }
     }
 }
 

@@ -91,7 +91,7 @@ pub(super) fn success(spec: &At, indexed: bool, e: &mut ErrorList) {
         return;
     }
     if !indexed {
-        e.bad(&policy, "requires indexed completion mode");
+        e.bad_as("SuccessPolicy", &policy, "requires indexed completion mode");
         return;
     }
     let rules = policy.get("rules");

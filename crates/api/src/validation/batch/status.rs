@@ -46,10 +46,10 @@ pub fn job_status(n: &Value, o: &Value, e: &mut ErrorList) {
     }
     uncounted(&new.status, e);
     let changed = |f: &str| !same(new.status.raw(f), old.status.raw(f));
-    conditions(&new, &old, &spec, e);
-    times(&new, &old, &spec, &changed, e);
-    counters(&new, &old, &spec, &changed, e);
+    ended(&new, &old, &spec, &changed, e);
     indexes(&new.status, &spec, &changed, e);
+    running(&new, &old, &spec, &changed, e);
+    turned(&new, &old, &spec, e);
 }
 
 fn uncounted(status: &At, e: &mut ErrorList) {
@@ -66,88 +66,88 @@ fn uncounted(status: &At, e: &mut ErrorList) {
     }
 }
 
-fn conditions(new: &Side, old: &Side, spec: &At, e: &mut ErrorList) {
+/// What has to be there when a job has ended, and what must not.
+fn ended(new: &Side, old: &Side, spec: &At, changed: &dyn Fn(&str) -> bool, e: &mut ErrorList) {
     let at = new.status.at("conditions");
-    let mut refuse = |when: bool, why: &str| {
-        if when {
-            e.wrong(&at, why);
-        }
-    };
-    let complete_changed = new.complete != old.complete;
-    refuse(
-        (complete_changed || new.failed != old.failed) && new.complete && new.failed,
-        "cannot set Complete=True and Failed=true conditions",
-    );
-    refuse(
-        (complete_changed || new.failing != old.failing) && new.complete && new.failing,
-        "cannot set Complete=True and FailureTarget=true conditions",
-    );
-    refuse(new.succeeding && new.failed, "cannot set SuccessCriteriaMet=True and Failed=true conditions");
-    refuse(
-        new.succeeding && new.failing,
-        "cannot set SuccessCriteriaMet=True and FailureTarget=true conditions",
-    );
-    refuse(
-        spec.has("successPolicy") && new.complete && !new.succeeding,
-        "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True",
-    );
+    let completed = new.complete != old.complete;
+    let (start, end) = (new.status.get("startTime"), new.status.get("completionTime"));
+    let (start_changed, end_changed) = (changed("startTime"), changed("completionTime"));
+    if (completed || new.failed != old.failed) && new.complete && new.failed {
+        e.wrong(&at, "cannot set Complete=True and Failed=true conditions");
+    }
+    if (completed || new.failing != old.failing) && new.complete && new.failing {
+        e.wrong(&at, "cannot set Complete=True and FailureTarget=true conditions");
+    }
+    if (completed || end_changed) && !end.is_null() && !new.complete {
+        e.bad(&end, "cannot set completionTime when there is no Complete=True condition");
+    }
+    if (completed || end_changed) && end.is_null() && new.complete {
+        e.required(&end, "completionTime is required for Complete jobs");
+    }
+    let parsed = |a: &At| crate::time::parse(a.str()).ok();
+    let backwards = parsed(&start).zip(parsed(&end)).is_some_and(|(s, t)| t < s);
+    if (start_changed || end_changed) && backwards {
+        e.bad(&end, "must be equal to or after `startTime`");
+    }
+    if (new.failed != old.failed || changed("failedIndexes")) && new.failed && !new.failing {
+        e.wrong(&at, "cannot set Failed=True condition without the FailureTarget=true condition");
+    }
+    if (completed || new.succeeding != old.succeeding) && new.complete && !new.succeeding {
+        e.wrong(&at, "cannot set Complete=True condition without the SuccessCriteriaMet=true condition");
+    }
+    let finished = new.finished() != old.finished();
+    let active = new.status.get("active");
+    if (finished || changed("active")) && new.finished() && active.int().is_some_and(|n| n > 0) {
+        e.bad(&active, "active>0 is invalid for finished job");
+    }
+    // Nothing to do, and told to wait: it never started.
+    let idle = spec.b("suspend") && spec.i("completions") == Some(0);
+    if (finished || start_changed) && !idle && start.is_null() && new.finished() {
+        e.required(&start, "startTime is required for finished job");
+    }
+    let open = new.status.get("uncountedTerminatedPods");
+    let some = open.get("succeeded").len() + open.get("failed").len() > 0;
+    if (finished || changed("uncountedTerminatedPods")) && new.finished() && some {
+        e.bad(&open, "must be empty for finished job");
+    }
+}
+
+fn running(new: &Side, old: &Side, spec: &At, changed: &dyn Fn(&str) -> bool, e: &mut ErrorList) {
+    let at = new.status.at("conditions");
+    let terminating = new.status.get("terminating");
+    let any = terminating.int().is_some_and(|n| n > 0);
+    if (new.finished() != old.finished() || changed("terminating")) && new.finished() && any {
+        e.bad(&terminating, "terminating>0 is invalid for finished job");
+    }
+    let (ready, active) = (new.status.get("ready"), new.status.i("active").unwrap_or(0));
+    if (changed("ready") || changed("active")) && ready.int().is_some_and(|r| r > active) {
+        e.bad(&ready, "cannot set more ready pods than active");
+    }
+    if new.succeeding && new.failed {
+        e.wrong(&at, "cannot set SuccessCriteriaMet=True and Failed=true conditions");
+    }
+    if new.succeeding && new.failing {
+        e.wrong(&at, "cannot set SuccessCriteriaMet=True and FailureTarget=true conditions");
+    }
+    if spec.has("successPolicy") && new.complete && !new.succeeding {
+        e.wrong(&at, "cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True");
+    }
+}
+
+/// What does not turn back.
+fn turned(new: &Side, old: &Side, spec: &At, e: &mut ErrorList) {
+    let at = new.status.at("conditions");
     for (kind, was, is) in [
         ("Failed", old.failed, new.failed),
         ("Complete", old.complete, new.complete),
         ("FailureTarget", old.failing, new.failing),
     ] {
-        refuse(was && !is, &format!("cannot disable the terminal {kind}=True condition"));
-    }
-    refuse(old.succeeding && !new.succeeding, "cannot disable the SuccessCriteriaMet=True condition");
-    refuse(
-        old.complete && !old.succeeding && new.succeeding,
-        "cannot set SuccessCriteriaMet=True for Job already has Complete=true conditions",
-    );
-}
-
-fn times(new: &Side, old: &Side, spec: &At, changed: &dyn Fn(&str) -> bool, e: &mut ErrorList) {
-    let (start, end) = (new.status.get("startTime"), new.status.get("completionTime"));
-    let (start_changed, end_changed) = (changed("startTime"), changed("completionTime"));
-    if new.complete != old.complete || end_changed {
-        if !end.is_null() && !new.complete {
-            e.bad(&end, "cannot set completionTime when there is no Complete=True condition");
-        }
-        if end.is_null() && new.complete {
-            e.required(&end, "completionTime is required for Complete jobs");
+        if was && !is {
+            e.wrong(&at, &format!("cannot disable the terminal {kind}=True condition"));
         }
     }
-    if start_changed || end_changed {
-        let parsed = |a: &At| crate::time::parse(a.str()).ok();
-        if parsed(&start).zip(parsed(&end)).is_some_and(|(s, t)| t < s) {
-            e.bad(&end, "completionTime cannot be set before startTime");
-        }
-    }
-    if (new.finished() != old.finished() || start_changed) && start.is_null() && new.finished() {
-        e.required(&start, "startTime is required for finished job");
-    }
-    if end_changed && !end.is_null() && old.status.has("completionTime") {
-        e.bad(&end, "completionTime cannot be mutated");
-    }
-    if start_changed && old.status.has("startTime") && !spec.b("suspend") {
-        e.required(&start, "startTime cannot be removed for unsuspended job");
-    }
-}
-
-fn counters(new: &Side, old: &Side, spec: &At, changed: &dyn Fn(&str) -> bool, e: &mut ErrorList) {
-    let finished_changed = new.finished() != old.finished();
-    let active = new.status.get("active");
-    if (finished_changed || changed("active")) && new.finished() && active.int().is_some_and(|n| n > 0) {
-        e.bad(&active, "active>0 is invalid for finished job");
-    }
-    let open = new.status.get("uncountedTerminatedPods");
-    if (finished_changed || changed("uncountedTerminatedPods"))
-        && new.finished()
-        && open.get("succeeded").len() + open.get("failed").len() > 0
-    {
-        e.bad(&open, "uncountedTerminatedPods needs to be empty for finished job");
-    }
-    let fell = |f: &str| new.status.i(f).unwrap_or(0) < old.status.i(f).unwrap_or(0);
     let count = |f: &str| new.status.i(f).unwrap_or(0);
+    let fell = |f: &str| count(f) < old.status.i(f).unwrap_or(0);
     if fell("failed") {
         e.invalid(&new.status.at("failed"), count("failed"), "cannot decrease the failed counter");
     }
@@ -156,6 +156,25 @@ fn counters(new: &Side, old: &Side, spec: &At, changed: &dyn Fn(&str) -> bool, e
         spec.s("completionMode") == "Indexed" && same(spec.raw("completions"), spec.raw("parallelism"));
     if fell("succeeded") && !elastic {
         e.invalid(&new.status.at("succeeded"), count("succeeded"), "cannot decrease the succeeded counter");
+    }
+    let (start, end) = (new.status.get("startTime"), new.status.get("completionTime"));
+    let was = |f: &str| old.status.raw(f);
+    if !end.is_null() && !was("completionTime").is_null() && end.v != was("completionTime") {
+        e.bad(&end, super::super::IMMUTABLE);
+    }
+    let suspended = |s: &Side, is: &str| {
+        let list = s.status.raw("conditions").as_array().into_iter().flatten();
+        list.into_iter().any(|c| c["type"] == "Suspended" && c["status"] == is)
+    };
+    let resumes = suspended(old, "True") && suspended(new, "False");
+    if !was("startTime").is_null() && start.v != was("startTime") && !spec.b("suspend") && !resumes {
+        e.bad(&start, "field is immutable for unsuspended job once set");
+    }
+    if old.succeeding && !new.succeeding {
+        e.wrong(&at, "cannot disable the SuccessCriteriaMet=True condition");
+    }
+    if old.complete && !old.succeeding && new.succeeding {
+        e.wrong(&at, "cannot set SuccessCriteriaMet=True for Job already has Complete=true conditions");
     }
 }
 

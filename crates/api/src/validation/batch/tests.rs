@@ -242,7 +242,7 @@ fn statuses() {
         (
             &running,
             json!({"startTime": null}),
-            "status.startTime: Required value: startTime cannot be removed for unsuspended job",
+            "status.startTime: Invalid value: null: field is immutable for unsuspended job once set",
         ),
         (
             &running,
@@ -267,7 +267,7 @@ fn statuses() {
         (
             &complete,
             json!({"completionTime": early}),
-            "status.completionTime: Invalid value: \"2026-01-01T00:00:00Z\": completionTime cannot be mutated",
+            "status.completionTime: Invalid value: \"2026-01-01T00:00:00Z\": field is immutable",
         ),
         (&complete, json!({"ready": 0}), ""),
     ];

@@ -70,7 +70,7 @@ pub fn vars(list: &At, e: &mut ErrorList) {
             e.invalid(
                 &from,
                 "",
-                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
+                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
             );
         } else if !v.s("value").is_empty() {
             e.invalid(&from, "", "may not be specified when `value` is not empty");

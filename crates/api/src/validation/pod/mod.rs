@@ -21,7 +21,7 @@ mod tests;
 pub use status::update_status;
 pub use subresource::{ephemeral_containers, resize};
 pub use update::update;
-pub use volume::{fc, host_path, iscsi, nfs};
+pub use volume::{fc, host_path, iscsi, legacy_source, nfs};
 
 use super::at::At;
 use super::common::{format, one_of, optional_format};
@@ -62,7 +62,7 @@ pub(super) fn whole(root: &At, e: &mut ErrorList) {
     let meta = root.get("metadata");
     let spec = root.get("spec");
     annotations(&meta.get("annotations"), &spec, e);
-    pod_spec(&spec, Some(meta.s("name")), e);
+    pod_spec(&spec, Some(meta.s("name")), &[], e);
     if spec.s("serviceAccountName").is_empty() {
         for v in spec.get("volumes").iter() {
             let projected = v.get("projected");
@@ -99,6 +99,11 @@ fn annotations(a: &At, spec: &At, e: &mut ErrorList) {
 
 /// `PodTemplateSpec`.
 pub fn template(t: &At, e: &mut ErrorList) {
+    template_with_claims(t, &[], e);
+}
+
+/// A template whose pods find claims made from these templates among their volumes.
+pub fn template_with_claims<'v>(t: &At<'v, '_>, claims: &'v [Value], e: &mut ErrorList) {
     let m = t.get("metadata");
     let labels = At::new(m.raw("labels"), t.at("labels"));
     meta::labels(&labels, e);
@@ -106,14 +111,14 @@ pub fn template(t: &At, e: &mut ErrorList) {
     meta::annotations(&notes, e);
     let spec = t.get("spec");
     annotations(&notes, &spec, e);
-    pod_spec(&spec, None, e);
+    pod_spec(&spec, None, claims, e);
     if !spec.get("ephemeralContainers").is_empty() {
         e.forbidden(&spec.at("ephemeralContainers"), "ephemeral containers not allowed in pod template");
     }
 }
 
 /// `PodSpec`; with the pod's name when it is one.
-fn pod_spec(spec: &At, pod_name: Option<&str>, e: &mut ErrorList) {
+fn pod_spec<'v>(spec: &At<'v, '_>, pod_name: Option<&'v str>, templates: &'v [Value], e: &mut ErrorList) {
     let grace = spec.i("terminationGracePeriodSeconds");
     if grace.is_none() {
         e.required(&spec.at("terminationGracePeriodSeconds"), "");
@@ -127,7 +132,7 @@ fn pod_spec(spec: &At, pod_name: Option<&str>, e: &mut ErrorList) {
         volumes: HashMap::new(),
         claims: HashSet::new(),
     };
-    volume::volumes(&spec.get("volumes"), &mut ctx, e);
+    volume::volumes(&spec.get("volumes"), templates, &mut ctx, e);
     let claims = spec.get("resourceClaims");
     ctx.claims =
         claims.list().iter().filter_map(|c| c.get("name")?.as_str()).filter(|n| !n.is_empty()).collect();
@@ -162,9 +167,9 @@ fn pod_spec(spec: &At, pod_name: Option<&str>, e: &mut ErrorList) {
     windows::host_process(spec, e);
     if !ctx.host_users {
         let why = "when `hostUsers` is false";
-        for f in ["hostNetwork", "hostPID", "hostIPC"] {
+        for (f, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
             if spec.b(f) {
-                e.forbidden(&spec.at(f), why);
+                e.forbidden(&spec.at(shown), why);
             }
         }
     }
@@ -197,7 +202,7 @@ fn pod_spec(spec: &At, pod_name: Option<&str>, e: &mut ErrorList) {
     let os = spec.get("os");
     if !os.is_null() {
         match os.s("name") {
-            "" => e.required(&os.at("name"), "cannot be empty"),
+            "" => e.required(&os.at("name"), ""),
             "linux" => windows::only_linux(spec, e),
             "windows" => windows::only_windows(spec, e),
             other => e.not_supported(&os, other, &["linux", "windows"]),

@@ -104,7 +104,9 @@ pub fn devices(c: &At, ctx: &Ctx, e: &mut ErrorList) {
         }
         match ctx.volumes.get(name.str()) {
             None => e.not_found(&name, name.str()),
-            Some(v) if v.get("persistentVolumeClaim").is_none() && v.get("ephemeral").is_none() => {
+            Some(v)
+                if ["persistentVolumeClaim", "ephemeral", "metadata"].iter().all(|f| v.get(f).is_none()) =>
+            {
                 e.bad(
                     &name,
                     "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode",

@@ -30,7 +30,11 @@ pub fn claims(list: &At, e: &mut ErrorList) {
                 );
             }
             (true, true) => {
-                e.bad(&c, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`");
+                e.bad_as(
+                    "PodResourceClaim",
+                    &c,
+                    "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+                );
             }
             _ => {}
         }

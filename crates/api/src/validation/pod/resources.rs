@@ -84,7 +84,12 @@ fn claim_names(list: &At, pod_claims: &HashSet<&str>, e: &mut ErrorList) {
         }
         seen.insert((name, request));
         if !pod_claims.contains(name) {
-            e.not_found(&c, name);
+            let why = if pod_claims.is_empty() {
+                "must be one of the names in pod.spec.resourceClaims which is empty".to_owned()
+            } else {
+                String::from("must be one of the names in pod.spec.resourceClaims")
+            };
+            e.not_found_in(&c, name, &why);
         }
     }
 }

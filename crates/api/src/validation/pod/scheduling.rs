@@ -2,7 +2,8 @@
 
 use super::super::at::At;
 use super::super::common::{Raw, format, label_selector, optional_one_of};
-use super::super::errors::ErrorList;
+use super::super::errors::{ErrorList, Shown};
+use super::super::internal::Internal;
 use super::super::{meta, names};
 use std::collections::HashSet;
 
@@ -167,7 +168,7 @@ pub fn tolerations(list: &At, e: &mut ErrorList) {
                     e.invalid(&t.at("value"), value, "must be a valid integer for numeric operators");
                 }
             }
-            other => e.not_supported(&t.at("operator"), other, &["Equal", "Exists", "Gt", "Lt"]),
+            other => e.not_supported(&t.at("operator"), other, &["Equal", "Exists"]),
         }
         if !t.s("effect").is_empty() {
             effect(&t.get("effect"), e);
@@ -194,15 +195,15 @@ pub fn taints(list: &At, e: &mut ErrorList) {
         }
         effect(&t.get("effect"), e);
         if !seen.insert((t.s("effect"), t.s("key"))) {
-            let shown = format!("{}: taints must be unique by key and effect pair", t.v);
+            let taint = Internal("Taint", t.v).shown();
+            let shown = format!("{taint}: taints must be unique by key and effect pair");
             e.duplicate(&t, Raw(&shown));
         }
     }
 }
 
 pub fn topology_spread(list: &At, e: &mut ErrorList) {
-    let mut seen = HashSet::new();
-    for c in list.iter() {
+    for (i, c) in list.iter().enumerate() {
         let skew = c.i("maxSkew").unwrap_or(0);
         if skew <= 0 {
             e.invalid(&c.at("maxSkew"), skew, "must be greater than zero");
@@ -214,7 +215,8 @@ pub fn topology_spread(list: &At, e: &mut ErrorList) {
         if !["DoNotSchedule", "ScheduleAnyway"].contains(&action) {
             e.not_supported(&c.at("whenUnsatisfiable"), action, &["DoNotSchedule", "ScheduleAnyway"]);
         }
-        if !seen.insert((key, action)) {
+        let alike = |o: &serde_json::Value| o["topologyKey"] == key && o["whenUnsatisfiable"] == action;
+        if list.list()[i + 1..].iter().any(alike) {
             e.duplicate(&c.at("{topologyKey, whenUnsatisfiable}"), format!("{{{key}, {action}}}"));
         }
         let domains = c.get("minDomains");
@@ -235,11 +237,10 @@ pub fn topology_spread(list: &At, e: &mut ErrorList) {
         if !keys.is_empty() && selector.is_null() {
             e.forbidden(&keys, "must not be specified when labelSelector is not set");
         }
-        for k in keys.iter() {
+        for (i, k) in keys.iter().enumerate() {
             meta::label_name(k.str(), &k, e);
-            let named = selector.raw("matchLabels").get(k.str()).is_some();
-            if named {
-                e.bad(&k, "exists in both matchLabelKeys and labelSelector");
+            if selector.raw("matchLabels").get(k.str()).is_some() {
+                e.invalid(&c.p.index(i), k.str(), "exists in both matchLabelKeys and labelSelector");
             }
         }
         label_selector(&selector, e);

@@ -3,6 +3,7 @@
 use super::super::at::At;
 use super::super::common::{local_path, optional_one_of, required};
 use super::super::errors::ErrorList;
+use super::super::internal::Internal;
 use super::super::names;
 use super::windows;
 use std::collections::HashSet;
@@ -25,7 +26,7 @@ pub fn pod(spec: &At, e: &mut ErrorList) {
     }
     if spec.b("shareProcessNamespace") && spec.b("hostPID") {
         e.invalid(
-            &sc.at("shareProcessNamespace"),
+            &spec.at("shareProcessNamespace"),
             true,
             "ShareProcessNamespace and HostPID cannot both be enabled",
         );
@@ -54,11 +55,19 @@ pub fn container(sc: &At, host_users: bool, e: &mut ErrorList) {
     seccomp(&sc.get("seccompProfile"), e);
     if sc.raw("allowPrivilegeEscalation").as_bool() == Some(false) {
         if sc.b("privileged") {
-            e.bad(sc, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
+            e.bad_as(
+                "SecurityContext",
+                sc,
+                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+            );
         }
         let caps = sc.get("capabilities");
         if caps.get("add").list().iter().any(|c| c == "CAP_SYS_ADMIN") {
-            e.bad(sc, "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN");
+            e.bad_as(
+                "SecurityContext",
+                sc,
+                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
+            );
         }
     }
     windows::options(&sc.get("windowsOptions"), e);
@@ -79,7 +88,11 @@ fn seccomp(p: &At, e: &mut ErrorList) {
     match (kind.str() == "Localhost", file.is_null()) {
         (true, true) => e.required(&file, "must be set when seccomp type is Localhost"),
         (true, false) => local_path(&file, file.str(), e),
-        (false, false) => e.invalid(&file, p, "can only be set when seccomp type is Localhost"),
+        (false, false) => e.invalid(
+            &file,
+            Internal("SeccompProfile", p.v),
+            "can only be set when seccomp type is Localhost",
+        ),
         (false, true) => {}
     }
 }

@@ -16,7 +16,7 @@ pub fn update_status(new: &Value, old: &Value, e: &mut ErrorList) {
     for c in status.get("conditions").iter() {
         let kind = c.s("type");
         if !matches!(kind, "PodScheduled" | "Ready" | "Initialized") {
-            e.each(&c.at("type"), kind, names::qualified_name(kind));
+            e.each(&c.at("Type"), kind, names::qualified_name(kind));
         }
     }
     if spec.s("nodeName") != old.get("spec").s("nodeName") {

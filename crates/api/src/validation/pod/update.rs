@@ -2,8 +2,9 @@
 //! nothing is copied.
 
 use super::super::at::At;
-use super::super::common::{changed_fields, required, same_except};
+use super::super::common::{required, same_except};
 use super::super::errors::{ErrorList, same};
+use super::super::internal::changes;
 use super::super::names;
 use super::{annotations, container, scheduling, whole};
 use serde_json::Value;
@@ -128,17 +129,26 @@ fn immutable(spec: &At, was: &At, e: &mut ErrorList) {
             skip.push("affinity");
         }
     }
-    let mut changed: Vec<String> =
-        changed_fields(spec.v, was.v, &skip).map(|f| format!("spec.{f}")).collect();
-    for list in ["containers", "initContainers"] {
+    let lists = ["containers", "initContainers"];
+    let containers = lists.iter().all(|list| {
         let (now, before) = (spec.get(list), was.get(list));
-        for (c, b) in now.iter().zip(before.list()) {
-            changed.extend(changed_fields(c.v, b, &["image"]).map(|f| format!("{}.{f}", c.p)));
+        now.list().iter().zip(before.list()).all(|(c, b)| same_except(c, b, &["image"]))
+    });
+    if containers && same_except(spec.v, was.v, &skip) {
+        return;
+    }
+    // Shown with what may change as it was.
+    let mut shown = spec.v.clone();
+    for f in skip.iter().filter(|f| !lists.contains(f)) {
+        shown[*f] = was.raw(f).clone();
+    }
+    for list in lists {
+        let now = shown[list].as_array_mut().into_iter().flatten();
+        for (c, b) in now.zip(was.get(list).list()) {
+            c["image"] = b["image"].clone();
         }
     }
-    if !changed.is_empty() {
-        e.forbidden(spec, &format!("{UPDATABLE}\n  changed: {}\n", changed.join(", ")));
-    }
+    e.forbidden(spec, &format!("{UPDATABLE}\n{}", changes("PodSpec", was.v, &shown)));
 }
 
 fn node_affinity(now: &At, before: &At, e: &mut ErrorList) {

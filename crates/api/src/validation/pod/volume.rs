@@ -5,16 +5,16 @@ use super::super::common::{format, local_path, no_backsteps, one_of, required};
 use super::super::errors::ErrorList;
 use super::super::{amount, names, storage};
 use super::{Ctx, volume_files as files};
+use serde_json::Value;
 use std::collections::HashSet;
 
 /// Sources that need no more than some fields to be set.
-const SIMPLE: [(&str, &[&str]); 15] = [
-    ("gcePersistentDisk", &["pdName"]),
+const SIMPLE: [(&str, &[&str]); 13] = [
     ("awsElasticBlockStore", &["volumeID"]),
     ("glusterfs", &["endpoints", "path"]),
-    ("rbd", &["image"]),
+    ("cephfs", &["monitors"]),
+    ("rbd", &["monitors", "image"]),
     ("cinder", &["volumeID"]),
-    ("quobyte", &["registry", "volume"]),
     ("flexVolume", &["driver"]),
     ("azureFile", &["secretName", "shareName"]),
     ("vsphereVolume", &["volumePath"]),
@@ -23,18 +23,21 @@ const SIMPLE: [(&str, &[&str]); 15] = [
     ("azureDisk", &["diskName", "diskURI"]),
     ("storageos", &["volumeName"]),
     ("scaleIO", &["gateway", "system", "volumeName"]),
-    ("persistentVolumeClaim", &["claimName"]),
 ];
 
 /// `spec.volumes`; fills in the volumes that containers may mount.
-pub fn volumes<'v>(list: &At<'v, '_>, ctx: &mut Ctx<'v>, e: &mut ErrorList) {
+pub fn volumes<'v>(list: &At<'v, '_>, claims: &'v [Value], ctx: &mut Ctx<'v>, e: &mut ErrorList) {
+    let named = |c: &'v Value| c.get("metadata")?.get("name")?.as_str();
+    // A claim's template takes the place of a volume of its name.
+    ctx.volumes.extend(claims.iter().filter_map(|c| Some((named(c)?, c))));
+
     let created: HashSet<String> = list
         .list()
         .iter()
         .filter(|v| !ctx.pod_name.is_empty() && v.get("ephemeral").is_some())
         .map(|v| format!("{}-{}", ctx.pod_name, v.get("name").and_then(|n| n.as_str()).unwrap_or_default()))
         .collect();
-    for v in list.iter() {
+    for v in list.iter().filter(|v| claims.iter().all(|c| named(c) != Some(v.s("name")))) {
         let before = e.len();
         source(&v, ctx, e);
         let name = v.get("name");
@@ -96,10 +99,8 @@ fn one(kind: &str, s: &At, v: &At, ctx: &Ctx, e: &mut ErrorList) {
         "nfs" => nfs(s, e),
         "iscsi" => iscsi(s, v.s("name"), e),
         "fc" => fc(s, e),
-        "cephfs" => {
-            if s.get("monitors").is_empty() {
-                e.required(&s.at("monitors"), "");
-            }
+        "persistentVolumeClaim" => {
+            required(&s.get("claimName"), e);
         }
         "csi" => {
             storage::csi_driver_name(&s.get("driver"), e);
@@ -128,13 +129,57 @@ fn one(kind: &str, s: &At, v: &At, ctx: &Ctx, e: &mut ErrorList) {
             }
             one_of(&s.get("pullPolicy"), &["Always", "IfNotPresent", "Never"], e);
         }
-        other => {
-            if let Some((_, fields)) = SIMPLE.iter().find(|(k, _)| *k == other) {
-                for f in *fields {
-                    required(&s.get(f), e);
+        other => legacy_source(other, s, e),
+    }
+}
+
+/// Sources of former in-tree drivers; also a PersistentVolume's.
+pub fn legacy_source(kind: &str, s: &At, e: &mut ErrorList) {
+    let s = if kind == "gcePersistentDisk" { At::new(s.v, s.p.sibling("persistentDisk")) } else { *s };
+    match kind {
+        "gcePersistentDisk" => {
+            required(&s.get("pdName"), e);
+        }
+        "quobyte" => {
+            if s.s("registry").is_empty() {
+                e.required(
+                    &s.at("registry"),
+                    "must be a host:port pair or multiple pairs separated by commas",
+                );
+            }
+            required(&s.get("volume"), e);
+        }
+        _ => {
+            let fields = SIMPLE.iter().find(|(k, _)| *k == kind).map_or(&[][..], |(_, f)| f);
+            for f in fields {
+                let f = s.get(f);
+                if f.str().is_empty() && f.is_empty() {
+                    e.required(&f, "");
                 }
             }
         }
+    }
+    let partition = s.get("partition");
+    if partition.int().is_some_and(|p| !(0..=255).contains(&p)) {
+        e.bad(&partition, &names::between(1, 255));
+    }
+    if kind == "azureDisk" {
+        azure_disk(&s, e);
+    }
+}
+
+fn azure_disk(s: &At, e: &mut ErrorList) {
+    let (managed, uri) = (s.s("kind") == "Managed", s.get("diskURI"));
+    let (start, form) = if managed {
+        (
+            "/subscriptions/",
+            "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}",
+        )
+    } else {
+        ("https://", "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd")
+    };
+    if !uri.str().starts_with(start) {
+        e.not_supported(&uri, uri.str(), &[form]);
     }
 }
 
@@ -156,8 +201,9 @@ pub fn host_path(s: &At, e: &mut ErrorList) {
 pub fn nfs(s: &At, e: &mut ErrorList) {
     required(&s.get("server"), e);
     let path = s.get("path");
-    if required(&path, e) && !path.str().starts_with('/') {
-        e.bad(&path, "must be an absolute path");
+    required(&path, e);
+    if !path.str().starts_with('/') {
+        e.invalid(&path, path.str(), "must be an absolute path");
     }
 }
 
@@ -165,7 +211,7 @@ pub fn iscsi(s: &At, volume: &str, e: &mut ErrorList) {
     required(&s.get("targetPortal"), e);
     let iqn = s.get("iqn");
     if required(&iqn, e) && !["iqn", "eui", "naa"].iter().any(|p| iqn.str().starts_with(p)) {
-        e.bad(&iqn, "must be valid format starting with iqn, eui, or naa");
+        e.bad(&iqn, "must be valid format");
     }
     let lun = s.get("lun");
     if lun.int().is_some_and(|n| !(0..=255).contains(&n)) {

@@ -44,25 +44,31 @@ pub fn config_map(s: &At, e: &mut ErrorList) {
 pub fn downward(s: &At, e: &mut ErrorList) {
     mode(&s.get("defaultMode"), e);
     for f in s.get("items").iter() {
-        downward_file(&f, e);
+        downward_file(&f, s, e);
     }
 }
 
-fn downward_file(f: &At, e: &mut ErrorList) {
+/// What is wrong with its source is told at the volume.
+fn downward_file(f: &At, volume: &At, e: &mut ErrorList) {
     let path = f.get("path");
     if required(&path, e) {
         local_non_reserved_path(&path, path.str(), e);
     }
-    let (field, resource) = (f.get("fieldRef"), f.get("resourceFieldRef"));
+    let field = At::new(f.raw("fieldRef"), volume.at("fieldRef"));
+    let resource = At::new(f.raw("resourceFieldRef"), volume.at("resourceFieldRef"));
     if !field.is_null() {
         env::field_ref(&field, &FILE_FIELDS, e);
         if !resource.is_null() {
-            e.invalid(f, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously");
+            e.invalid(
+                volume,
+                "resource",
+                "fieldRef and resourceFieldRef can not be specified simultaneously",
+            );
         }
     } else if !resource.is_null() {
         env::resource_field_ref(&resource, true, e);
     } else {
-        e.required(f, "one of fieldRef and resourceFieldRef is required");
+        e.required(volume, "one of fieldRef and resourceFieldRef is required");
     }
     mode(&f.get("mode"), e);
 }
@@ -71,36 +77,30 @@ pub fn projected(s: &At, e: &mut ErrorList) {
     mode(&s.get("defaultMode"), e);
     let mut paths: HashSet<&str> = HashSet::new();
     for src in s.get("sources").iter() {
-        let mut count = 0;
-        for kind in src.keys() {
-            let p = src.get(kind);
-            if p.is_null() {
-                continue;
-            }
-            count += 1;
-            if count > 1 {
-                e.forbidden(&p, "may not specify more than 1 volume type");
-                continue;
-            }
-            projection(kind, &p, &mut paths, e);
+        let kinds: Vec<&str> = src.keys().filter(|k| src.has(k)).collect();
+        for kind in &kinds {
+            projection(kind, &src.get(kind), s, &mut paths, e);
+        }
+        if kinds.len() > 1 {
+            e.forbidden(&src, "may not specify more than 1 volume type per source");
         }
     }
 }
 
-fn projection<'v>(kind: &str, p: &At<'v, '_>, paths: &mut HashSet<&'v str>, e: &mut ErrorList) {
+fn projection<'v>(kind: &str, p: &At<'v, '_>, volume: &At, paths: &mut HashSet<&'v str>, e: &mut ErrorList) {
     match kind {
         "secret" | "configMap" => {
             required(&p.get("name"), e);
             let list = p.get("items");
             items(&list, e);
             for k in list.iter() {
-                claim(&k, p, paths, e);
+                claim(k.s("path"), p.s("name"), volume, paths, e);
             }
         }
         "downwardAPI" => {
             for f in p.get("items").iter() {
-                downward_file(&f, e);
-                claim(&f, p, paths, e);
+                downward_file(&f, p, e);
+                claim(f.s("path"), f.s("path"), volume, paths, e);
             }
         }
         "serviceAccountToken" => {
@@ -119,7 +119,7 @@ fn projection<'v>(kind: &str, p: &At<'v, '_>, paths: &mut HashSet<&'v str>, e: &
                     "may not specify a duration larger than 2^32 seconds",
                 );
             }
-            single(p, "path", paths, e);
+            single(p, "path", volume, paths, e);
         }
         "clusterTrustBundle" => {
             match (p.s("name").is_empty(), p.s("signerName").is_empty()) {
@@ -128,7 +128,7 @@ fn projection<'v>(kind: &str, p: &At<'v, '_>, paths: &mut HashSet<&'v str>, e: &
                 (false, true) => format(&p.get("name"), names::dns1123_subdomain, e),
                 _ => label_selector(&p.get("labelSelector"), e),
             }
-            single(p, "path", paths, e);
+            single(p, "path", volume, paths, e);
         }
         "podCertificate" => {
             required(&p.get("signerName"), e);
@@ -142,7 +142,7 @@ fn projection<'v>(kind: &str, p: &At<'v, '_>, paths: &mut HashSet<&'v str>, e: &
             }
             for f in fields {
                 if !p.s(f).is_empty() {
-                    single(p, f, paths, e);
+                    single(p, f, volume, paths, e);
                 }
             }
         }
@@ -151,19 +151,16 @@ fn projection<'v>(kind: &str, p: &At<'v, '_>, paths: &mut HashSet<&'v str>, e: &
 }
 
 /// A source that makes one file.
-fn single<'v>(p: &At<'v, '_>, field: &str, paths: &mut HashSet<&'v str>, e: &mut ErrorList) {
-    let path = p.get(field);
+fn single<'v>(p: &At<'v, '_>, field: &str, volume: &At, paths: &mut HashSet<&'v str>, e: &mut ErrorList) {
+    let path = At::new(p.raw(field), volume.at(field));
     if required(&path, e) {
         local_non_reserved_path(&path, path.str(), e);
-        if !paths.insert(path.str()) {
-            e.invalid(p, path.str(), "conflicting duplicate paths");
-        }
+        claim(path.str(), path.str(), volume, paths, e);
     }
 }
 
-fn claim<'v>(item: &At<'v, '_>, at: &At, paths: &mut HashSet<&'v str>, e: &mut ErrorList) {
-    let path = item.s("path");
+fn claim<'v>(path: &'v str, shown: &str, volume: &At, paths: &mut HashSet<&'v str>, e: &mut ErrorList) {
     if !path.is_empty() && !paths.insert(path) {
-        e.invalid(at, path, "conflicting duplicate paths");
+        e.invalid(volume, shown, "conflicting duplicate paths");
     }
 }

@@ -110,7 +110,7 @@ impl Strategy for Pods {
             // The class is decided once.
             "status" => {
                 if let (Some(s), Some(q)) = (new["status"].as_object_mut(), old["status"].get("qosClass")) {
-                    s.insert("qosClass".into(), q.clone());
+                    s.entry("qosClass").or_insert_with(|| q.clone());
                 }
             }
             _ => {}

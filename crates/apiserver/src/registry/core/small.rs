@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::registry::{Strategy, status};
 
@@ -28,6 +28,31 @@ fn since(o: &mut Value) {
     }
 }
 
+/// The older field knows only claims and snapshots, and is otherwise ignored; each field is filled in from the other.
+fn data_sources(spec: &mut Map<String, Value>) {
+    const SNAPSHOTS: &str = "snapshot.storage.k8s.io";
+    let there = |v: Option<&Value>| v.filter(|v| !v.is_null()).cloned();
+    let (old, new) = (there(spec.get("dataSource")), there(spec.get("dataSourceRef")));
+    match (old, new) {
+        (Some(old), None) => {
+            let group = old["apiGroup"].as_str().unwrap_or_default();
+            let kind = old["kind"].as_str().unwrap_or_default();
+            if matches!((group, kind), ("", "PersistentVolumeClaim") | (SNAPSHOTS, "VolumeSnapshot")) {
+                spec.insert("dataSourceRef".into(), old);
+            } else {
+                spec.remove("dataSource");
+            }
+        }
+        (None, Some(mut new)) if new["namespace"].as_str().unwrap_or_default().is_empty() => {
+            if let Some(o) = new.as_object_mut() {
+                o.remove("namespace");
+            }
+            spec.insert("dataSource".into(), new);
+        }
+        _ => {}
+    }
+}
+
 impl Strategy for Volumes {
     fn prepare_create(&self, new: &mut Value) {
         status::clear_status(new);
@@ -35,6 +60,11 @@ impl Strategy for Volumes {
             s.insert("phase".into(), json!("Pending"));
         }
         since(new);
+        if new["kind"] == "PersistentVolumeClaim"
+            && let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut)
+        {
+            data_sources(spec);
+        }
     }
 
     fn prepare_update(&self, sub: &str, new: &mut Value, old: &Value) {
