@@ -1,10 +1,10 @@
 //! The way to webhooks: where a client configuration leads, TLS with its own authority, one JSON body there and one back.
-//! Owns a few idle connections per place; spawns one task per connection.
+//! Owns a few idle connections per place and the TLS set-ups of the last authorities; spawns one task per connection.
 //! https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#contacting-the-webhook
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use bytes::Bytes;
@@ -28,6 +28,8 @@ const ANSWER_LIMIT: usize = 4 << 20;
 const IDLE: usize = 8;
 /// Places whose connections are kept.
 const PLACES: usize = 256;
+/// Authorities whose TLS set-up is kept.
+const AUTHORITIES: usize = 64;
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Where a call goes.
@@ -182,13 +184,48 @@ pub fn roots(ca: &[u8]) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-fn connector(ca: &[u8]) -> Result<TlsConnector, String> {
+/// Whom a connection trusts: the authority of a configuration, or the system's, whose file may be replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Trust {
+    Bundle(Vec<u8>),
+    System(Option<SystemTime>),
+}
+
+impl Trust {
+    fn of(ca: &[u8]) -> Self {
+        if ca.is_empty() {
+            Self::System(std::fs::metadata(SYSTEM_ROOTS).and_then(|m| m.modified()).ok())
+        } else {
+            Self::Bundle(ca.to_vec())
+        }
+    }
+}
+
+type ClientConfigs = HashMap<Trust, Arc<rustls::ClientConfig>>;
+
+/// The TLS set-up for an authority. Parsed once while it is kept: the system's alone are more than a hundred certificates.
+fn client_config(configs: &Mutex<ClientConfigs>, ca: &[u8]) -> Result<Arc<rustls::ClientConfig>, String> {
+    let trust = Trust::of(ca);
+    if let Some(known) = configs.lock().get(&trust) {
+        return Ok(known.clone());
+    }
     let config = rustls::ClientConfig::builder_with_provider(pki::trust::provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?
         .with_root_certificates(roots(ca)?)
         .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+    let config = Arc::new(config);
+    let mut all = configs.lock();
+    if all.len() >= AUTHORITIES {
+        all.clear();
+    }
+    all.insert(trust, config.clone());
+    Ok(config)
+}
+
+fn connector(ca: &[u8]) -> Result<TlsConnector, String> {
+    static CONFIGS: OnceLock<Mutex<ClientConfigs>> = OnceLock::new();
+    client_config(CONFIGS.get_or_init(Mutex::default), ca).map(TlsConnector::from)
 }
 
 async fn connect(place: &Place) -> Result<Sender, String> {
@@ -248,4 +285,30 @@ fn request(uri: &Uri, place: &Place, body: Bytes) -> Result<Request<Full<Bytes>>
         .header(header::USER_AGENT, "kube-apiserver-admission")
         .body(Full::new(body))
         .map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authority(n: usize) -> Vec<u8> {
+        let ca = pki::Authority::create(&format!("ca-{n}"), 0).expect("authority");
+        ca.cert_pem().as_bytes().to_vec()
+    }
+
+    #[test]
+    fn one_set_up_for_each_authority() {
+        let configs = Mutex::default();
+        let (a, b) = (authority(1), authority(2));
+        let first = client_config(&configs, &a).expect("config");
+        assert!(Arc::ptr_eq(&first, &client_config(&configs, &a).expect("config")));
+        assert!(!Arc::ptr_eq(&first, &client_config(&configs, &b).expect("config")));
+        assert!(client_config(&configs, &[0xff]).is_err(), "no text");
+        for n in 0..AUTHORITIES {
+            // Different bytes are enough.
+            let padded = [a.as_slice(), "\n".repeat(n + 1).as_bytes()].concat();
+            client_config(&configs, &padded).expect("config");
+            assert!(configs.lock().len() <= AUTHORITIES);
+        }
+    }
 }
