@@ -83,13 +83,12 @@ fn parse(text: &str) -> Vec<Descriptor> {
 
 fn new_version(d: &Descriptor, name: &str, verbs: Vec<String>) -> Version {
     let stage = Stage::of_version(name);
-    let id = schema::definition_id_for(&d.group, name, &d.kind);
     Version {
         name: name.to_string(),
         stage,
         served: stage == Stage::Ga,
         verbs,
-        schema: id.map_or(Schema::None, Schema::Builtin),
+        schema: schema::reference_for(&d.group, name, &d.kind).map_or(Schema::None, Schema::Builtin),
         conversion: match (d.group.as_str(), d.plural.as_str(), name) {
             ("autoscaling", "horizontalpodautoscalers", "v1") => Conversion::Functions {
                 to_hub: conversion::autoscaling::v1_to_v2,
@@ -121,6 +120,7 @@ fn new_version(d: &Descriptor, name: &str, verbs: Vec<String>) -> Version {
             _ => None,
         },
         custom: None,
+        protobuf: OnceLock::new(),
     }
 }
 

@@ -187,6 +187,7 @@ fn version(group: &str, kind: &str, v: &Value) -> Version {
             scale,
             schema,
         })),
+        protobuf: OnceLock::new(),
     }
 }
 

@@ -7,11 +7,11 @@ pub mod custom;
 mod fields;
 pub mod runtime_config;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use crate::schema::{Definition, definition};
+use crate::schema::{Definition, DefinitionRef};
 
 pub use builtin::builtin;
 pub use fields::{FieldFormat, SelectableField};
@@ -94,13 +94,15 @@ pub struct Version {
     pub deprecation_warning: Option<String>,
     /// What only custom resources have.
     pub custom: Option<Arc<custom::Custom>>,
+    /// Whether it can travel as protobuf, once that was asked.
+    pub protobuf: OnceLock<bool>,
 }
 
 /// Where the schema of a version comes from.
 #[derive(Debug, Clone)]
 pub enum Schema {
-    /// Id of a built-in definition, resolved when asked for.
-    Builtin(String),
+    /// A built-in definition, parsed when asked for.
+    Builtin(DefinitionRef),
     Custom(Arc<Definition>),
     None,
 }
@@ -108,7 +110,7 @@ pub enum Schema {
 impl Schema {
     pub fn definition(&self) -> Option<&Definition> {
         match self {
-            Schema::Builtin(id) => definition(id),
+            Schema::Builtin(d) => Some(d.get()),
             Schema::Custom(d) => Some(d),
             Schema::None => None,
         }
@@ -244,6 +246,14 @@ impl Descriptor {
         d
     }
 
+    /// Whether objects of the version can travel as protobuf.
+    pub fn has_protobuf(&self, version: &str) -> bool {
+        !self.custom
+            && self.version(version).is_some_and(|v| {
+                *v.protobuf.get_or_init(|| crate::protobuf::supports(&self.group, version, &self.kind))
+            })
+    }
+
     /// What a version of a custom resource has beyond a built-in one.
     pub fn custom_of(&self, version: &str) -> Option<&custom::Custom> {
         self.version(version)?.custom.as_deref()
@@ -300,21 +310,43 @@ fn set_type(v: &mut Value, api_version: String, kind: &str) {
 pub struct Catalog {
     /// Sorted by group, then plural.
     entries: Vec<Arc<Descriptor>>,
-    /// Indices into `entries`, sorted by group, then kind.
-    by_kind: Vec<usize>,
+    /// The same, sorted by group, then kind, then plural.
+    by_kind: Vec<Arc<Descriptor>>,
+    /// The same, sorted by the hash of group and plural: every request looks several up.
+    by_hash: Vec<(u64, Arc<Descriptor>)>,
 }
 
 impl Catalog {
     pub fn new(descriptors: impl IntoIterator<Item = Arc<Descriptor>>) -> Self {
         let mut entries: Vec<Arc<Descriptor>> = descriptors.into_iter().collect();
-        entries.sort_by(|a, b| (&a.group, &a.plural).cmp(&(&b.group, &b.plural)));
-        entries.dedup_by(|a, b| a.group == b.group && a.plural == b.plural);
-        let mut by_kind: Vec<usize> = (0..entries.len()).collect();
-        by_kind.sort_by(|a, b| {
-            let key = |i: &usize| entries.get(*i).map(|d| (&d.group, &d.kind));
-            key(a).cmp(&key(b))
-        });
-        Catalog { entries, by_kind }
+        entries.sort_by(|a, b| plural_key(a).cmp(&plural_key(b)));
+        entries.dedup_by(|a, b| plural_key(a) == plural_key(b));
+        let mut by_kind = entries.clone();
+        by_kind.sort_by(|a, b| kind_key(a).cmp(&kind_key(b)));
+        let mut by_hash: Vec<_> = entries.iter().map(|d| (hash(&d.group, &d.plural), d.clone())).collect();
+        by_hash.sort_by_key(|(h, _)| *h);
+        Catalog { entries, by_kind, by_hash }
+    }
+
+    /// Adds one, in the place of another with the same group and plural.
+    pub fn insert(&mut self, d: Arc<Descriptor>) {
+        self.remove(&d.group, &d.plural);
+        let at = self.entries.partition_point(|e| plural_key(e) < plural_key(&d));
+        self.entries.insert(at, d.clone());
+        let at = self.by_kind.partition_point(|e| kind_key(e) < kind_key(&d));
+        self.by_kind.insert(at, d.clone());
+        let key = hash(&d.group, &d.plural);
+        let at = self.by_hash.partition_point(|(h, _)| *h < key);
+        self.by_hash.insert(at, (key, d));
+    }
+
+    pub fn remove(&mut self, group: &str, plural: &str) {
+        let Ok(at) = self.entries.binary_search_by(|e| plural_key(e).cmp(&(group, plural))) else { return };
+        let gone = self.entries.remove(at);
+        if let Ok(at) = self.by_kind.binary_search_by(|e| kind_key(e).cmp(&kind_key(&gone))) {
+            self.by_kind.remove(at);
+        }
+        self.by_hash.retain(|(_, d)| !Arc::ptr_eq(d, &gone));
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Descriptor>> {
@@ -328,17 +360,15 @@ impl Catalog {
     }
 
     pub fn by_plural(&self, group: &str, plural: &str) -> Option<&Arc<Descriptor>> {
-        let i = self
-            .entries
-            .binary_search_by(|d| (d.group.as_str(), d.plural.as_str()).cmp(&(group, plural)))
-            .ok()?;
-        self.entries.get(i)
+        let key = hash(group, plural);
+        let from = self.by_hash.partition_point(|(h, _)| *h < key);
+        let same = self.by_hash.iter().skip(from).take_while(|(h, _)| *h == key);
+        same.map(|(_, d)| d).find(|d| plural_key(d) == (group, plural))
     }
 
     pub fn by_kind(&self, group: &str, kind: &str) -> Option<&Arc<Descriptor>> {
-        let at = |i: &usize| self.entries.get(*i).map(|d| (d.group.as_str(), d.kind.as_str()));
-        let i = self.by_kind.binary_search_by(|i| at(i).cmp(&Some((group, kind)))).ok()?;
-        self.entries.get(*self.by_kind.get(i)?)
+        let at = self.by_kind.partition_point(|d| (d.group.as_str(), d.kind.as_str()) < (group, kind));
+        self.by_kind.get(at).filter(|d| d.group == group && d.kind == kind)
     }
 
     /// The groups, core first, then by name.
@@ -346,6 +376,13 @@ impl Catalog {
         let mut g: Vec<&str> = self.entries.iter().map(|d| d.group.as_str()).collect();
         g.dedup();
         g
+    }
+
+    /// Whether a group has that version.
+    pub fn serves(&self, group: &str, version: &str) -> bool {
+        let from = self.entries.partition_point(|d| d.group.as_str() < group);
+        let group = self.entries.iter().skip(from).take_while(|d| d.group == group);
+        group.into_iter().any(|d| d.version(version).is_some_and(|v| v.served))
     }
 
     /// The served versions of a group, the preferred one first.
@@ -371,12 +408,20 @@ impl Catalog {
             Some((d, v))
         })
     }
+}
 
-    /// The same catalog with more descriptors; one with the same group and plural is replaced.
-    pub fn with(&self, more: impl IntoIterator<Item = Arc<Descriptor>>) -> Self {
-        let more: Vec<Arc<Descriptor>> = more.into_iter().collect();
-        Catalog::new(more.into_iter().chain(self.entries.iter().cloned()))
-    }
+/// FNV-1a.
+fn hash(group: &str, plural: &str) -> u64 {
+    let bytes = group.bytes().chain([0]).chain(plural.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn plural_key(d: &Descriptor) -> (&str, &str) {
+    (&d.group, &d.plural)
+}
+
+fn kind_key(d: &Descriptor) -> (&str, &str, &str) {
+    (&d.group, &d.kind, &d.plural)
 }
 
 /// Orders version names as upstream does: v2 > v1 > v1beta2 > v1beta1 > v1alpha1 > anything else.
@@ -397,4 +442,50 @@ pub fn version_priority(v: &str) -> (u8, u32, u32) {
         }
     }
     (0, 0, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor(group: &str, plural: &str, kind: &str) -> Arc<Descriptor> {
+        let pods = builtin().by_plural("", "pods").expect("pods");
+        let text = str::to_owned;
+        Arc::new(Descriptor {
+            group: text(group),
+            plural: text(plural),
+            kind: text(kind),
+            ..(**pods).clone()
+        })
+    }
+
+    #[test]
+    fn what_comes_and_goes_keeps_the_order() {
+        let all = [("b", "xs", "X"), ("a", "ys", "A"), ("a", "xs", "Z"), ("", "zs", "Z"), ("b", "ws", "X")];
+        let made = |n: usize| all[..n].iter().map(|(g, p, k)| descriptor(g, p, k)).collect::<Vec<_>>();
+        let names = |c: &[Arc<Descriptor>]| {
+            c.iter().map(|d| format!("{}/{}/{}", d.group, d.plural, d.kind)).collect::<Vec<_>>()
+        };
+        let mut c = Catalog::default();
+        for n in 1..=all.len() {
+            c.insert(made(n).pop().expect("one"));
+            let whole = Catalog::new(made(n));
+            assert_eq!(names(&c.entries), names(&whole.entries));
+            assert_eq!(names(&c.by_kind), names(&whole.by_kind));
+            let hashes = |c: &Catalog| c.by_hash.iter().map(|(h, _)| *h).collect::<Vec<_>>();
+            assert_eq!(hashes(&c), hashes(&whole));
+        }
+        assert_eq!(c.by_kind("b", "X").map(|d| d.plural.as_str()), Some("ws"));
+        // The kind of a resource may change.
+        c.insert(descriptor("b", "ws", "W"));
+        assert_eq!((c.len(), c.by_kind.len(), c.by_hash.len()), (5, 5, 5));
+        assert_eq!(c.by_kind("b", "X").map(|d| d.plural.as_str()), Some("xs"));
+        assert_eq!(c.by_plural("b", "ws").map(|d| d.kind.as_str()), Some("W"));
+        for (g, p, k) in all {
+            c.remove(g, p);
+            assert!(c.by_plural(g, p).is_none() && c.by_kind(g, k).is_none_or(|d| d.plural != p));
+        }
+        c.remove("b", "xs");
+        assert!(c.is_empty() && c.by_kind.is_empty() && c.by_hash.is_empty());
+    }
 }

@@ -84,7 +84,7 @@ pub fn definition(id: &str) -> Option<&'static Definition> {
 
 /// A built-in definition by group (empty for core), version and kind.
 pub fn definition_for(group: &str, version: &str, kind: &str) -> Option<&'static Definition> {
-    table().by_gvk.get(format!("{group}/{version}/{kind}").as_str()).map(|i| by_index(*i))
+    reference_for(group, version, kind).map(DefinitionRef::get)
 }
 
 /// The ids of all built-in definitions, in no promised order.
@@ -192,7 +192,12 @@ pub fn asset_ref(id: &str) -> Option<DefinitionRef> {
     .map(DefinitionRef)
 }
 
+/// A reference to a built-in definition by group (empty for core), version and kind.
+pub fn reference_for(group: &str, version: &str, kind: &str) -> Option<DefinitionRef> {
+    table().by_gvk.get(format!("{group}/{version}/{kind}").as_str()).map(|i| DefinitionRef(*i))
+}
+
 /// The id of a built-in definition by group (empty for core), version and kind; nothing is parsed.
 pub fn definition_id_for(group: &str, version: &str, kind: &str) -> Option<String> {
-    table().by_gvk.get(format!("{group}/{version}/{kind}").as_str()).map(|i| id_of(*i))
+    reference_for(group, version, kind).map(DefinitionRef::id)
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use asset::{all_ids, asset_ref, definition, definition_for, definition_id_for};
+pub use asset::{all_ids, asset_ref, definition, definition_for, definition_id_for, reference_for};
 pub use crd::definition_from_openapi;
 
 /// Text that is borrowed from the built-in asset or owned (custom resources).

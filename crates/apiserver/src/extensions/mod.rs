@@ -37,6 +37,8 @@ struct Definitions {
     server: ApiServer,
     /// The catalog without custom resources.
     base: Arc<Catalog>,
+    /// The catalog with those that are served.
+    catalog: Catalog,
     known: BTreeMap<String, Entry>,
     /// The group versions that were registered last.
     registered: Option<BTreeSet<GroupVersion>>,
@@ -45,9 +47,11 @@ struct Definitions {
 
 /// Serves the definitions that are there already, and follows from then on.
 pub async fn start(server: &ApiServer) -> Result<(), Status> {
+    let base = server.catalog();
     let mut d = Definitions {
         server: server.clone(),
-        base: server.catalog(),
+        catalog: (*base).clone(),
+        base,
         known: BTreeMap::new(),
         registered: None,
         ending: Arc::default(),
@@ -67,7 +71,9 @@ impl Definitions {
         let revision = reader.revision();
         let all = reader.list(GROUP, PLURAL, "").await?;
         let names: HashSet<&str> = all.iter().map(Object::name).collect();
-        self.known.retain(|k, _| names.contains(k.as_str()));
+        for (_, gone) in self.known.extract_if(.., |k, _| !names.contains(k.as_str())) {
+            hide(&mut self.catalog, &self.base, gone.descriptor.as_deref());
+        }
         for o in &all {
             self.put(o).await;
         }
@@ -171,13 +177,18 @@ impl Definitions {
         }
         let served = conditions::is_true(&decided, "Established");
         let descriptor = served.then(|| custom::descriptor(&decided)).flatten().map(Arc::new);
-        self.known.insert(name, Entry { group, accepted, made_of, descriptor });
+        let old = self.known.insert(name, Entry { group, accepted, made_of, descriptor: descriptor.clone() });
+        hide(&mut self.catalog, &self.base, old.and_then(|e| e.descriptor).as_deref());
+        if let Some(d) = descriptor.filter(|d| self.base.by_plural(&d.group, &d.plural).is_none()) {
+            self.catalog.insert(d);
+        }
         true
     }
 
     /// A definition is gone: its names are free for those who waited.
     async fn removed(&mut self, name: &str) -> bool {
         let Some(gone) = self.known.remove(name) else { return false };
+        hide(&mut self.catalog, &self.base, gone.descriptor.as_deref());
         let waiting: Vec<String> =
             self.known.iter().filter(|(_, e)| e.group == gone.group).map(|(n, _)| n.clone()).collect();
         for name in waiting {
@@ -189,13 +200,7 @@ impl Definitions {
     }
 
     fn publish(&self) {
-        let custom: Vec<Arc<Descriptor>> = self
-            .known
-            .values()
-            .filter_map(|e| e.descriptor.clone())
-            .filter(|d| self.base.by_plural(&d.group, &d.plural).is_none())
-            .collect();
-        self.server.set_catalog(self.base.with(custom));
+        self.server.set_catalog(self.catalog.clone());
     }
 
     /// The group versions of what is served, as APIServices.
@@ -221,5 +226,12 @@ impl Definitions {
             tokio::select! { () = stop.cancelled() => {} () = cleanup::run(&server, &name) => {} }
             ending.lock().remove(&name);
         });
+    }
+}
+
+/// Takes a custom resource out of a catalog; what the base has stays.
+fn hide(catalog: &mut Catalog, base: &Catalog, gone: Option<&Descriptor>) {
+    if let Some(d) = gone.filter(|d| base.by_plural(&d.group, &d.plural).is_none()) {
+        catalog.remove(&d.group, &d.plural);
     }
 }

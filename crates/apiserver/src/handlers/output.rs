@@ -22,9 +22,10 @@ pub struct Wanted {
 
 impl Wanted {
     pub fn of(call: &Call, target: &Target) -> Result<Self, Status> {
-        let kind = &target.kind;
-        let protobuf = !kind.custom && api::protobuf::supports(&kind.group, &target.version, &kind.kind);
-        Self::with(call, Offer { protobuf, transforms: true })
+        if call.peer.local {
+            return Ok(Self::default());
+        }
+        Self::with(call, Offer { protobuf: target.kind.has_protobuf(&target.version), transforms: true })
     }
 
     fn with(call: &Call, offer: Offer) -> Result<Self, Status> {
