@@ -30,13 +30,19 @@ struct Walker {
 }
 
 impl Walker {
-    fn below(&mut self, at: PathElement, ty: Type<'_>, l: Option<&Value>, r: Option<&Value>) {
+    fn below(
+        &mut self,
+        at: impl FnOnce() -> PathElement,
+        ty: Type<'_>,
+        l: Option<&Value>,
+        r: Option<&Value>,
+    ) {
         if let (Some(l), Some(r)) = (l, r)
             && equal(l, r)
         {
             return;
         }
-        self.path.push(at);
+        self.path.push(at());
         let before = std::mem::take(&mut self.errors);
         self.pair(ty, l, r);
         let inner = std::mem::replace(&mut self.errors, before);
@@ -103,11 +109,11 @@ impl Walker {
         let left = lm.into_iter().flatten();
         for (k, a) in left {
             let b = rm.and_then(|m| m.get(k));
-            self.below(PathElement::field(k), map.child(k).unwrap_or(Type::DEDUCED), Some(a), b);
+            self.below(|| PathElement::field(k), map.child(k).unwrap_or(Type::DEDUCED), Some(a), b);
         }
         for (k, b) in rm.into_iter().flatten() {
             if lm.is_none_or(|m| !m.contains_key(k)) {
-                self.below(PathElement::field(k), map.child(k).unwrap_or(Type::DEDUCED), None, Some(b));
+                self.below(|| PathElement::field(k), map.child(k).unwrap_or(Type::DEDUCED), None, Some(b));
             }
         }
         false
@@ -134,10 +140,14 @@ impl Walker {
         }
         for (at, (ls, rs)) in pairs {
             let (first_l, first_r) = (ls.first().copied(), rs.first().copied());
-            let mut whole = self.path.clone();
-            whole.push(at.clone());
+            let whole = || {
+                let mut whole = self.path.clone();
+                whole.push(at.clone());
+                whole
+            };
+            let whole = (ls.len() > 1 || rs.len() > 1).then(whole).unwrap_or_default();
             match (ls.len() > 1, rs.len() > 1) {
-                (false, false) => self.below(at, list.element, first_l, first_r),
+                (false, false) => self.below(|| at, list.element, first_l, first_r),
                 // Duplicates are compared as if they were one atomic list.
                 (true, true) => {
                     if ls.len() != rs.len() || !ls.iter().zip(&rs).all(|(a, b)| equal(a, b)) {
@@ -146,13 +156,13 @@ impl Walker {
                 }
                 (true, false) => {
                     if first_r.is_some() {
-                        self.below(at, list.element, None, first_r);
+                        self.below(|| at, list.element, None, first_r);
                     }
                     self.out.removed.insert(&whole);
                 }
                 (false, true) => {
                     if first_l.is_some() {
-                        self.below(at, list.element, first_l, None);
+                        self.below(|| at, list.element, first_l, None);
                     }
                     self.out.added.insert(&whole);
                 }

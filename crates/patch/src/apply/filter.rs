@@ -17,12 +17,15 @@ impl Filter {
         Filter::Exclude(paths.iter().map(|p| p.iter().map(|n| PathElement::field(*n)).collect()).collect())
     }
 
-    pub fn apply(&self, set: &Set) -> Set {
+    pub fn apply(&self, mut set: Set) -> Set {
         match self {
-            Filter::Exclude(out) => set.recursive_difference(out),
+            Filter::Exclude(out) => {
+                set.subtract(out, true);
+                set
+            }
             Filter::Include(patterns) => {
                 let all: Vec<&[&str]> = patterns.iter().map(Vec::as_slice).collect();
-                include(set, &all)
+                include(&set, &all)
             }
         }
     }
@@ -112,7 +115,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn filtered(f: Option<Filter>, v: Value) -> Value {
-        f.unwrap().apply(&Set::from_fields(&v).unwrap()).to_fields()
+        f.unwrap().apply(Set::from_fields(&v).unwrap()).to_fields()
     }
 
     #[test]

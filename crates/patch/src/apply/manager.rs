@@ -136,7 +136,7 @@ impl<'a> FieldManager<'a> {
         if let Some(mut entry) = owners.remove(&current) {
             let id = ManagerId::new(manager, Operation::Update, self.api_version, self.subresource);
             if let Some(before) = owners.remove(&id) {
-                let both = entry.set()?.union(before.set()?);
+                let both = entry.take()?.union(before.into_set()?);
                 entry.replace(both);
             }
             entry.time = Some(now.to_owned());

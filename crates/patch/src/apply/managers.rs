@@ -68,6 +68,21 @@ impl Entry {
         }
     }
 
+    pub(crate) fn into_set(self) -> Result<Set, String> {
+        match self.fields {
+            Fields::Decoded(s) => Ok(s),
+            Fields::Encoded(_) => self.set(),
+        }
+    }
+
+    /// Takes the set out, to be replaced.
+    pub(crate) fn take(&mut self) -> Result<Set, String> {
+        match &mut self.fields {
+            Fields::Decoded(s) => Ok(std::mem::take(s)),
+            Fields::Encoded(_) => self.set(),
+        }
+    }
+
     pub fn replace(&mut self, set: Set) {
         self.fields = Fields::Decoded(set);
     }

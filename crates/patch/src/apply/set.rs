@@ -168,21 +168,23 @@ impl Set {
     }
 
     fn minus(&self, other: &Set, recursive: bool) -> Set {
-        let members = self.members.iter().filter(|e| !other.has_member(e)).cloned().collect();
-        let mut children = Vec::with_capacity(self.children.len());
-        for (e, s) in &self.children {
+        let mut rest = self.clone();
+        rest.subtract(other, recursive);
+        rest
+    }
+
+    /// `difference` in place, `recursive_difference` if so wished.
+    pub(crate) fn subtract(&mut self, other: &Set, recursive: bool) {
+        self.members.retain(|e| !other.has_member(e));
+        self.children.retain_mut(|(e, s)| {
             if recursive && other.has_member(e) {
-                continue;
+                return false;
             }
-            let rest = match other.child(e) {
-                Some(o) => s.minus(o, recursive),
-                None => s.clone(),
-            };
-            if !rest.is_empty() {
-                children.push((e.clone(), rest));
+            if let Some(o) = other.child(e) {
+                s.subtract(o, recursive);
             }
-        }
-        Set { members, children }
+            !s.is_empty()
+        });
     }
 
     /// Calls for every member, a node's own members before those below.

@@ -14,6 +14,7 @@ use super::versions::{Versions, convert};
 use crate::schema::Type;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 pub(crate) enum Fault {
     Conflicts(Conflicts),
@@ -37,7 +38,7 @@ pub(crate) struct Updater<'a> {
 impl Updater<'_> {
     fn filtered(&self, set: Set) -> Set {
         match self.filter {
-            Some(f) => f.apply(&set),
+            Some(f) => f.apply(set),
             None => set,
         }
     }
@@ -47,9 +48,9 @@ impl Updater<'_> {
         Ok(match self.filter {
             None => c,
             Some(f) => Comparison {
-                removed: f.apply(&c.removed),
-                modified: f.apply(&c.modified),
-                added: f.apply(&c.added),
+                removed: f.apply(c.removed),
+                modified: f.apply(c.modified),
+                added: f.apply(c.added),
             },
         })
     }
@@ -128,8 +129,9 @@ impl Updater<'_> {
     ) -> Result<(), Fault> {
         self.reconcile(managers)?;
         let c = self.take(old, new, managers, manager, true)?;
-        let before = managers.remove(manager).map_or_else(|| Ok(Set::default()), |e| e.set())?;
-        let set = self.filtered(before.difference(&c.removed).union(c.modified).union(c.added));
+        let mut before = managers.remove(manager).map_or_else(|| Ok(Set::default()), Entry::into_set)?;
+        before.subtract(&c.removed, false);
+        let set = self.filtered(before.union(c.modified).union(c.added));
         if !set.is_empty() {
             managers.insert(manager.clone(), Entry::new(self.api_version, set));
         }
@@ -237,7 +239,8 @@ impl Updater<'_> {
 /// Bookkeeping fields that never are anybody's.
 pub(crate) fn strip(managers: &mut Managers, manager: &ManagerId) -> Result<(), String> {
     if let Some(e) = managers.get_mut(manager) {
-        let rest = e.set()?.difference(&never_owned());
+        let mut rest = e.take()?;
+        rest.subtract(&NEVER_OWNED, false);
         if rest.is_empty() {
             managers.remove(manager);
         } else {
@@ -247,7 +250,7 @@ pub(crate) fn strip(managers: &mut Managers, manager: &ManagerId) -> Result<(), 
     Ok(())
 }
 
-fn never_owned() -> Set {
+static NEVER_OWNED: LazyLock<Set> = LazyLock::new(|| {
     use super::element::PathElement;
     let top = ["apiVersion", "kind", "metadata"].into_iter().map(|n| vec![PathElement::field(n)]);
     let meta = [
@@ -262,7 +265,7 @@ fn never_owned() -> Set {
         "resourceVersion",
     ];
     top.chain(meta.into_iter().map(|n| vec![PathElement::field("metadata"), PathElement::field(n)])).collect()
-}
+});
 
 /// `current-operation`, so that a writer's own earlier fields are treated like everybody else's.
 pub(crate) fn current_operation() -> ManagerId {
