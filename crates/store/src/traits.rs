@@ -71,6 +71,13 @@ impl Range {
 
 /// The first key after all keys with this prefix.
 pub fn prefix_end(prefix: &str) -> String {
+    // Nearly always `/`.
+    if let Some(last) = prefix.bytes().last().filter(|b| *b < 0x7f) {
+        let mut end = prefix.to_owned();
+        end.pop();
+        end.push(char::from(last + 1));
+        return end;
+    }
     let mut chars: Vec<char> = prefix.chars().collect();
     while let Some(last) = chars.pop() {
         if let Some(next) = (last as u32 + 1..=char::MAX as u32).find_map(char::from_u32) {
@@ -253,5 +260,26 @@ pub trait Store: Send + Sync + 'static {
 impl std::fmt::Debug for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Record({}@{})", self.key, self.mod_revision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_of_prefixes() {
+        for (prefix, end) in [
+            ("/registry/pods/", "/registry/pods0"),
+            ("a", "b"),
+            ("~", "\u{7f}"),
+            ("\u{7f}", "\u{80}"),
+            ("a\u{d7ff}", "a\u{e000}"),
+            ("a\u{10ffff}", "b"),
+            ("", "\u{10ffff}"),
+        ] {
+            assert_eq!(prefix_end(prefix), end, "{prefix:?}");
+            assert!(prefix < end || prefix.is_empty());
+        }
     }
 }

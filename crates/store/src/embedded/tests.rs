@@ -95,3 +95,38 @@ fn kinds_are_two_segments() {
         assert_eq!(crate::memory::kind_of(key), kind, "{key}");
     }
 }
+
+#[tokio::test]
+async fn ranges_of_kinds_with_and_without_keys() {
+    let engine = Engine::open(small(&FakeFs::new())).unwrap();
+    let put_and_delete = async |key: &str| {
+        engine.txn(put(key, "x")).await.unwrap();
+        let then = vec![crate::Op::Delete { key: key.into() }];
+        engine.txn(crate::Txn { then, ..crate::Txn::default() }).await.unwrap();
+    };
+    engine.txn(put("/registry/pods/default/a", "x")).await.unwrap();
+    engine.txn(put("/registry/podsets/b", "x")).await.unwrap();
+    put_and_delete("/registry/leases/default/c").await;
+    for (prefix, want) in [
+        ("/registry/pods/", 1),
+        ("/registry/pods/default/", 1),
+        ("/registry/pods/other/", 0),
+        // Two kinds begin so.
+        ("/registry/pods", 2),
+        ("/registry/", 2),
+        ("/registry", 2),
+        ("/", 2),
+        ("", 2),
+        ("/registry/leases/", 0),
+        ("/registry/leases/default/", 0),
+        ("/registry/lease", 0),
+        ("/registry/limitranges/default/", 0),
+    ] {
+        let found = engine.range(Range::prefix(prefix)).await.unwrap();
+        let shape = (found.records.len(), found.count, found.more, found.revision);
+        assert_eq!(shape, (want, want as u64, false, engine.revision()), "{prefix}");
+    }
+    // What was there at an old revision is still found.
+    let then = Range { at: Some(engine.revision() - 1), ..Range::prefix("/registry/leases/") };
+    assert_eq!(engine.range(then).await.unwrap().records.len(), 1);
+}

@@ -285,6 +285,17 @@ impl View {
         whole.then(|| self.kinds.get(name).map_or(0, |k| k.live))
     }
 
+    /// Whether the range lies in a kind that has no key now. False when that is not known at once.
+    pub fn has_none(&self, start: &str, end: &str) -> bool {
+        let name = kind_of(start);
+        let inside = name.strip_prefix('/').unwrap_or(name).contains('/')
+            && start.as_bytes().get(name.len()) == Some(&b'/')
+            // '0' follows '/'.
+            && (end.get(..name.len()) == Some(name) && end.as_bytes().get(name.len()).is_some_and(|b| *b <= b'/')
+                || end.strip_suffix('0') == Some(name));
+        inside && self.kinds.get(name).is_none_or(|k| k.live == 0)
+    }
+
     /// A key as it was.
     pub fn get_at(&self, key: &str, at: Revision) -> Option<Arc<Record>> {
         if at < self.revision
