@@ -105,7 +105,7 @@ pub struct Call {
     pub uri: Uri,
     pub headers: HeaderMap,
     pub query: Query,
-    pub user: User,
+    pub user: Arc<User>,
     pub peer: Peer,
     pub audit_id: String,
     pub warnings: Arc<Warnings>,

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::authz::Attributes;
 use crate::body::{self, Reply};
 use crate::call::{BODY_LIMIT, BodySource, Call, Peer, Warnings};
-use crate::metrics::Labels;
+use crate::metrics::{Key, Labels};
 use crate::request_info::{Query, RequestInfo};
 use crate::server::ApiServer;
 use crate::{aggregation, flow, handlers, impersonation, nonresource};
@@ -121,7 +121,7 @@ async fn filters(
 
     // Impersonation comes before authorization: from here on the request is judged as the other user's.
     if let Some(other) = impersonation::apply(s, &user, &parts.headers).await? {
-        user = other;
+        user = Arc::new(other);
     }
     impersonation::strip(&mut parts.headers);
 
@@ -248,10 +248,13 @@ pub fn go_duration(s: &str) -> Option<Duration> {
     (!s.is_empty()).then(|| Duration::try_from_secs_f64(total).ok()).flatten()
 }
 
-fn labels(s: &ApiServer, info: &RequestInfo, method: &str) -> Labels {
-    let known = info.is_resource && s.catalog().by_plural(&info.api_group, &info.resource).is_some();
+fn labels(s: &ApiServer, info: &RequestInfo, method: &str) -> Key {
+    let catalog = s.catalog();
+    let kind = catalog.by_plural(&info.api_group, &info.resource).filter(|_| info.is_resource);
+    // Nothing from the outside becomes a label.
+    let known = kind.is_some_and(|k| k.version(&info.api_version).is_some());
     if !known {
-        return Labels { verb: known_method(method).into(), ..Labels::default() };
+        return Labels { verb: known_method(method), ..Labels::default() }.key();
     }
     let verb = match info.verb.as_str() {
         "get" => "GET",
@@ -282,21 +285,18 @@ fn labels(s: &ApiServer, info: &RequestInfo, method: &str) -> Labels {
         "",
     ];
     Labels {
-        verb: verb.into(),
-        group: info.api_group.clone(),
-        version: info.api_version.clone(),
-        resource: info.resource.clone(),
-        subresource: if SUBS.contains(&info.subresource.as_str()) {
-            info.subresource.clone()
-        } else {
-            String::new()
-        },
+        verb,
+        group: &info.api_group,
+        version: &info.api_version,
+        resource: &info.resource,
+        subresource: if SUBS.contains(&info.subresource.as_str()) { &info.subresource } else { "" },
         scope: match (info.name.is_empty(), info.namespace.is_empty()) {
             (false, _) => "resource",
             (true, false) => "namespace",
             (true, true) => "cluster",
         },
     }
+    .key()
 }
 
 fn known_method(m: &str) -> &'static str {

@@ -32,11 +32,18 @@ impl Pool {
     }
 }
 
+/// Uids by name.
+#[derive(Default)]
+struct Uids {
+    schemas: HashMap<String, HeaderValue>,
+    levels: HashMap<String, HeaderValue>,
+}
+
 pub struct Flow {
     reads: Pool,
     writes: Pool,
-    /// Uids of flow schemas and priority levels by name, filled at start.
-    uids: RwLock<HashMap<String, HeaderValue>>,
+    /// Filled at start.
+    uids: RwLock<Uids>,
 }
 
 /// Held while a request is worked on.
@@ -77,11 +84,13 @@ impl Default for Flow {
 impl Flow {
     /// Learns the objects that the headers point to.
     pub async fn learn(&self, reader: &dyn Reader) -> Result<(), Status> {
-        let mut all = HashMap::new();
-        for (prefix, plural) in [("s/", "flowschemas"), ("l/", "prioritylevelconfigurations")] {
+        let mut all = Uids::default();
+        for (uids, plural) in
+            [(&mut all.schemas, "flowschemas"), (&mut all.levels, "prioritylevelconfigurations")]
+        {
             for o in reader.list("flowcontrol.apiserver.k8s.io", plural, "").await? {
                 if let Ok(v) = HeaderValue::from_str(o.uid()) {
-                    all.insert(format!("{prefix}{}", o.name()), v);
+                    uids.insert(o.name().to_owned(), v);
                 }
             }
         }
@@ -92,7 +101,7 @@ impl Flow {
     /// Uids of a flow schema and a priority level, where they have an object.
     pub fn uids(&self, schema: &str, level: &str) -> (Option<HeaderValue>, Option<HeaderValue>) {
         let all = self.uids.read();
-        (all.get(&format!("s/{schema}")).cloned(), all.get(&format!("l/{level}")).cloned())
+        (all.schemas.get(schema).cloned(), all.levels.get(level).cloned())
     }
 
     /// Waits for a seat, no longer than `patience`.

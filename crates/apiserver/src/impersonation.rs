@@ -10,13 +10,22 @@ use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User};
 
+const ANY: &str = "impersonate-";
 const USER: &str = "impersonate-user";
 const UID: &str = "impersonate-uid";
 const GROUP: &str = "impersonate-group";
 const EXTRA: &str = "impersonate-extra-";
 
+/// Whether any header is about impersonation.
+fn is_named(h: &HeaderMap) -> bool {
+    h.keys().any(|n| n.as_str().starts_with(ANY))
+}
+
 /// What the headers ask for. Pure.
 fn wanted(h: &HeaderMap) -> Result<Option<User>, Status> {
+    if !is_named(h) {
+        return Ok(None);
+    }
     let all = |name: &str| -> Vec<String> {
         h.get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect()
     };
@@ -88,7 +97,10 @@ pub async fn apply(s: &ApiServer, user: &User, headers: &HeaderMap) -> Result<Op
 
 /// Takes the headers out, so that a proxied server does not see them.
 pub fn strip(h: &mut HeaderMap) {
-    let names: Vec<_> = h.keys().filter(|n| n.as_str().starts_with("impersonate-")).cloned().collect();
+    if !is_named(h) {
+        return;
+    }
+    let names: Vec<_> = h.keys().filter(|n| n.as_str().starts_with(ANY)).cloned().collect();
     for n in names {
         h.remove(n);
     }

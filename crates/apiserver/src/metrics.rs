@@ -9,15 +9,48 @@ use parking_lot::Mutex;
 
 const BUCKETS: [f64; 14] = [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Labels {
-    pub verb: String,
-    pub group: String,
-    pub version: String,
-    pub resource: String,
-    pub subresource: String,
+/// What a request is counted under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Labels<'a> {
+    pub verb: &'static str,
+    pub group: &'a str,
+    pub version: &'a str,
+    pub resource: &'a str,
+    pub subresource: &'a str,
     /// `cluster`, `namespace`, `resource`.
     pub scope: &'static str,
+}
+
+/// The labels as one text: what rows are found by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(String);
+
+/// Stands in no label.
+const BETWEEN: char = '\0';
+
+impl Labels<'_> {
+    pub fn key(&self) -> Key {
+        let parts = [self.verb, self.group, self.version, self.resource, self.subresource, self.scope];
+        let mut text = String::with_capacity(parts.iter().map(|p| p.len() + 1).sum());
+        for p in parts {
+            text.push_str(p);
+            text.push(BETWEEN);
+        }
+        Key(text)
+    }
+}
+
+impl Key {
+    /// As they stand in the exposition.
+    fn render(&self) -> String {
+        let mut parts = self.0.split(BETWEEN);
+        let mut next = || parts.next().unwrap_or_default();
+        let (verb, group, version, resource) = (next(), next(), next(), next());
+        let (subresource, scope) = (next(), next());
+        format!(
+            "component=\"apiserver\",group=\"{group}\",resource=\"{resource}\",scope=\"{scope}\",subresource=\"{subresource}\",verb=\"{verb}\",version=\"{version}\""
+        )
+    }
 }
 
 #[derive(Default)]
@@ -28,9 +61,14 @@ struct Histogram {
 }
 
 #[derive(Default)]
+struct Row {
+    codes: BTreeMap<u16, u64>,
+    latency: Histogram,
+}
+
+#[derive(Default)]
 struct Inner {
-    requests: BTreeMap<(Labels, u16), u64>,
-    latency: BTreeMap<Labels, Histogram>,
+    requests: BTreeMap<Key, Row>,
     terminations: BTreeMap<u16, u64>,
 }
 
@@ -43,11 +81,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn request(&self, labels: Labels, code: u16, took: Option<Duration>) {
+    pub fn request(&self, key: Key, code: u16, took: Option<Duration>) {
         let mut m = self.inner.lock();
-        *m.requests.entry((labels.clone(), code)).or_default() += 1;
+        let row = m.requests.entry(key).or_default();
+        *row.codes.entry(code).or_default() += 1;
         if let Some(took) = took {
-            let h = m.latency.entry(labels).or_default();
+            let h = &mut row.latency;
             let s = took.as_secs_f64();
             h.sum += s;
             h.count += 1;
@@ -66,19 +105,16 @@ impl Metrics {
         use std::sync::atomic::Ordering::Relaxed;
         let mut o = String::with_capacity(16 * 1024);
         let m = self.inner.lock();
-        let base = |l: &Labels| {
-            format!(
-                "component=\"apiserver\",group=\"{}\",resource=\"{}\",scope=\"{}\",subresource=\"{}\",verb=\"{}\",version=\"{}\"",
-                l.group, l.resource, l.scope, l.subresource, l.verb, l.version
-            )
-        };
         o.push_str("# HELP apiserver_request_total Counter of apiserver requests by verb, resource and code.\n# TYPE apiserver_request_total counter\n");
-        for ((l, code), n) in &m.requests {
-            let _ = writeln!(o, "apiserver_request_total{{code=\"{code}\",dry_run=\"\",{}}} {n}", base(l));
+        for (key, row) in &m.requests {
+            let b = key.render();
+            for (code, n) in &row.codes {
+                let _ = writeln!(o, "apiserver_request_total{{code=\"{code}\",dry_run=\"\",{b}}} {n}");
+            }
         }
         o.push_str("# HELP apiserver_request_duration_seconds Response latency by verb and resource.\n# TYPE apiserver_request_duration_seconds histogram\n");
-        for (l, h) in &m.latency {
-            let b = base(l);
+        for (key, row) in m.requests.iter().filter(|(_, row)| row.latency.count > 0) {
+            let (b, h) = (key.render(), &row.latency);
             for (n, limit) in h.buckets.iter().zip(BUCKETS) {
                 let _ = writeln!(o, "apiserver_request_duration_seconds_bucket{{{b},le=\"{limit}\"}} {n}");
             }
@@ -148,11 +184,16 @@ mod tests {
     #[test]
     fn renders_counts_and_buckets() {
         let m = Metrics::default();
-        let l =
-            Labels { verb: "GET".into(), resource: "pods".into(), scope: "resource", ..Labels::default() };
-        m.request(l, 200, Some(Duration::from_millis(30)));
+        let l = Labels { verb: "GET", resource: "pods", scope: "resource", ..Labels::default() };
+        m.request(l.key(), 200, Some(Duration::from_millis(30)));
+        m.request(l.key(), 404, None);
         let out = m.render(store::Stats::default(), &[("pods".into(), 3)]);
-        assert!(out.contains("apiserver_request_total{code=\"200\""));
+        let labels = "component=\"apiserver\",group=\"\",resource=\"pods\",scope=\"resource\",subresource=\"\",verb=\"GET\",version=\"\"";
+        for code in [200, 404] {
+            let line = format!("apiserver_request_total{{code=\"{code}\",dry_run=\"\",{labels}}} 1\n");
+            assert!(out.contains(&line), "{out}");
+        }
+        assert!(out.contains(&format!("apiserver_request_duration_seconds_count{{{labels}}} 1\n")));
         assert!(out.contains("le=\"0.05\"} 1"));
         assert!(out.contains("le=\"0.025\"} 0"));
         assert!(out.contains("apiserver_storage_objects{resource=\"pods\"} 3"));

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 
 static OFFSET_SECONDS: AtomicI64 = AtomicI64::new(0);
 
@@ -24,7 +25,8 @@ pub fn shift(seconds: i64) {
 
 /// `2026-01-02T03:04:05Z`: what `metav1.Time` carries.
 pub fn rfc3339(t: Timestamp) -> String {
-    t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    const WHOLE_SECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
+    WHOLE_SECONDS.timestamp_to_string(&t)
 }
 
 /// `2026-01-02T03:04:05.000006Z`: what `metav1.MicroTime` carries.
@@ -40,4 +42,16 @@ pub fn parse(s: &str) -> Option<Timestamp> {
 /// From `earlier` to `later`, zero when it would be negative.
 pub fn between(earlier: Timestamp, later: Timestamp) -> Duration {
     Duration::try_from(later.duration_since(earlier)).unwrap_or(Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_of_a_time() {
+        let t = parse("2026-01-02T03:04:05.000006789Z").expect("time");
+        assert_eq!(rfc3339(t), "2026-01-02T03:04:05Z");
+        assert_eq!(rfc3339_micro(t), "2026-01-02T03:04:05.000006Z");
+    }
 }

@@ -36,11 +36,19 @@ pub enum Peer {
     /// No certificate.
     #[default]
     None,
-    Certificate(Arc<pki::CertIdentity>),
+    Certificate(Arc<Certified>),
     /// The certificate of a front proxy, which says in headers whose requests it passes on.
     FrontProxy(Arc<pki::CertIdentity>),
     /// A certificate that no authority of ours stands behind.
     Untrusted,
+}
+
+/// Whom a certificate names.
+#[derive(Debug)]
+pub struct Certified {
+    user: Arc<User>,
+    /// Unix seconds; a connection may outlive its certificate.
+    not_after: i64,
 }
 
 /// Which requests may come without credentials.
@@ -128,7 +136,10 @@ impl Authn {
             return Peer::FrontProxy(Arc::new(id));
         }
         match self.trust.identify(chain, now()) {
-            Ok(id) => Peer::Certificate(Arc::new(id)),
+            Ok(id) => Peer::Certificate(Arc::new(Certified {
+                not_after: id.not_after,
+                user: Arc::new(from_certificate(id)),
+            })),
             Err(e) => {
                 tracing::debug!(error = %e, "client certificate does not count");
                 Peer::Untrusted
@@ -143,21 +154,22 @@ impl Authn {
         peer: &Peer,
         headers: &HeaderMap,
         path: &str,
-    ) -> Result<User, Status> {
+    ) -> Result<Arc<User>, Status> {
         if let Some(l) = local {
-            return Ok(User { name: l.name.clone(), groups: l.groups.clone(), ..User::default() });
+            let user = User { name: l.name.clone(), groups: l.groups.clone(), ..User::default() };
+            return Ok(Arc::new(user));
         }
         match peer {
-            Peer::Certificate(c) if c.not_after > now() => return Ok(from_certificate(c)),
+            Peer::Certificate(c) if c.not_after > now() => return Ok(c.user.clone()),
             Peer::FrontProxy(c) if c.not_after > now() => {
                 if let Some(user) = from_headers(headers) {
-                    return Ok(user);
+                    return Ok(Arc::new(user));
                 }
             }
             _ => {}
         }
         match bearer(headers) {
-            Some(token) => self.token(&token).await.map(|(user, _)| user).map_err(|why| {
+            Some(token) => self.token(&token).await.map(|(user, _)| Arc::new(user)).map_err(|why| {
                 tracing::debug!(why, "bearer token does not count");
                 unauthorized()
             }),
@@ -165,7 +177,7 @@ impl Authn {
                 && !headers.contains_key(AUTHORIZATION)
                 && self.anonymous.allows(path) =>
             {
-                Ok(User::anonymous())
+                Ok(Arc::new(User::anonymous()))
             }
             None => Err(unauthorized()),
         }
@@ -187,14 +199,14 @@ impl Authn {
     }
 }
 
-fn from_certificate(c: &pki::CertIdentity) -> User {
-    let mut groups = c.groups.clone();
+fn from_certificate(c: pki::CertIdentity) -> User {
+    let mut groups = c.groups;
     groups.push(AUTHENTICATED.into());
     let credential = (
         "authentication.kubernetes.io/credential-id".to_owned(),
         vec![format!("X509SHA256={}", c.fingerprint)],
     );
-    User { name: c.user.clone(), uid: c.uid.clone(), groups, extra: [credential].into() }
+    User { name: c.user, uid: c.uid, groups, extra: [credential].into() }
 }
 
 /// The user that a front proxy names.

@@ -46,14 +46,16 @@ pub async fn create(w: &Write<'_>, mut v: Value, own: bool) -> Result<Object, St
         let m = Manager { name: &w.manager, subresource: w.sub, now: &now };
         on_write(w, &mut v, None, &m).await?;
     }
-    let base = w.admit(Operation::Create, v, None).await?;
+    let mut base = w.admit(Operation::Create, v, None).await?;
     let has_generation = rules::has_generation(&kind.group, &kind.plural, kind.custom);
     let strategy = w.strategy();
     let generated = meta::name(&base).is_empty();
     let prefix = meta::text(&base, "/metadata/generateName").to_owned();
     let (mut names, mut tries) = (0, 0);
+    // Where hooks, a new name or a conversion make something of it, each try begins with what was admitted.
+    let again = generated || !strategy.is_plain() || kind.custom;
     loop {
-        let mut new = base.clone();
+        let mut new = if again { base.clone() } else { base.take() };
         if generated && !prefix.is_empty() {
             meta::meta_mut(&mut new)?.insert("name".into(), json!(meta::generate_name(&prefix)));
         }
@@ -68,7 +70,9 @@ pub async fn create(w: &Write<'_>, mut v: Value, own: bool) -> Result<Object, St
         strategy.warnings(&new, None).into_iter().for_each(|t| w.call.warnings.add(t));
         let mut extra = Extra::default();
         strategy.allocate(&w.context(), &mut new, None, &mut extra).await?;
-        adapt::canonical(kind, &mut new);
+        if !strategy.is_plain() {
+            adapt::canonical(kind, &mut new);
+        }
         let name = meta::name(&new).to_owned();
         let ttl = strategy.ttl(&new);
         let encoded = Encoded::new(convert::to_storage(w.server, w.target, new).await?)?;
@@ -106,7 +110,10 @@ pub async fn create(w: &Write<'_>, mut v: Value, own: bool) -> Result<Object, St
                 return Err(st);
             }
         }
-        // Somebody else took the address or port that was to be allocated.
+        // Somebody else took the address or port that was to be allocated, or charged the quota.
+        if !again {
+            base = encoded.at(0).value().map_err(Status::internal)?;
+        }
         tries += 1;
         if tries >= TRIES {
             return Err(too_contended(w.target, &name));

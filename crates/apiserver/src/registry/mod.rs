@@ -47,6 +47,11 @@ pub enum Grace {
 
 #[async_trait]
 pub trait Strategy: Send + Sync {
+    /// Nothing is special to the kind.
+    fn is_plain(&self) -> bool {
+        false
+    }
+
     /// Pure: initial status, forced fields.
     fn prepare_create(&self, _new: &mut Value) {}
 
@@ -93,7 +98,11 @@ pub trait Strategy: Send + Sync {
 }
 
 struct Plain;
-impl Strategy for Plain {}
+impl Strategy for Plain {
+    fn is_plain(&self) -> bool {
+        true
+    }
+}
 
 /// The hooks of a kind.
 pub fn strategy(group: &str, plural: &str) -> &'static dyn Strategy {

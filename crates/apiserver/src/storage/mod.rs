@@ -7,6 +7,7 @@ pub mod list;
 pub mod paging;
 pub mod watch;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,8 +41,7 @@ impl Encoded {
             Some(m) => Meta::deserialize(m).map_err(Status::internal)?,
             None => Meta::default(),
         };
-        let bytes = Bytes::from(serde_json::to_vec(&value).map_err(Status::internal)?);
-        Ok(Self { bytes, meta: Arc::new(meta) })
+        Ok(Self { bytes: exact_json(&value)?, meta: Arc::new(meta) })
     }
 
     fn aux(&self) -> store::Aux {
@@ -55,6 +55,24 @@ impl Encoded {
     pub fn at(&self, revision: u64) -> Object {
         Object::from_parts(self.bytes.clone(), self.meta.clone(), revision)
     }
+}
+
+/// JSON in a buffer of its own size: it stays in memory for as long as the object.
+fn exact_json(value: &Value) -> Result<Bytes, Status> {
+    /// A buffer that has grown beyond this is not kept for the next one.
+    const KEPT: usize = 64 * 1024;
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.clear();
+        serde_json::to_writer(&mut *buffer, value).map_err(Status::internal)?;
+        let bytes = Bytes::copy_from_slice(buffer);
+        if buffer.capacity() > KEPT {
+            *buffer = Vec::new();
+        }
+        Ok(bytes)
+    })
 }
 
 /// The parsed part of a record.
