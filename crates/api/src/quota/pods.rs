@@ -69,9 +69,30 @@ fn total(spec: &Value, which: &str) -> List {
     sum
 }
 
-/// What the scheduler and quotas count as the pod's requests, overhead included.
+/// What the pod asks for, overhead included.
 pub fn requests(pod: &Value) -> List {
     add(&total(&pod["spec"], "requests"), &list(&pod["spec"]["overhead"]))
+}
+
+/// The same as quotas count it: of a container that is being resized the most of what it asks for, was granted and has.
+fn held(pod: &Value) -> List {
+    let mut spec = pod["spec"].clone();
+    for (containers, statuses) in
+        [("containers", "containerStatuses"), ("initContainers", "initContainerStatuses")]
+    {
+        for c in spec[containers].as_array_mut().into_iter().flatten() {
+            let Some(st) = items(&pod["status"], statuses).iter().find(|s| s["name"] == c["name"]) else {
+                continue;
+            };
+            let mut most = list(&c["resources"]["requests"]);
+            raise(&mut most, &list(&st["allocatedResources"]));
+            raise(&mut most, &list(&st["resources"]["requests"]));
+            if !most.is_empty() {
+                c["resources"]["requests"] = super::to_value(&most);
+            }
+        }
+    }
+    add(&total(&spec, "requests"), &list(&pod["spec"]["overhead"]))
 }
 
 /// The pod's limits; overhead is added where there is a limit.
@@ -110,7 +131,7 @@ pub(super) fn usage(pod: &Value, now: i64, out: &mut List) {
     if matches!(pod["status"]["phase"].as_str(), Some("Failed" | "Succeeded")) || overdue(pod, now) {
         return;
     }
-    let more = compute(&requests(pod), &limits(pod));
+    let more = compute(&held(pod), &limits(pod));
     out.extend(more);
 }
 

@@ -17,6 +17,15 @@ fn usage_by_kind() {
             {"restartPolicy": "Always", "resources": {"requests": {"cpu": "30m"}}}]}}),
             "count/pods=1,cpu=200m,limits.cpu=1,memory=1Gi,pods=1,requests.cpu=200m,requests.memory=1Gi",
         ),
+        // Being resized: the most of what is asked for, granted and had.
+        (
+            "",
+            "pods",
+            json!({"spec": {"containers": [{"name": "a", "resources": {"requests": {"cpu": "100m", "memory": "2Gi"}}}]},
+                "status": {"containerStatuses": [{"name": "a", "allocatedResources": {"cpu": "200m", "memory": "1Gi"},
+                    "resources": {"requests": {"cpu": "300m", "memory": "1Gi"}}}]}}),
+            "count/pods=1,cpu=300m,memory=2Gi,pods=1,requests.cpu=300m,requests.memory=2Gi",
+        ),
         ("", "pods", json!({"status": {"phase": "Succeeded"}}), "count/pods=1"),
         (
             "",

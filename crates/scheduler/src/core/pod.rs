@@ -86,7 +86,7 @@ struct View {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct PodStatus {
     phase: String,
     conditions: Vec<Condition>,
@@ -94,6 +94,16 @@ struct PodStatus {
     nominated_node: String,
     #[serde(rename = "startTime")]
     started: Option<String>,
+    container_statuses: Vec<ContainerStatus>,
+    init_container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerStatus {
+    name: String,
+    allocated_resources: List,
+    resources: Resources,
 }
 
 #[derive(Deserialize, Default)]
@@ -147,6 +157,7 @@ struct Gate {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Container {
+    name: String,
     image: String,
     restart_policy: String,
     resources: Resources,
@@ -219,7 +230,7 @@ impl PodInfo {
         let v: View = o.view()?;
         let s = v.spec;
         let ns = o.namespace();
-        let requests = total(&s);
+        let requests = total(&s, &v.status);
         let labels = &o.meta().labels;
         let terms = |list: Vec<TermView>| list.into_iter().map(|t| t.into_term(ns, labels, 0)).collect();
         let mut preferred: Vec<PodTerm> = Vec::new();
@@ -312,16 +323,31 @@ impl PodInfo {
     }
 }
 
+/// Of a container that is being resized the most of what it asks for, was granted and has; what can never be granted
+/// does not count (KEP-1287).
+fn requests(c: &Container, status: &PodStatus) -> Amounts {
+    let mut all = status.container_statuses.iter().chain(&status.init_container_statuses);
+    let asked = Amounts::from_list(&c.resources.requests);
+    let Some(st) = all.find(|s| s.name == c.name) else { return asked };
+    let mut out = Amounts::from_list(&st.resources.requests);
+    out.max(&Amounts::from_list(&st.allocated_resources));
+    let infeasible = |c: &Condition| c.r#type == "PodResizePending" && c.reason == "Infeasible";
+    if out == Amounts::default() || !status.conditions.iter().any(infeasible) {
+        out.max(&asked);
+    }
+    out
+}
+
 /// What the pod asks for: sidecars and containers together, or the largest moment of start-up if that is more, plus
 /// overhead (KEP-753); requests of the pod itself win over the sum (KEP-2837).
-fn total(s: &Spec) -> Amounts {
+fn total(s: &Spec, status: &PodStatus) -> Amounts {
     let mut sum = Amounts::default();
     for c in &s.containers {
-        sum.add(&Amounts::from_list(&c.resources.requests));
+        sum.add(&requests(c, status));
     }
     let (mut sidecars, mut peak) = (Amounts::default(), Amounts::default());
     for c in &s.init_containers {
-        let own = Amounts::from_list(&c.resources.requests);
+        let own = requests(c, status);
         if c.restart_policy == "Always" {
             sidecars.add(&own);
             peak.max(&sidecars);

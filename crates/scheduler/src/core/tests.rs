@@ -36,6 +36,23 @@ fn message(o: &Outcome) -> &str {
 }
 
 #[test]
+fn a_pod_that_is_resized_holds_the_most_of_it() {
+    let held = |status: Value| {
+        let spec = json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": "100m"}}}]});
+        let v =
+            json!({"metadata": {"name": "p", "namespace": "d", "uid": "p"}, "spec": spec, "status": status});
+        PodInfo::from_object(&Object::from_value(v, 1).expect("object")).expect("pod").requests.cpu_milli
+    };
+    let has = json!([{"name": "a", "allocatedResources": {"cpu": "50m"}, "resources": {"requests": {"cpu": "70m"}}}]);
+    assert_eq!(held(json!({})), 100);
+    assert_eq!(held(json!({"containerStatuses": has})), 100);
+    let never = json!([{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}]);
+    assert_eq!(held(json!({"containerStatuses": has, "conditions": never})), 70);
+    let less = json!([{"name": "a", "allocatedResources": {"cpu": "50m"}, "resources": {"requests": {"cpu": "300m"}}}]);
+    assert_eq!(held(json!({"containerStatuses": less})), 300);
+}
+
+#[test]
 fn reasons_are_counted_in_words() {
     let mut cache = Cache::default();
     cache.set_node(node("a", "1", json!({})));

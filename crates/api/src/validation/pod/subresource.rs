@@ -53,67 +53,85 @@ pub fn resize(new: &Value, old: &Value, e: &mut ErrorList) {
     if !before.is_empty() && before != qos(&spec) {
         e.invalid(&spec, before, "Pod QOS Class may not change as a result of resizing");
     }
-    for s in old.get("status").get("containerStatuses").iter() {
-        if s.get("state").has("running") && !s.has("resources") {
-            e.forbidden(&spec, "Pod running on node without support for resize");
-            break;
-        }
+    // The first that runs tells for its node.
+    let status = old.get("status");
+    let statuses = status.get("containerStatuses");
+    if statuses.iter().find(|s| s.get("state").has("running")).is_some_and(|s| !s.has("resources")) {
+        e.forbidden(&spec, "Pod running on node without support for resize");
+    }
+    pod_level(&spec, &was, e);
+    if !in_order(&spec, &was, e) {
+        return;
     }
     for list in ["initContainers", "containers"] {
-        let (now, before) = (spec.get(list), was.get(list));
-        if now.len() != before.len() {
-            e.forbidden(&spec, "only cpu and memory resources are mutable");
-            return;
-        }
-        for (c, o) in now.iter().zip(before.iter()) {
-            let sidecar = list == "containers" || o.s("restartPolicy") == "Always";
-            if !sidecar {
-                if !same(c.v, o.v) {
-                    e.forbidden(&spec, "resources for non-sidecar init containers are immutable");
+        for (c, o) in spec.get(list).iter().zip(was.get(list).iter()) {
+            not_removed(&c.get("resources"), &o.get("resources"), "resource", e);
+            if !only_cpu_and_memory(&c.get("resources"), &o.get("resources"))
+                || !same_except(c.v, o.v, &["resources"])
+            {
+                match list {
+                    "containers" => e.forbidden(&spec, "only cpu and memory resources are mutable"),
+                    _ => e.forbidden(
+                        &c,
+                        "only cpu and memory resources for init or sidecar containers are mutable",
+                    ),
                 }
-                continue;
             }
-            container(&c, &o, e);
-            let (r, q) = (c.get("resources"), o.get("resources"));
-            let others_same =
-                ["limits", "requests"].iter().all(|f| same_except(r.raw(f), q.raw(f), &["cpu", "memory"]))
-                    && same_except(r.v, q.v, &["limits", "requests"]);
-            if !others_same || !same_except(c.v, o.v, &["resources"]) {
-                let why = if list == "containers" {
-                    "only cpu and memory resources are mutable"
-                } else {
-                    "only cpu and memory resources for sidecar containers are mutable"
-                };
-                e.forbidden(&spec, why);
+            let restarts = c.get("resizePolicy").iter().any(|p| p.s("restartPolicy") == "RestartContainer");
+            if list == "initContainers" && o.s("restartPolicy") != "Always" && restarts && !same(c.v, o.v) {
+                let why =
+                    "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
+                e.forbidden(&c, why);
             }
         }
     }
-    if !same_except(spec.v, was.v, &["containers", "initContainers"]) {
+    if !same_except(spec.v, was.v, &["containers", "initContainers", "resources"]) {
         e.forbidden(&spec, "only cpu and memory resources are mutable");
     }
 }
 
-fn container(c: &At, o: &At, e: &mut ErrorList) {
-    let (r, q) = (c.get("resources"), o.get("resources"));
+fn pod_level(spec: &At, was: &At, e: &mut ErrorList) {
+    let (r, q) = (spec.get("resources"), was.get("resources"));
+    if was.has("resources") && !spec.has("resources") {
+        e.forbidden(&r, "pod-level resources cannot be removed");
+        return;
+    }
+    not_removed(&r, &q, "pod-level resource", e);
+    if !only_cpu_and_memory(&r, &q) {
+        e.forbidden(spec, "only cpu and memory resources are mutable at pod-level");
+    }
+}
+
+/// The same containers in the same places.
+fn in_order(spec: &At, was: &At, e: &mut ErrorList) -> bool {
+    let mut ordered = true;
+    for list in ["containers", "initContainers"] {
+        let (now, before) = (spec.get(list), was.get(list));
+        if now.len() != before.len() {
+            ordered = false;
+            e.forbidden(&now, &format!("{list} may not be added or removed on resize"));
+            continue;
+        }
+        for (c, _) in now.iter().zip(before.iter()).filter(|(c, o)| c.s("name") != o.s("name")) {
+            ordered = false;
+            e.forbidden(&c.get("name"), &format!("{list} may not be renamed or reordered on resize"));
+        }
+    }
+    ordered
+}
+
+fn not_removed(r: &At, q: &At, what: &str, e: &mut ErrorList) {
     for f in ["requests", "limits"] {
         let (now, before) = (r.get(f), q.get(f));
         if before.keys().any(|k| !now.has(k)) {
-            e.forbidden(&now, &format!("resource {f} cannot be removed"));
+            e.forbidden(&now, &format!("{what} {f} cannot be removed"));
         }
     }
-    let policies = c.get("resizePolicy");
-    let restart = policies
-        .list()
-        .iter()
-        .any(|p| p["resourceName"] == "memory" && p["restartPolicy"] == "RestartContainer");
-    let limits = r.get("limits");
-    let added = limits.has("memory") && !q.get("limits").has("memory");
-    if added && !restart {
-        e.forbidden(
-            &limits.p.key("memory"),
-            "memory limits cannot be added unless resizePolicy is RestartContainer",
-        );
-    }
+}
+
+fn only_cpu_and_memory(r: &At, q: &At) -> bool {
+    ["limits", "requests"].iter().all(|f| same_except(r.raw(f), q.raw(f), &["cpu", "memory"]))
+        && same_except(r.v, q.v, &["limits", "requests"])
 }
 
 /// `Guaranteed`, `Burstable` or `BestEffort`.

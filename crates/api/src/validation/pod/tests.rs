@@ -264,6 +264,25 @@ fn resize_changes_cpu_and_memory() {
         texts(&update_subresource("", "Pod", "resize", &none, &old))[0],
         "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed"
     );
+    let limited =
+        with(new.clone(), "/spec/containers/0/resources/limits", json!({"cpu": "3", "memory": "1Gi"}));
+    assert_eq!(texts(&update_subresource("", "Pod", "resize", &limited, &old)), [""; 0]);
+    let renamed = with(old.clone(), "/spec/containers/0/name", json!("other"));
+    assert_eq!(
+        texts(&update_subresource("", "Pod", "resize", &renamed, &old)),
+        ["spec.containers[0].name: Forbidden: containers may not be renamed or reordered on resize"]
+    );
+    let storage = json!({"requests": {"cpu": "1", "ephemeral-storage": "1Gi"}});
+    let storage = with(old.clone(), "/spec/containers/0/resources", storage);
+    assert_eq!(
+        texts(&update_subresource("", "Pod", "resize", &storage, &old)),
+        ["spec: Forbidden: only cpu and memory resources are mutable"]
+    );
+    let init = json!([{"name": "i", "image": "i", "imagePullPolicy": "Always", "terminationMessagePolicy": "File",
+        "resources": {"requests": {"cpu": "1"}}}]);
+    let old = with(old, "/spec/initContainers", init);
+    let new = with(old.clone(), "/spec/initContainers/0/resources/requests/cpu", json!("2"));
+    assert_eq!(texts(&update_subresource("", "Pod", "resize", &new, &old)), [""; 0]);
 }
 
 #[test]

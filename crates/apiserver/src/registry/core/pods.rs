@@ -87,20 +87,9 @@ impl Strategy for Pods {
                 *new = old.clone();
                 new["metadata"] = with_old(meta, &old["metadata"]);
                 for list in ["containers", "initContainers"] {
-                    let Some(own) = new["spec"][list].as_array_mut() else { continue };
-                    for c in own {
-                        let theirs =
-                            sent[list].as_array().into_iter().flatten().find(|s| s["name"] == c["name"]);
-                        if let Some(t) = theirs {
-                            for k in ["resources", "resizePolicy"] {
-                                match t.get(k) {
-                                    Some(v) => c[k] = v.clone(),
-                                    None => {
-                                        c.as_object_mut().map(|c| c.remove(k));
-                                    }
-                                }
-                            }
-                        }
+                    new["spec"][list] = resized(&sent[list], &old["spec"][list]);
+                    if new["spec"][list].is_null() {
+                        new["spec"].as_object_mut().map(|s| s.remove(list));
                     }
                 }
                 if sent.get("resources").is_some() {
@@ -151,6 +140,26 @@ impl Strategy for Pods {
     }
 }
 
+/// The old containers with the sizes that were sent; what is not the same list is left for validation to refuse.
+fn resized(sent: &Value, old: &Value) -> Value {
+    let (Some(theirs), Some(own)) = (sent.as_array(), old.as_array()) else { return sent.clone() };
+    let same = theirs.len() == own.len() && theirs.iter().zip(own).all(|(a, b)| a["name"] == b["name"]);
+    if !same {
+        return sent.clone();
+    }
+    let mut out = own.clone();
+    for (c, t) in out.iter_mut().zip(theirs) {
+        let Some(c) = c.as_object_mut() else { continue };
+        for k in ["resources", "resizePolicy"] {
+            match t.get(k) {
+                Some(v) => c.insert(k.into(), v.clone()),
+                None => c.remove(k),
+            };
+        }
+    }
+    Value::Array(out)
+}
+
 /// Metadata as sent, except managedFields bookkeeping and system fields, which `meta::kept` has set already.
 fn with_old(sent: Value, old: &Value) -> Value {
     let mut m = old.clone();
@@ -191,6 +200,18 @@ mod tests {
         assert_eq!(Pods.grace(&p("n", "Running"), Some(-1)), Grace::Seconds(1));
         assert_eq!(Pods.grace(&p("", "Pending"), None), Grace::Seconds(0));
         assert_eq!(Pods.grace(&p("n", "Succeeded"), None), Grace::Seconds(0));
+    }
+
+    #[test]
+    fn a_resize_changes_sizes_only() {
+        let c = |name: &str, image: &str, cpu: &str| json!({"name": name, "image": image, "resources": {"requests": {"cpu": cpu}}});
+        let old = json!({"metadata": {}, "spec": {"nodeName": "n", "containers": [c("a", "i", "1")]}});
+        let mut new = json!({"metadata": {}, "spec": {"nodeName": "m", "containers": [c("a", "j", "2")]}});
+        Pods.prepare_update("resize", &mut new, &old);
+        assert_eq!(new["spec"], json!({"nodeName": "n", "containers": [c("a", "i", "2")]}));
+        let mut new = json!({"metadata": {}, "spec": {"containers": [c("b", "i", "2")]}});
+        Pods.prepare_update("resize", &mut new, &old);
+        assert_eq!(new["spec"]["containers"][0]["name"], "b");
     }
 
     #[test]
