@@ -60,9 +60,9 @@ fn a_cluster_lives_in_etcd() {
     let before = version(&c, "a");
     for crash in [false, true] {
         if crash {
-            c.crash()
+            c.crash();
         } else {
-            drop(c.stop())
+            c.stop();
         }
         c.run();
         assert_eq!((get(&c, "a").as_str(), &version(&c, "a")), ("3", &before));

@@ -251,12 +251,23 @@ async fn volumes_and_env_reach_the_container() {
     assert_eq!(read(host("/one")), "v");
 }
 
+/// What a patch leaves behind where nothing was.
+fn without_nulls(v: Value) -> Value {
+    match v {
+        Value::Object(m) => {
+            m.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect()
+        }
+        Value::Array(a) => a.into_iter().map(without_nulls).collect(),
+        v => v,
+    }
+}
+
 #[tokio::test]
 async fn a_restarted_daemon_takes_over_what_runs() {
     let r = start(json!({"containers": [{"name": "a", "readinessProbe": {"exec": {"command": ["x"]}, "periodSeconds": 100}}]})).await;
     let s = r.running().await;
     let mut p = (*r.handle.snapshot.read().pod).clone();
-    p.status = serde_json::from_value(s).expect("status");
+    p.status = serde_json::from_value(without_nulls(s)).expect("status");
     let Run { rig, handle, .. } = r;
     drop(handle);
     rig.runtime.clear_calls();

@@ -130,3 +130,18 @@ async fn ranges_of_kinds_with_and_without_keys() {
     let then = Range { at: Some(engine.revision() - 1), ..Range::prefix("/registry/leases/") };
     assert_eq!(engine.range(then).await.unwrap().records.len(), 1);
 }
+
+#[tokio::test]
+async fn an_old_list_ends_also_where_its_kind_has_not_changed() {
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    let engine = Engine::open(Options { clock: clock.clone(), ..small(&FakeFs::new()) }).unwrap();
+    let at = engine.txn(put("/registry/pods/default/a", "1")).await.unwrap().revision;
+    engine.txn(put("/registry/leases/default/l", "1")).await.unwrap();
+    let then = || engine.range(Range { at: Some(at), ..Range::prefix("/registry/pods/") });
+    assert_eq!(then().await.unwrap().count, 1);
+    clock.advance(Duration::from_secs(301));
+    engine.txn(put("/registry/leases/default/l", "2")).await.unwrap();
+    assert!(matches!(then().await, Err(Error::Compacted { .. })));
+    // A watch misses nothing from there, so it may.
+    assert!(engine.watch("/registry/pods/", Some(at + 1)).await.is_ok());
+}

@@ -29,6 +29,9 @@ pub(crate) struct View {
     pub revision: Revision,
     /// By `compact`: reads and watches below are refused.
     pub compacted: Revision,
+    /// Older than the age that history may have: such a list does not go on, as with upstream's compaction every five
+    /// minutes, also where its kind has not changed since. Watches may still resume from there.
+    aged: Revision,
     /// What a snapshot restored; nothing is known of changes up to it.
     pub base: Revision,
     pub expiry: BTreeSet<(u64, Arc<str>)>,
@@ -81,6 +84,7 @@ impl View {
             history_bytes: 0,
             kinds: HashMap::new(),
             marks: VecDeque::new(),
+            aged: 0,
             limits,
         }
     }
@@ -210,6 +214,7 @@ impl View {
             self.marks.pop_front();
         }
         if let Some(old) = old {
+            self.aged = old;
             self.forget(old);
         }
     }
@@ -248,7 +253,8 @@ impl View {
         }
         let mut oldest = self.compacted.max(self.base);
         if at < self.revision {
-            oldest = self.overlapping(start, end).map(|k| k.dropped).fold(oldest, Revision::max);
+            let known = oldest.max(self.aged);
+            oldest = self.overlapping(start, end).map(|k| k.dropped).fold(known, Revision::max);
         } else {
             oldest = oldest.min(self.revision);
         }
