@@ -291,7 +291,7 @@ fn names_versions_and_places_that_are_wrong() {
         );
     }
     let a = b.http.json("POST", CMS, &config_map(&"a".repeat(254)));
-    b.check("long", &a, 422, "Invalid", &format!("ConfigMap \"{0}\" is invalid: metadata.name: Invalid value: \"{0}\": must be no more than 253 bytes", "a".repeat(254)));
+    b.check("long", &a, 422, "Invalid", &format!("ConfigMap \"{0}\" is invalid: metadata.name: Invalid value: \"{0}\": must be no more than 253 characters", "a".repeat(254)));
     let a = b.http.json("POST", CMS, &json!({"metadata": {}}));
     b.check(
         "no name",
