@@ -254,6 +254,7 @@ async fn mirrors_are_asked_first() {
     let there = rt.image_status(&ImageSpec::new("registry.invalid/team/app:v1")).await.unwrap();
     assert_eq!(there.unwrap().repo_tags, ["registry.invalid/team/app:v1"]);
     assert!(rt.pull_image(&ImageSpec::new("registry.invalid/team/none:v1"), None, None).await.is_err());
+    m.finish(rt).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
