@@ -15,7 +15,7 @@ for name, text in [("passwd", "root:x:0:0:root:/:/bin/sh\nwww-data:x:33:33::/:/b
     if not os.path.exists(os.path.join(root, "etc", name)):
         with open(os.path.join(root, "etc", name), "w") as f:
             f.write(text)
-for tool in ["sh", "wget", "cat", "ls", "nc"]:
+for tool in "sh wget cat ls nc sleep ps env id hostname head tail grep ip nslookup".split():
     if not os.path.lexists(os.path.join(root, "bin", tool)):
         os.symlink("busybox", os.path.join(root, "bin", tool))
 
