@@ -138,7 +138,7 @@ impl Connections {
             .with_safe_default_protocol_versions()
             .map_err(|e| e.to_string())?;
         let builder = match b.insecure {
-            true => builder.dangerous().with_custom_certificate_verifier(pki::trust::any_server()),
+            true => builder.dangerous().with_custom_certificate_verifier(pki::unverified::verifier()),
             false => builder.with_root_certificates(webhook::roots(&b.ca)?),
         };
         let mut config = match &self.identity {
