@@ -14,6 +14,33 @@ impl Shown for Raw<'_> {
     }
 }
 
+/// Of several fields exactly one is set: `check` looks at the first, further ones are refused. `what` is in words what they
+/// choose between: "volume type".
+pub fn exactly_one<'k>(
+    v: &At,
+    kinds: impl IntoIterator<Item = &'k str>,
+    what: &str,
+    e: &mut ErrorList,
+    mut check: impl FnMut(&'k str, &At, &mut ErrorList),
+) {
+    let mut found = false;
+    for kind in kinds {
+        let one = v.get(kind);
+        if one.is_null() {
+            continue;
+        }
+        if found {
+            e.forbidden(&one, &format!("may not specify more than 1 {what}"));
+        } else {
+            check(kind, &one, e);
+        }
+        found = true;
+    }
+    if !found {
+        e.required(v, &format!("must specify a {what}"));
+    }
+}
+
 /// A string out of a sorted list; empty is Required.
 pub fn one_of(a: &At, supported: &[&str], e: &mut ErrorList) {
     if a.str().is_empty() {

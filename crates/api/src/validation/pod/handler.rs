@@ -1,7 +1,7 @@
 //! Probes and lifecycle handlers.
 
 use super::super::at::At;
-use super::super::common::{non_negative, one_of, port, required};
+use super::super::common::{exactly_one, non_negative, one_of, port, required};
 use super::super::errors::ErrorList;
 use super::super::names;
 use super::Ctx;
@@ -41,50 +41,35 @@ pub fn lifecycle(l: &At, ctx: &Ctx, e: &mut ErrorList) {
 }
 
 fn handler(h: &At, kinds: &[&str], ctx: &Ctx, e: &mut ErrorList) {
-    let mut count = 0;
-    for kind in kinds {
-        let a = h.get(kind);
-        if a.is_null() {
-            continue;
-        }
-        count += 1;
-        if count > 1 {
-            e.forbidden(&a, "may not specify more than 1 handler type");
-            continue;
-        }
-        match *kind {
-            "exec" => {
-                if a.get("command").is_empty() {
-                    e.required(&a.at("command"), "");
-                }
+    exactly_one(h, kinds.iter().copied(), "handler type", e, |kind, a, e| match kind {
+        "exec" => {
+            if a.get("command").is_empty() {
+                e.required(&a.at("command"), "");
             }
-            "httpGet" => {
-                required(&a.get("path"), e);
-                port(&a.get("port"), e);
-                if a.s("scheme").is_empty() {
-                    e.not_supported(&a.at("scheme"), "", &["HTTP", "HTTPS"]);
-                } else {
-                    one_of(&a.get("scheme"), &["HTTP", "HTTPS"], e);
-                }
-                for header in a.get("httpHeaders").iter() {
-                    let name = header.s("name");
-                    e.each(&a.at("httpHeaders"), name, names::http_header_name(name));
-                }
-            }
-            "sleep" => {
-                let seconds = a.i("seconds").unwrap_or(0);
-                if let Some(grace) = ctx.grace
-                    && !(0..=grace).contains(&seconds)
-                {
-                    let why =
-                        format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
-                    e.invalid(&a, seconds, &why);
-                }
-            }
-            _ => port(&a.get("port"), e),
         }
-    }
-    if count == 0 {
-        e.required(h, "must specify a handler type");
-    }
+        "httpGet" => {
+            required(&a.get("path"), e);
+            port(&a.get("port"), e);
+            if a.s("scheme").is_empty() {
+                e.not_supported(&a.at("scheme"), "", &["HTTP", "HTTPS"]);
+            } else {
+                one_of(&a.get("scheme"), &["HTTP", "HTTPS"], e);
+            }
+            for header in a.get("httpHeaders").iter() {
+                let name = header.s("name");
+                e.each(&a.at("httpHeaders"), name, names::http_header_name(name));
+            }
+        }
+        "sleep" => {
+            let seconds = a.i("seconds").unwrap_or(0);
+            if let Some(grace) = ctx.grace
+                && !(0..=grace).contains(&seconds)
+            {
+                let why =
+                    format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+                e.invalid(a, seconds, &why);
+            }
+        }
+        _ => port(&a.get("port"), e),
+    });
 }

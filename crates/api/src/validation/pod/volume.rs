@@ -1,7 +1,7 @@
 //! Volumes: one source each, with what that source needs.
 
 use super::super::at::At;
-use super::super::common::{format, local_path, no_backsteps, one_of, required};
+use super::super::common::{exactly_one, format, local_path, no_backsteps, one_of, required};
 use super::super::errors::ErrorList;
 use super::super::{amount, names, storage};
 use super::{Ctx, volume_files as files};
@@ -62,22 +62,8 @@ pub fn volumes<'v>(list: &At<'v, '_>, claims: &'v [Value], ctx: &mut Ctx<'v>, e:
 }
 
 fn source(v: &At, ctx: &Ctx, e: &mut ErrorList) {
-    let mut count = 0;
-    for kind in v.keys().filter(|k| *k != "name") {
-        let s = v.get(kind);
-        if s.is_null() {
-            continue;
-        }
-        count += 1;
-        if count > 1 {
-            e.forbidden(&s, "may not specify more than 1 volume type");
-            continue;
-        }
-        one(kind, &s, v, ctx, e);
-    }
-    if count == 0 {
-        e.required(v, "must specify a volume type");
-    }
+    let kinds = v.keys().filter(|k| *k != "name");
+    exactly_one(v, kinds, "volume type", e, |kind, s, e| one(kind, s, v, ctx, e));
 }
 
 fn one(kind: &str, s: &At, v: &At, ctx: &Ctx, e: &mut ErrorList) {

@@ -1,7 +1,7 @@
 //! PersistentVolume.
 
 use super::super::at::At;
-use super::super::common::{format, optional_one_of, required};
+use super::super::common::{exactly_one, format, optional_one_of, required};
 use super::super::errors::{ErrorList, same};
 use super::super::path::Path;
 use super::super::pod::scheduling::node_selector;
@@ -68,56 +68,42 @@ const OTHER_FIELDS: [&str; 9] = [
 ];
 
 fn sources(spec: &At, no_affinity: bool, name: &str, e: &mut ErrorList) {
-    let mut count = 0;
-    for kind in spec.keys().filter(|k| !OTHER_FIELDS.contains(k)) {
-        let s = spec.get(kind);
-        if s.is_null() {
-            continue;
+    let kinds = spec.keys().filter(|k| !OTHER_FIELDS.contains(k));
+    exactly_one(spec, kinds, "volume type", e, |kind, s, e| match kind {
+        "hostPath" => {
+            super::super::pod::host_path(s, e);
+            if spec.s("persistentVolumeReclaimPolicy") == "Recycle"
+                && s.s("path").trim_end_matches('/').is_empty()
+            {
+                let why = "may not be 'recycle' for a hostPath mount of '/'";
+                e.forbidden(&spec.at("persistentVolumeReclaimPolicy"), why);
+            }
         }
-        count += 1;
-        if count > 1 {
-            e.forbidden(&s, "may not specify more than 1 volume type");
-            continue;
+        "nfs" => super::super::pod::nfs(s, e),
+        "iscsi" => super::super::pod::iscsi(s, name, e),
+        "fc" => super::super::pod::fc(s, e),
+        "local" => {
+            let path = s.get("path");
+            if required(&path, e) {
+                super::super::common::no_backsteps(&path, path.str(), e);
+            }
+            if no_affinity {
+                e.required(&spec.at("nodeAffinity"), "Local volume requires node affinity");
+            }
         }
-        match kind {
-            "hostPath" => {
-                super::super::pod::host_path(&s, e);
-                if spec.s("persistentVolumeReclaimPolicy") == "Recycle"
-                    && s.s("path").trim_end_matches('/').is_empty()
-                {
-                    let why = "may not be 'recycle' for a hostPath mount of '/'";
-                    e.forbidden(&spec.at("persistentVolumeReclaimPolicy"), why);
+        "csi" => {
+            csi_driver_name(&s.get("driver"), e);
+            required(&s.get("volumeHandle"), e);
+            for f in ["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef"] {
+                let r = s.get(f);
+                if !r.is_null() {
+                    required(&r.get("name"), e);
+                    required(&r.get("namespace"), e);
                 }
             }
-            "nfs" => super::super::pod::nfs(&s, e),
-            "iscsi" => super::super::pod::iscsi(&s, name, e),
-            "fc" => super::super::pod::fc(&s, e),
-            "local" => {
-                let path = s.get("path");
-                if required(&path, e) {
-                    super::super::common::no_backsteps(&path, path.str(), e);
-                }
-                if no_affinity {
-                    e.required(&spec.at("nodeAffinity"), "Local volume requires node affinity");
-                }
-            }
-            "csi" => {
-                csi_driver_name(&s.get("driver"), e);
-                required(&s.get("volumeHandle"), e);
-                for f in ["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef"] {
-                    let r = s.get(f);
-                    if !r.is_null() {
-                        required(&r.get("name"), e);
-                        required(&r.get("namespace"), e);
-                    }
-                }
-            }
-            other => super::super::pod::legacy_source(other, &s, e),
         }
-    }
-    if count == 0 {
-        e.required(spec, "must specify a volume type");
-    }
+        other => super::super::pod::legacy_source(other, s, e),
+    });
 }
 
 pub fn volume_update(new: &Value, old: &Value, e: &mut ErrorList) {
