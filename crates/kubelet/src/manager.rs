@@ -241,14 +241,6 @@ impl Manager {
 
     /// The pods with the resources they are granted.
     fn allocate(&mut self, wanted: &BTreeMap<String, Arc<Pod>>) -> BTreeMap<String, Arc<Pod>> {
-        let own = self.node.itself.get("", &self.node.cfg.node_name);
-        let allocatable = self.node.allocatable();
-        let view = NodeView {
-            allocatable: &allocatable,
-            labels: own.as_ref().map(|o| &o.meta().labels),
-            pressure: *self.node.pressure.read(),
-            pods: &[],
-        };
         let workers = &self.workers;
         let ended = |p: &Pod| {
             let known = workers.get(&p.metadata.uid);
@@ -256,7 +248,8 @@ impl Manager {
             p.finished() || over.is_some_and(|phase| matches!(phase.as_str(), "Succeeded" | "Failed"))
         };
         let now = client::clock::rfc3339(client::clock::now());
-        let (given, news) = self.allocations.decide(wanted, &view, &ended, &now);
+        let allocations = &mut self.allocations;
+        let (given, news) = look(&self.node, &[], |view| allocations.decide(wanted, view, &ended, &now));
         for n in news {
             match n {
                 News::Granted(p) => {
@@ -286,15 +279,7 @@ impl Manager {
             .filter(|s| !matches!(s.status.phase.as_str(), "Succeeded" | "Failed"))
             .map(|s| s.pod)
             .collect();
-        let own = self.node.itself.get("", &self.node.cfg.node_name);
-        let allocatable = self.node.allocatable();
-        let view = NodeView {
-            allocatable: &allocatable,
-            labels: own.as_ref().map(|o| &o.meta().labels),
-            pressure: *self.node.pressure.read(),
-            pods: &pods,
-        };
-        let refused = admit(pod, &view).err();
+        let refused = look(&self.node, &pods, |view| admit(pod, view)).err();
         if let Some((reason, message)) = &refused {
             self.node.recorder.warning(self.node.about_pod(pod), reason, message.clone());
         }
@@ -334,6 +319,18 @@ impl Manager {
             }
         }
     }
+}
+
+/// The node as admission sees it now, beside these pods.
+fn look<R>(node: &Node, pods: &[Arc<Pod>], see: impl FnOnce(&NodeView<'_>) -> R) -> R {
+    let own = node.itself.get("", &node.cfg.node_name);
+    let allocatable = node.allocatable();
+    see(&NodeView {
+        allocatable: &allocatable,
+        labels: own.as_ref().map(|o| &o.meta().labels),
+        pressure: *node.pressure.read(),
+        pods,
+    })
 }
 
 /// What the pod was granted comes back after a restart.
