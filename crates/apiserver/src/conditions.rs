@@ -1,4 +1,4 @@
-//! Conditions of a CustomResourceDefinition. Pure.
+//! Conditions in the status of objects whose status the server writes itself: CustomResourceDefinitions, APIServices. Pure.
 
 use serde_json::{Value, json};
 
@@ -9,23 +9,26 @@ pub struct Condition<'a> {
     pub message: &'a str,
 }
 
-fn list(crd: &Value) -> &[Value] {
-    crd.pointer("/status/conditions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+fn list(v: &Value) -> &[Value] {
+    v.pointer("/status/conditions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-pub fn is_true(crd: &Value, kind: &str) -> bool {
-    list(crd).iter().any(|c| c["type"] == kind && c["status"] == "True")
+pub fn is_true(v: &Value, kind: &str) -> bool {
+    list(v).iter().any(|c| c["type"] == kind && c["status"] == "True")
 }
 
 /// Puts a condition in place; its time moves only when its status does.
-pub fn set(crd: &mut Value, c: Condition<'_>, now: &str) {
+pub fn set(v: &mut Value, c: Condition<'_>, now: &str) {
     let status = if c.status { "True" } else { "False" };
-    let before = list(crd).iter().find(|o| o["type"] == c.kind && o["status"] == status);
+    let before = list(v).iter().find(|o| o["type"] == c.kind && o["status"] == status);
     let since = before.and_then(|o| o["lastTransitionTime"].as_str()).unwrap_or(now);
     let new = json!({"type": c.kind, "status": status, "reason": c.reason, "message": c.message,
         "lastTransitionTime": since});
-    let Some(o) = crd.as_object_mut() else { return };
+    let Some(o) = v.as_object_mut() else { return };
     let st = o.entry("status").or_insert_with(|| json!({}));
+    if !st.is_object() {
+        *st = json!({});
+    }
     if !st["conditions"].is_array() {
         st["conditions"] = json!([]);
     }
@@ -51,5 +54,22 @@ mod tests {
         set(&mut v, c(true), "t3");
         assert_eq!(v["status"]["conditions"][0]["lastTransitionTime"], "t3");
         assert!(is_true(&v, "Established") && list(&v).len() == 1);
+    }
+
+    #[test]
+    fn all_else_is_told_anew() {
+        let c = |status, reason, message| Condition { kind: "Available", status, reason, message };
+        let mut v = json!({});
+        set(&mut v, c(false, "A", "a"), "t1");
+        set(&mut v, c(false, "B", "b"), "t2");
+        assert_eq!(
+            (&v["status"]["conditions"][0]["lastTransitionTime"], &v["status"]["conditions"][0]["reason"]),
+            (&json!("t1"), &json!("B"))
+        );
+        set(&mut v, c(true, "Passed", ""), "t3");
+        assert_eq!(
+            v["status"]["conditions"],
+            json!([{"type": "Available", "status": "True", "reason": "Passed", "message": "", "lastTransitionTime": "t3"}])
+        );
     }
 }

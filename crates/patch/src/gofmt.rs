@@ -54,10 +54,10 @@ pub(crate) fn q(s: &str) -> String {
     format!("{s:?}")
 }
 
-/// The Go type that upstream's decoder makes of it.
-pub(crate) fn type_name(value: &Value) -> &'static str {
+/// The Go type that upstream's decoder makes of it, as `%T` prints it.
+pub fn go_type(value: &Value) -> &'static str {
     match value {
-        Value::Null => "%!s(<nil>)",
+        Value::Null => "<nil>",
         Value::Bool(_) => "bool",
         Value::Number(n) if n.is_f64() => "float64",
         Value::Number(_) => "int64",
@@ -65,6 +65,11 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
         Value::Array(_) => "[]interface {}",
         Value::Object(_) => "map[string]interface {}",
     }
+}
+
+/// The same where upstream prints it with `%s`.
+pub(crate) fn type_name(value: &Value) -> &'static str {
+    if value.is_null() { "%!s(<nil>)" } else { go_type(value) }
 }
 
 #[cfg(test)]

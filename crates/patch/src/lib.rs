@@ -12,6 +12,7 @@ pub mod schema;
 pub mod strategic;
 
 pub use error::{Error, Result};
+pub use gofmt::go_type;
 pub use json::{JsonPatch, json_patch};
 pub use merge::{diff, merge_patch};
 pub use schema::{Schema, Type};

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{GROUP, PLURAL, Remote, condition, documents};
+use super::{GROUP, PLURAL, Remote, documents};
+use crate::conditions::{Condition, set};
 use crate::server::ApiServer;
+use crate::streaming::endpoint_slices;
 
 const EVERY: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -57,15 +59,9 @@ async fn check(server: &ApiServer, remote: &Remote) -> Checked {
         let Some(port) = ports.iter().find(|p| p["port"].as_u64() == Some(u64::from(b.port))) else {
             return Err(("ServicePortError", format!("{place} is not listening on port {}", b.port)));
         };
-        let slices = reader.list("discovery.k8s.io", "endpointslices", &b.namespace).await;
-        let slices = slices.map_err(|e| {
+        let slices = endpoint_slices(reader.as_ref(), &b.namespace, &b.name).await.map_err(|e| {
             ("EndpointsAccessError", format!("{place} cannot be checked due to: {}", e.message))
         })?;
-        let slices: Vec<Value> = slices
-            .iter()
-            .filter(|o| o.meta().labels.get("kubernetes.io/service-name").is_some_and(|l| *l == b.name))
-            .filter_map(|o| o.value().ok())
-            .collect();
         if slices.is_empty() {
             return Err(("EndpointsNotFound", format!("cannot find endpointslices for {place}")));
         }
@@ -103,50 +99,27 @@ async fn write(server: &ApiServer, remote: &Remote, result: Checked) {
     // Who sees the condition may send a request at once.
     remote.available.store(result.is_ok(), Ordering::Release);
     let now = client::clock::rfc3339(client::clock::now());
-    let new = match result {
-        Ok(()) => condition(true, "Passed", "all checks passed", &now),
-        Err((reason, message)) => condition(false, reason, &message, &now),
-    };
-    let set = &mut |mut v: Value| {
+    let status = result.is_ok();
+    let (reason, message) = result.err().unwrap_or_else(|| ("Passed", "all checks passed".into()));
+    let decide = &mut |mut v: Value| {
         // Another object by the same name, or what it leads to has changed: its own check will tell.
         if v["spec"] != remote.spec {
             return Ok(None);
         }
-        put(&mut v, new.clone());
+        set(&mut v, Condition { kind: "Available", status, reason, message: &message }, &now);
         Ok(Some(v))
     };
-    if let Err(e) = server.reader().update(GROUP, PLURAL, "", &remote.name, set).await
+    if let Err(e) = server.reader().update(GROUP, PLURAL, "", &remote.name, decide).await
         && !e.is_not_found()
     {
         tracing::warn!(apiservice = remote.name, error = %e, "failed to write the status of an API service");
     }
 }
 
-/// Puts the condition in place; its time moves only when its status does.
-pub fn put(v: &mut Value, mut new: Value) {
-    if !v["status"].is_object() {
-        v["status"] = json!({});
-    }
-    let old = v["status"]["conditions"].take();
-    let mut all = match old {
-        Value::Array(a) => a,
-        _ => Vec::new(),
-    };
-    match all.iter_mut().find(|c| c["type"] == new["type"]) {
-        Some(c) => {
-            if c["status"] == new["status"] {
-                new["lastTransitionTime"] = c["lastTransitionTime"].take();
-            }
-            *c = new;
-        }
-        None => all.push(new),
-    }
-    v["status"]["conditions"] = Value::Array(all);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn endpoints_of_a_port() {
@@ -156,18 +129,5 @@ mod tests {
             &json!({"endpoints": [{"conditions": {"ready": false}}], "ports": [{"port": 1}]}),
             ""
         ));
-    }
-
-    #[test]
-    fn the_time_of_a_condition_is_when_its_status_changed() {
-        let mut v = json!({});
-        put(&mut v, condition(false, "A", "a", "t1"));
-        put(&mut v, condition(false, "B", "b", "t2"));
-        assert_eq!(
-            (&v["status"]["conditions"][0]["lastTransitionTime"], &v["status"]["conditions"][0]["reason"]),
-            (&json!("t1"), &json!("B"))
-        );
-        put(&mut v, condition(true, "Passed", "", "t3"));
-        assert_eq!(v["status"]["conditions"], json!([condition(true, "Passed", "", "t3")]));
     }
 }

@@ -19,11 +19,12 @@ use std::time::Duration;
 
 use api::{Object, Status};
 use parking_lot::RwLock;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::extensions::conditions::is_true;
+use crate::conditions::is_true;
+use crate::follow::{Follower, follow};
 use crate::reader::Change;
 use crate::server::ApiServer;
 use connect::Backend;
@@ -124,16 +125,20 @@ impl Services {
 /// Registers what we serve ourselves, and follows the APIServices from then on.
 pub async fn start(server: &ApiServer) -> Result<(), Status> {
     register::built_in(server).await?;
-    let mut f = Follower { server: server.clone(), backends: None };
+    let mut f = Registrations { server: server.clone(), backends: None };
     let from = f.list().await?;
-    let stop = server.stop.clone();
+    let (stop, reader) = (server.stop.clone(), server.reader().clone());
     tokio::spawn(async move {
-        tokio::select! { () = stop.cancelled() => {} () = f.follow(from) => {} }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = follow(&mut f, reader.as_ref(), GROUP, PLURAL, from) => {}
+        }
     });
     Ok(())
 }
 
-struct Follower {
+/// What follows the APIServices.
+struct Registrations {
     server: ApiServer,
     /// Runs while there is a remote service.
     backends: Option<CancellationToken>,
@@ -145,8 +150,7 @@ fn key(name: &str) -> Option<(String, String)> {
     Some((group.to_owned(), version.to_owned()))
 }
 
-impl Follower {
-    /// Reads everything anew; the revision from which changes count.
+impl Follower for Registrations {
     async fn list(&mut self) -> Result<u64, Status> {
         let reader = self.server.reader().clone();
         let revision = reader.revision();
@@ -162,38 +166,17 @@ impl Follower {
         Ok(revision)
     }
 
-    async fn follow(&mut self, mut from: u64) {
-        loop {
-            if let Err(e) = self.follow_once(from).await {
-                tracing::debug!(error = %e, "listing APIServices anew");
-            }
-            loop {
-                match self.list().await {
-                    Ok(r) => {
-                        from = r;
-                        break;
-                    }
-                    Err(e) => {
-                        tracing::warn!(error = %e, "failed to list APIServices");
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                    }
-                }
+    async fn apply(&mut self, batch: Vec<Change>) {
+        for c in batch {
+            match c {
+                Change::Put(o) => self.put(&o).await,
+                Change::Deleted(o) => self.removed(o.name()),
             }
         }
     }
+}
 
-    async fn follow_once(&mut self, from: u64) -> Result<(), Status> {
-        let mut changes = self.server.reader().changes(GROUP, PLURAL, from).await?;
-        loop {
-            for c in changes.next().await? {
-                match c {
-                    Change::Put(o) => self.put(&o).await,
-                    Change::Deleted(o) => self.removed(o.name()),
-                }
-            }
-        }
-    }
-
+impl Registrations {
     async fn put(&mut self, o: &Object) {
         let (Ok(v), Some(key)) = (o.value(), key(o.name())) else { return };
         let services = &self.server.aggregation;
@@ -273,15 +256,10 @@ async fn wake(server: &ApiServer, group: &str, plural: &str) {
     }
 }
 
-/// The condition `Available`.
-fn condition(status: bool, reason: &str, message: &str, now: &str) -> Value {
-    json!({"type": "Available", "status": if status { "True" } else { "False" }, "reason": reason, "message": message,
-        "lastTransitionTime": now})
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn paths_find_their_service() {

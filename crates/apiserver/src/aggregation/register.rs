@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use api::{Object, Status};
 use serde_json::{Value, json};
 
-use super::{GROUP, PLURAL, condition, priorities};
-use crate::extensions::conditions::is_true;
+use super::{GROUP, PLURAL, priorities};
+use crate::conditions::{Condition, is_true, set};
 use crate::server::ApiServer;
 
 const LABEL: &str = "kube-aggregator.kubernetes.io/automanaged";
@@ -27,17 +27,21 @@ fn now() -> String {
     client::clock::rfc3339(client::clock::now())
 }
 
-fn local(now: &str) -> Value {
-    condition(true, "Local", "Local APIServices are always available", now)
-}
+const LOCAL: Condition<'_> = Condition {
+    kind: "Available",
+    status: true,
+    reason: "Local",
+    message: "Local APIServices are always available",
+};
 
 fn object(gv: &GroupVersion, label: &str, now: &str) -> Value {
     let (group, version) = gv;
     let (of_group, of_version) = priorities::of(group, version).unwrap_or(priorities::CUSTOM);
-    json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+    let mut v = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
         "metadata": {"name": name(gv), "labels": {LABEL: label}},
-        "spec": {"group": group, "version": version, "groupPriorityMinimum": of_group, "versionPriority": of_version},
-        "status": {"conditions": [local(now)]}})
+        "spec": {"group": group, "version": version, "groupPriorityMinimum": of_group, "versionPriority": of_version}});
+    set(&mut v, LOCAL, now);
+    v
 }
 
 /// Registers the built-in groups that are served, and takes back what an earlier start registered and is not any more.
@@ -79,11 +83,11 @@ async fn sync(server: &ApiServer, wanted: &BTreeSet<GroupVersion>, label: &str) 
             return Ok(());
         }
         let spec = new["spec"].clone();
-        let set = &mut |mut v: Value| {
+        let decide = &mut |mut v: Value| {
             v["spec"] = spec.clone();
             Ok(Some(v))
         };
-        match reader.update(GROUP, PLURAL, "", &name, set).await {
+        match reader.update(GROUP, PLURAL, "", &name, decide).await {
             Err(e) if !e.is_not_found() => Err(e),
             _ => Ok(()),
         }
@@ -100,7 +104,7 @@ async fn sync(server: &ApiServer, wanted: &BTreeSet<GroupVersion>, label: &str) 
 
 /// Says that a local APIService is available.
 pub fn set_local(v: &mut Value) {
-    super::check::put(v, local(&now()));
+    set(v, LOCAL, &now());
 }
 
 /// A local APIService that somebody made by hand is available from the start.
@@ -112,14 +116,14 @@ pub async fn mark_local(server: &ApiServer, name: &str, v: &Value) {
     if is_local(v) {
         return;
     }
-    let set = &mut |mut v: Value| {
+    let decide = &mut |mut v: Value| {
         if !v["spec"]["service"].is_null() || is_local(&v) {
             return Ok(None);
         }
         set_local(&mut v);
         Ok(Some(v))
     };
-    if let Err(e) = server.reader().update(GROUP, PLURAL, "", name, set).await
+    if let Err(e) = server.reader().update(GROUP, PLURAL, "", name, decide).await
         && !e.is_not_found()
     {
         tracing::warn!(apiservice = name, error = %e, "failed to write the status of an APIService");

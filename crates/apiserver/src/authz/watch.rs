@@ -2,7 +2,6 @@
 //! behind lists anew.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::Status;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Authorizer;
 use super::index::KINDS;
 use crate::Reader;
+use crate::follow::{Follower, follow};
 use crate::reader::Change;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -50,48 +50,33 @@ pub(super) fn spawn(
     cancel: &CancellationToken,
 ) {
     for ((group, plural), revision) in kinds().zip(from) {
-        let (a, reader, cancel) = (a.clone(), reader.clone(), cancel.clone());
+        let (reader, cancel) = (reader.clone(), cancel.clone());
+        let mut one = One { authorizer: a.clone(), reader: reader.clone(), group, plural };
         tokio::spawn(async move {
             tokio::select! {
                 () = cancel.cancelled() => {}
-                () = follow(&a, reader.as_ref(), group, plural, revision) => {}
+                () = follow(&mut one, reader.as_ref(), group, plural, revision) => {}
             }
         });
     }
 }
 
-async fn follow(a: &Authorizer, reader: &dyn Reader, group: &str, plural: &str, mut from: u64) {
-    loop {
-        if let Err(e) = follow_once(a, reader, group, plural, from).await {
-            tracing::debug!(kind = plural, error = %e, "listing anew for authorization");
-        }
-        loop {
-            match fill_one(a, reader, group, plural).await {
-                Ok(r) => {
-                    from = r;
-                    break;
-                }
-                Err(e) => {
-                    tracing::warn!(kind = plural, error = %e, "failed to list for authorization");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            }
-        }
-    }
+/// One kind of those that authorization reads.
+struct One {
+    authorizer: Arc<Authorizer>,
+    reader: Arc<dyn Reader>,
+    group: &'static str,
+    plural: &'static str,
 }
 
-async fn follow_once(
-    a: &Authorizer,
-    reader: &dyn Reader,
-    group: &str,
-    plural: &str,
-    from: u64,
-) -> Result<(), Status> {
-    let mut changes = reader.changes(group, plural, from).await?;
-    loop {
-        let batch = changes.next().await?;
-        if plural == "pods" {
-            let mut graph = a.node.graph().write();
+impl Follower for One {
+    async fn list(&mut self) -> Result<u64, Status> {
+        fill_one(&self.authorizer, self.reader.as_ref(), self.group, self.plural).await
+    }
+
+    async fn apply(&mut self, batch: Vec<Change>) {
+        if self.plural == "pods" {
+            let mut graph = self.authorizer.node.graph().write();
             for c in &batch {
                 match c {
                     Change::Put(o) => graph.put(o),
@@ -99,11 +84,11 @@ async fn follow_once(
                 }
             }
         } else {
-            let mut index = a.index.write();
+            let mut index = self.authorizer.index.write();
             for c in &batch {
                 match c {
-                    Change::Put(o) => index.put(plural, o),
-                    Change::Deleted(o) => index.remove(plural, o.namespace(), o.name()),
+                    Change::Put(o) => index.put(self.plural, o),
+                    Change::Deleted(o) => index.remove(self.plural, o.namespace(), o.name()),
                 }
             }
         }

@@ -10,8 +10,8 @@ use client::{Client, DeleteOptions, ListParams, LocalIdentity};
 use serde_json::Value;
 use store::{Fresh, Op};
 
-use super::conditions::{Condition, set};
 use super::{FINALIZER, GROUP, PLURAL};
+use crate::conditions::{Condition, set};
 use crate::server::ApiServer;
 use crate::storage::{Encoded, Written, at_revision};
 

@@ -4,12 +4,10 @@
 //! https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
 
 mod cleanup;
-pub(crate) mod conditions;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::catalog::{Catalog, Descriptor, custom};
 use api::{Object, Status};
@@ -17,6 +15,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::aggregation::register::{self, GroupVersion};
+use crate::conditions;
+use crate::follow::{Follower, follow};
 use crate::reader::Change;
 use crate::server::ApiServer;
 
@@ -57,15 +57,17 @@ pub async fn start(server: &ApiServer) -> Result<(), Status> {
         ending: Arc::default(),
     };
     let from = d.list().await?;
-    let stop = server.stop.clone();
+    let (stop, reader) = (server.stop.clone(), server.reader().clone());
     tokio::spawn(async move {
-        tokio::select! { () = stop.cancelled() => {} () = d.follow(from) => {} }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = follow(&mut d, reader.as_ref(), GROUP, PLURAL, from) => {}
+        }
     });
     Ok(())
 }
 
-impl Definitions {
-    /// Reads everything anew; the revision from which changes count.
+impl Follower for Definitions {
     async fn list(&mut self) -> Result<u64, Status> {
         let reader = self.server.reader().clone();
         let revision = reader.revision();
@@ -82,43 +84,22 @@ impl Definitions {
         Ok(revision)
     }
 
-    async fn follow(&mut self, mut from: u64) {
-        loop {
-            if let Err(e) = self.follow_once(from).await {
-                tracing::debug!(error = %e, "listing definitions of custom resources anew");
-            }
-            loop {
-                match self.list().await {
-                    Ok(r) => {
-                        from = r;
-                        break;
-                    }
-                    Err(e) => {
-                        tracing::warn!(error = %e, "failed to list definitions of custom resources");
-                        tokio::time::sleep(Duration::from_secs(1)).await;
-                    }
-                }
-            }
+    async fn apply(&mut self, batch: Vec<Change>) {
+        let mut changed = false;
+        for c in batch {
+            changed |= match c {
+                Change::Put(o) => self.put(&o).await,
+                Change::Deleted(o) => self.removed(o.name()).await,
+            };
+        }
+        if changed {
+            self.publish();
+            self.register().await;
         }
     }
+}
 
-    async fn follow_once(&mut self, from: u64) -> Result<(), Status> {
-        let mut changes = self.server.reader().changes(GROUP, PLURAL, from).await?;
-        loop {
-            let mut changed = false;
-            for c in changes.next().await? {
-                changed |= match c {
-                    Change::Put(o) => self.put(&o).await,
-                    Change::Deleted(o) => self.removed(o.name()).await,
-                };
-            }
-            if changed {
-                self.publish();
-                self.register().await;
-            }
-        }
-    }
-
+impl Definitions {
     fn taken(&self, group: &str, but: &str) -> names::Taken {
         let mut taken = names::Taken::default();
         for (name, e) in &self.known {

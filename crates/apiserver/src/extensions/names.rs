@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::conditions::{Condition, is_true, set};
+use crate::conditions::{Condition, is_true, set};
 
 /// Names of one group: as plural, singular and short names (one space), and as kinds and list kinds (another).
 #[derive(Debug, Default)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::catalog::custom::Converter;
 use api::validation::at::At;
 use api::validation::{ErrorList, meta};
+use patch::go_type;
 use serde_json::{Map, Value, json};
 
 use crate::{Reader, webhook};
@@ -134,18 +135,6 @@ fn accept(wanted: &str, original: &Value, mut v: Value, at: Option<usize>) -> Re
     }
     restore_meta(original, &mut v).map_err(|e| format!("{what}: {e}"))?;
     Ok(v)
-}
-
-fn go_type(v: &Value) -> &'static str {
-    match v {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
 }
 
 /// Metadata stays what it was; a webhook may change labels and annotations only.

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::extensions::{FINALIZER, conditions};
+use crate::conditions;
+use crate::extensions::FINALIZER;
 use crate::registry::Strategy;
 
 pub struct Definitions;

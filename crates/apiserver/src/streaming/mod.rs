@@ -7,7 +7,7 @@ mod proxy;
 mod target;
 
 pub(crate) use pass::{empty, forward, forwarded_body, passed_headers};
-pub(crate) use proxy::ready_endpoint;
+pub(crate) use proxy::{endpoint_slices, ready_endpoint};
 
 use std::io;
 

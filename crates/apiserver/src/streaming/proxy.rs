@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use api::{Reason, Status};
+use api::{Object, Reason, Status};
 use http::{HeaderValue, Method, StatusCode, header};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
@@ -147,6 +147,17 @@ fn endpoints(slices: &[Value], port_name: &str) -> Vec<(String, u64)> {
     out
 }
 
+/// The endpoint slices of a service.
+pub async fn endpoint_slices(
+    reader: &dyn Reader,
+    namespace: &str,
+    service: &str,
+) -> Result<Vec<Value>, Status> {
+    let all = reader.list("discovery.k8s.io", "endpointslices", namespace).await?;
+    let of = |o: &&Object| o.meta().labels.get("kubernetes.io/service-name").is_some_and(|l| l == service);
+    Ok(all.iter().filter(of).filter_map(|o| o.value().ok()).collect())
+}
+
 /// Address and port of one ready endpoint of a service's port, any of them.
 pub async fn ready_endpoint(
     reader: &dyn Reader,
@@ -154,13 +165,7 @@ pub async fn ready_endpoint(
     service: &str,
     port_name: &str,
 ) -> Result<Option<(String, u64)>, Status> {
-    let slices = reader.list("discovery.k8s.io", "endpointslices", namespace).await?;
-    let slices: Vec<Value> = slices
-        .iter()
-        .filter(|o| o.meta().labels.get("kubernetes.io/service-name").is_some_and(|l| l == service))
-        .filter_map(|o| o.value().ok())
-        .collect();
-    let mut all = endpoints(&slices, port_name);
+    let mut all = endpoints(&endpoint_slices(reader, namespace, service).await?, port_name);
     Ok(if all.is_empty() { None } else { Some(all.swap_remove(rand::random_range(0..all.len()))) })
 }
 
