@@ -26,8 +26,8 @@ pub enum CronError {
     TooMany(&'static str, String),
     #[error("unrecognized descriptor: {0}")]
     Descriptor(String),
-    #[error("failed to parse duration {0}")]
-    Duration(String),
+    #[error("failed to parse duration {0}: {1}")]
+    Duration(String, String),
     #[error("provided bad location {0}: unknown time zone {0}")]
     Zone(String),
 }
@@ -159,7 +159,7 @@ fn has(set: u64, n: i8) -> bool {
 
 fn descriptor(text: &str) -> Result<Kind, CronError> {
     if let Some(d) = text.strip_prefix("@every ") {
-        let seconds = go_duration(d).ok_or_else(|| CronError::Duration(text.into()))?;
+        let seconds = go_duration(d).map_err(|why| CronError::Duration(text.into(), why))?;
         return Ok(Kind::Every(seconds.max(1)));
     }
     let fields = match text {
@@ -173,37 +173,40 @@ fn descriptor(text: &str) -> Result<Kind, CronError> {
     Kind::parse(fields)
 }
 
-/// Whole seconds of `1h30m`.
-fn go_duration(text: &str) -> Option<i64> {
-    if let Some(rest) = text.strip_prefix('-') {
-        return go_duration(rest).map(|s| -s);
-    }
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
+/// Whole seconds of `1h30m`; the error is Go's.
+fn go_duration(text: &str) -> Result<i64, String> {
+    let invalid = || format!("time: invalid duration {text:?}");
+    let (sign, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
     if rest == "0" {
-        return Some(0);
+        return Ok(0);
+    }
+    if rest.is_empty() {
+        return Err(invalid());
     }
     let mut nanos = 0f64;
-    if rest.is_empty() {
-        return None;
-    }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let (number, tail) = rest.split_at(digits);
+        let number = number.parse::<f64>().map_err(|_| invalid())?;
         let unit_len = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_len);
         let scale = match unit {
             "ns" => 1.0,
-            "us" | "µs" => 1e3,
+            "us" | "µs" | "μs" => 1e3,
             "ms" => 1e6,
             "s" => 1e9,
             "m" => 60e9,
             "h" => 3600e9,
-            _ => return None,
+            "" => return Err(format!("time: missing unit in duration {text:?}")),
+            _ => return Err(format!("time: unknown unit {unit:?} in duration {text:?}")),
         };
-        nanos += number.parse::<f64>().ok()? * scale;
+        nanos += number * scale;
         rest = tail;
     }
-    Some((nanos / 1e9) as i64)
+    Ok(sign * (nanos / 1e9) as i64)
 }
 
 /// The bits of one field, and whether it was a star.

@@ -10,6 +10,7 @@ mod eval;
 pub mod functions;
 mod lexer;
 mod parser;
+pub mod regexp;
 pub mod types;
 pub mod value;
 

@@ -65,7 +65,7 @@ fn what_fails_when_it_runs() {
         ("int('x') == 1", "type conversion error from 'string' to 'int': \"x\""),
         ("[1, 2].all(i, x.b == i)", "no such key: b"),
         ("optional.none().value() == 1", "optional.none() dereference"),
-        ("'a'.matches('(')", "error parsing regexp"),
+        ("'a'.matches('(')", "error parsing regexp: missing closing ): `(`"),
     ];
     for (source, why) in all {
         let e = eval(source).expect_err(source);

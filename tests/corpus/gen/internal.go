@@ -107,9 +107,16 @@ func (tb *table) add(t, v reflect.Type) {
 			shown += "?"
 		}
 		from, of := "-", f.Type
-		if w, ok := wire[f.Name]; ok {
+		// Kind and version are left behind when a type is converted.
+		if w, ok := wire[f.Name]; ok && !(embeds(t, "TypeMeta") && (f.Name == "Kind" || f.Name == "APIVersion")) {
 			from, _, _ = strings.Cut(w.Tag.Get("json"), ",")
 			of = w.Type
+			if from == "" {
+				// Either of two on the wire.
+				from = f.Name
+			}
+		} else if _, ok := metadata[f.Name]; ok && v.Kind() == reflect.Struct && embeds(t, "ObjectMeta") {
+			from = "metadata." + strings.TrimSuffix(shown, "?")
 		} else if t.Name() == "PodSecurityContext" {
 			// These stand in the pod's spec on the wire.
 			w, ok := reflect.TypeOf(v1core.PodSpec{}).FieldByName(f.Name)
@@ -123,6 +130,20 @@ func (tb *table) add(t, v reflect.Type) {
 	tb.lines[at] += "\n" + strings.Join(own, "\n")
 }
 
+// Metadata that an internal type embeds stands in a field of its own on the wire.
+var metadata = func() map[string]bool {
+	names := map[string]bool{}
+	for _, f := range flat(reflect.TypeOf(metav1.ObjectMeta{})) {
+		names[f.Name] = true
+	}
+	return names
+}()
+
+func embeds(t reflect.Type, name string) bool {
+	f, ok := t.FieldByName(name)
+	return ok && f.Anonymous
+}
+
 func internal() {
 	tb := &table{seen: map[string]reflect.Type{}}
 	for _, pair := range [][2]any{
@@ -131,6 +152,7 @@ func internal() {
 		{core.PersistentVolumeClaim{}, v1core.PersistentVolumeClaim{}},
 		{core.VolumeNodeAffinity{}, v1core.VolumeNodeAffinity{}},
 		{core.PodIP{}, v1core.PodIP{}},
+		{core.HostIP{}, v1core.HostIP{}},
 		{core.Taint{}, v1core.Taint{}},
 		{core.NodeAddress{}, v1core.NodeAddress{}},
 		{core.ServicePort{}, v1core.ServicePort{}},

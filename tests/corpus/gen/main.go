@@ -22,6 +22,7 @@ import (
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/klog/v2"
+	"k8s.io/kubernetes/pkg/capabilities"
 	"sigs.k8s.io/yaml"
 )
 
@@ -291,6 +292,8 @@ func one(path string) {
 
 func main() {
 	klog.SetLogger(klog.Logger{})
+	// As everybody starts kube-apiserver: --allow-privileged.
+	capabilities.Setup(true, 0)
 	paths := os.Args[1:]
 	if len(paths) == 1 && paths[0] == "internal" {
 		internal()

@@ -32,5 +32,6 @@ fn rules(b: &mut Fields, key: &str, window: Option<i64>, policies: Value) {
     if let Some(w) = window {
         pointer(r, "stabilizationWindowSeconds", w);
     }
-    plain(r, "policies", policies);
+    // An empty list is told, not filled.
+    pointer(r, "policies", policies);
 }

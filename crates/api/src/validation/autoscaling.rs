@@ -9,6 +9,24 @@ use serde_json::Value;
 use std::collections::HashSet;
 
 pub fn autoscaler(o: &Value, e: &mut ErrorList) {
+    whole(o, None, e);
+}
+
+pub fn autoscaler_update(n: &Value, o: &Value, e: &mut ErrorList) {
+    whole(n, Some(o), e);
+}
+
+/// What a reference's apiVersion may be.
+#[derive(Clone, Copy)]
+enum Group {
+    /// A group and a version, or a version.
+    Any,
+    Required,
+    /// It was stored like this.
+    Unchecked,
+}
+
+fn whole(o: &Value, old: Option<&Value>, e: &mut ErrorList) {
     let root = At::root(o);
     let spec = root.get("spec");
     let (min, max) = (spec.get("minReplicas"), spec.get("maxReplicas"));
@@ -17,14 +35,27 @@ pub fn autoscaler(o: &Value, e: &mut ErrorList) {
     if min.int().is_some_and(|m| most < m) {
         e.invalid(&max, most, "must be greater than or equal to `minReplicas`");
     }
-    target(&spec.get("scaleTargetRef"), e);
+    let scaled = spec.get("scaleTargetRef");
+    let before = old.map(|o| &o["spec"]["scaleTargetRef"]);
+    let kept = |f: &str| before.is_some_and(|b| b[f].as_str().unwrap_or_default() == scaled.s(f));
+    let group = match scaled.s("kind") {
+        _ if kept("apiVersion") && kept("kind") => Group::Unchecked,
+        "ReplicationController" => Group::Any,
+        _ => Group::Required,
+    };
+    target(&scaled, group, e);
+    let loose = old.and_then(|o| o["spec"]["metrics"].as_array()).into_iter().flatten().any(|m| {
+        let version = m["object"]["describedObject"]["apiVersion"].as_str().unwrap_or_default();
+        m["type"] == "Object" && version.matches('/').count() > 1
+    });
+    let described = if loose { Group::Unchecked } else { Group::Any };
     let cpu = spec.get("targetCPUUtilizationPercentage");
     if cpu.int().is_some_and(|c| c < 1) {
         e.bad(&cpu, "must be greater than 0");
     }
     let metrics = spec.get("metrics");
     for m in metrics.iter() {
-        metric(&m, e);
+        metric(&m, described, e);
     }
     // Without pods there is nothing to measure but what is elsewhere.
     let outside = metrics.list().iter().any(|m| matches!(m["type"].as_str(), Some("Object" | "External")));
@@ -45,18 +76,24 @@ pub fn autoscaler(o: &Value, e: &mut ErrorList) {
     }
 }
 
-fn target(t: &At, e: &mut ErrorList) {
-    let version = t.get("apiVersion");
-    super::admission::group_version(&version, e);
+fn target(t: &At, group: Group, e: &mut ErrorList) {
     for f in ["kind", "name"] {
         let v = t.get(f);
         if required(&v, e) {
             e.each(&v, v.str(), names::path_segment(v.str(), false));
         }
     }
+    let version = t.get("apiVersion");
+    let before = e.len();
+    if !matches!(group, Group::Unchecked) {
+        super::admission::group_version(&version, e);
+    }
+    if matches!(group, Group::Required) && e.len() == before && !version.str().contains('/') {
+        e.invalid(&version, version.str(), "apiVersion must specify API group");
+    }
 }
 
-fn metric(m: &At, e: &mut ErrorList) {
+fn metric(m: &At, described: Group, e: &mut ErrorList) {
     const KINDS: [(&str, &str); 5] = [
         ("ContainerResource", "containerResource"),
         ("External", "external"),
@@ -95,7 +132,7 @@ fn metric(m: &At, e: &mut ErrorList) {
                 e.each(&name, name.str(), names::path_segment(name.str(), false));
             }
             if *field == "object" {
-                target(&source.get("describedObject"), e);
+                target(&source.get("describedObject"), described, e);
             }
         }
     }
@@ -191,6 +228,9 @@ fn rules(r: &At, e: &mut ErrorList) {
 pub fn status(n: &Value, e: &mut ErrorList) {
     let root = At::root(n);
     let status = root.get("status");
+    for c in status.get("conditions").iter() {
+        non_negative(&c.get("observedGeneration"), e);
+    }
     for f in ["currentReplicas", "desiredReplicas"] {
         non_negative(&status.get(f), e);
     }

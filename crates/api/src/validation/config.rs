@@ -2,8 +2,8 @@
 
 use super::at::At;
 use super::errors::{ErrorList, same};
-use super::names;
 use super::path::Path;
+use super::{go_json, names};
 use base64::Engine;
 use serde_json::Value;
 
@@ -109,11 +109,8 @@ fn docker(data: &At, key: &str, e: &mut ErrorList) {
         e.required(&at, "");
         return;
     };
-    let parsed =
-        base64::engine::general_purpose::STANDARD.decode(text).map_err(|err| err.to_string()).and_then(|b| {
-            serde_json::from_slice::<serde_json::Map<String, Value>>(&b).map_err(|err| err.to_string())
-        });
-    if let Err(why) = parsed {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap_or_default();
+    if let Err(why) = go_json::object(&bytes, "map[string]interface {}") {
         e.invalid(&at, "<secret contents redacted>", &why);
     }
 }

@@ -5,8 +5,8 @@ use super::at::At;
 use super::common::{format, optional_format, required};
 use super::errors::{ErrorList, same};
 use super::internal::Internal;
-use super::names;
 use super::pod::scheduling::taints;
+use super::{go_json, names};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashSet};
 
@@ -50,6 +50,7 @@ pub fn node(o: &Value, e: &mut ErrorList) {
     let root = At::root(o);
     let spec = root.get("spec");
     let meta = root.get("metadata");
+    node_annotations(&meta, e);
     let list = At::new(spec.raw("taints"), meta.at("taints"));
     taints(&list, e);
     node_resources(&root, e);
@@ -69,6 +70,41 @@ pub fn node(o: &Value, e: &mut ErrorList) {
     }
     if v4 > 1 || v6 > 1 {
         e.bad(&cidrs, "may specify no more than one CIDR for each IP family");
+    }
+}
+/// Notes of old times that hold JSON.
+fn node_annotations(meta: &At, e: &mut ErrorList) {
+    const TAINTS: &str = "scheduler.alpha.kubernetes.io/taints";
+    const AVOID: &str = "scheduler.alpha.kubernetes.io/preferAvoidPods";
+    let notes = meta.get("annotations");
+    let (tainted, avoid) = (notes.s(TAINTS), notes.s(AVOID));
+    if !tainted.is_empty() {
+        match go_json::parse(tainted.as_bytes()) {
+            Err(why) => e.invalid(&notes.p, TAINTS, &why),
+            Ok(list) => taints(&At::new(&list, notes.at(TAINTS)), e),
+        }
+    }
+    if avoid.is_empty() {
+        return;
+    }
+    match go_json::object(avoid.as_bytes(), "v1.AvoidPods") {
+        Err(why) => e.invalid(&notes.at("AvoidPods"), AVOID, &why),
+        Ok(o) => {
+            let at = notes.at(AVOID);
+            for (i, entry) in
+                o.get("preferAvoidPods").and_then(Value::as_array).into_iter().flatten().enumerate()
+            {
+                let at = at.index(i);
+                let signature = at.child("PodSignature");
+                let owner = &entry["podSignature"]["podController"];
+                if owner.is_null() {
+                    e.required(&signature, "");
+                } else if owner["controller"] != true {
+                    let at = signature.child("PodController");
+                    e.invalid(&at.child("Controller"), false, "must point to a controller");
+                }
+            }
+        }
     }
 }
 fn node_resources(root: &At, e: &mut ErrorList) {

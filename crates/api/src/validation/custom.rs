@@ -30,7 +30,7 @@ pub struct Schema {
     length: Bounds,
     count: Bounds,
     size: Bounds,
-    pattern: Option<Regex>,
+    pattern: Option<Pattern>,
     list_type: String,
     list_keys: Vec<String>,
     all_of: Vec<Schema>,
@@ -39,6 +39,20 @@ pub struct Schema {
     not: Option<Box<Schema>>,
     /// Of the root only.
     rules: Rules,
+}
+
+/// An expression as it was written, and as it is matched.
+#[derive(Debug, Clone)]
+struct Pattern {
+    text: String,
+    compiled: Regex,
+}
+
+impl Pattern {
+    /// What is no expression was refused with the definition.
+    fn new(text: &str) -> Option<Self> {
+        Some(Self { text: text.to_owned(), compiled: cel::regexp::compile(text).ok()? })
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -92,9 +106,14 @@ impl Schema {
     pub fn compile(schema: &Value) -> Self {
         let mut s = compile(schema, 0);
         s.properties.retain(|(k, _)| !matches!(k.as_str(), "apiVersion" | "kind" | "metadata"));
-        s.rules = Rules::compile(schema);
+        s.rules = Rules::compile(schema, true);
         s.required.retain(|k| !matches!(k.as_str(), "apiVersion" | "kind" | "metadata"));
         s
+    }
+
+    /// From a part of one, with its rules. `whole`: what it describes has apiVersion, kind and metadata.
+    pub fn part(schema: &Value, whole: bool) -> Self {
+        Schema { rules: Rules::compile(schema, whole), ..compile(schema, 0) }
     }
 
     /// Checks an object; `old` is what it was before an update.
@@ -153,7 +172,7 @@ fn compile(s: &Value, depth: usize) -> Schema {
         length: Bounds::of(s, "minLength", "maxLength"),
         count: Bounds::of(s, "minItems", "maxItems"),
         size: Bounds::of(s, "minProperties", "maxProperties"),
-        pattern: s.get("pattern").and_then(Value::as_str).and_then(|p| Regex::new(p).ok()),
+        pattern: s.get("pattern").and_then(Value::as_str).and_then(Pattern::new),
         list_type: text("x-kubernetes-list-type"),
         list_keys: texts("x-kubernetes-list-map-keys"),
         all_of: many("allOf"),
@@ -178,8 +197,7 @@ fn type_name(v: &Value) -> &'static str {
 
 /// `spec.replicas in body`, as the messages name the place.
 fn subject(a: &At) -> String {
-    let p = a.p.to_string();
-    if p.is_empty() { "body".into() } else { format!("{p} in body") }
+    format!("{} in body", a.p)
 }
 
 fn wrong_type(a: &At, want: &str, e: &mut ErrorList) {
@@ -231,8 +249,8 @@ fn string(s: &Schema, a: &At, t: &str, e: &mut ErrorList) {
     if let Some(min) = s.length.below(chars) {
         e.bad(a, &format!("{} should be at least {min} chars long", subject(a)));
     }
-    if let Some(p) = s.pattern.as_ref().filter(|p| !p.is_match(t)) {
-        e.bad(a, &format!("{} should match '{}'", subject(a), p.as_str()));
+    if let Some(p) = s.pattern.as_ref().filter(|p| !p.compiled.is_match(t)) {
+        e.bad(a, &format!("{} should match '{}'", subject(a), p.text));
     }
     if !formats::holds(&s.format, t) {
         e.bad(a, &format!("{} must be of type {}: {}", subject(a), s.format, quote(t)));

@@ -146,6 +146,18 @@ impl ErrorList {
     pub fn extend(&mut self, other: ErrorList) {
         self.errors.extend(other.errors);
     }
+    /// What was found in a part that was looked at alone, at its place in the whole.
+    pub fn below(&mut self, at: &dyn Place, part: ErrorList) {
+        self.errors.extend(part.errors.into_iter().map(|mut e| {
+            let place = at.place();
+            e.field = if e.field.is_empty() { place } else { format!("{place}.{}", e.field) };
+            e
+        }));
+    }
+    /// By place and text.
+    pub fn sort(&mut self) {
+        self.errors.sort_by_cached_key(ToString::to_string);
+    }
     /// Causes for `Status::invalid`; repeated errors are dropped, as upstream's aggregate does.
     pub fn into_causes(self) -> Vec<Cause> {
         let mut out: Vec<Cause> = Vec::with_capacity(self.errors.len());

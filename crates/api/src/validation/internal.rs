@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::OnceLock;
 
-/// A field: its name on the wire (`-` for none), the name that is printed (`?`: left out when empty), its shape.
+/// A field: its name on the wire (`-` for none, with dots when it stands deeper), the name that is printed (`?`: left out when empty), its shape.
 type Field = (&'static str, &'static str, &'static str);
 
 fn types() -> &'static HashMap<&'static str, Vec<Field>> {
@@ -97,10 +97,12 @@ impl Writer {
                 v => self.plain(v),
             }
         } else if let Some(fields) = types().get(shape) {
+            let either = either(shape, v);
+            let v = either.as_ref().unwrap_or(v);
             self.open('{');
             let mut first = true;
             for (wire, shown, shape) in fields {
-                let v = v.get(wire).unwrap_or(&NULL);
+                let v = wire.split('.').try_fold(v, |v, step| v.get(step)).unwrap_or(&NULL);
                 let name = shown.trim_end_matches('?');
                 if name.len() < shown.len() && empty(v) {
                     continue;
@@ -161,6 +163,19 @@ impl Writer {
     }
 }
 
+/// What is one of two things on the wire, as the struct of both that it is upstream.
+fn either(shape: &str, v: &Value) -> Option<Value> {
+    let other = match shape {
+        "JSONSchemaPropsOrArray" => "JSONSchemas",
+        "JSONSchemaPropsOrStringArray" => "Property",
+        "JSONSchemaPropsOrBool" if v.is_boolean() => "Allows",
+        "JSONSchemaPropsOrBool" => return Some(serde_json::json!({"Allows": true, "Schema": v})),
+        _ => return None,
+    };
+    let field = if v.is_object() { "Schema" } else { other };
+    Some(Value::from_iter([(field.to_owned(), v.clone())]))
+}
+
 fn empty(v: &Value) -> bool {
     match v {
         Value::Null => true,
@@ -190,6 +205,21 @@ mod tests {
             r#"[{"apiVersion":"v1","kind":"A","name":"\u003ca\u003e","uid":"u","controller":true}]"#
         );
         assert_eq!(Internal("*PodSpec", &Value::Null).shown(), "null");
+    }
+
+    #[test]
+    fn one_of_two_prints_as_both() {
+        let shown = |shape, v| Internal(shape, &v).shown();
+        assert_eq!(shown("JSONSchemaPropsOrBool", json!(false)), r#"{"Allows":false,"Schema":null}"#);
+        let of = shown("JSONSchemaPropsOrBool", json!({"type": "string"}));
+        assert!(
+            of.starts_with(r#"{"Allows":true,"Schema":{"ID":"","#) && of.contains(r#""Type":"string""#),
+            "{of}"
+        );
+        let of = shown("*JSONSchemaPropsOrArray", json!({"type": "string"}));
+        assert!(of.starts_with(r#"{"Schema":{"#) && of.ends_with(r#","JSONSchemas":null}"#), "{of}");
+        let of = shown("JSONSchemaPropsOrArray", json!([{}]));
+        assert!(of.starts_with(r#"{"Schema":null,"JSONSchemas":[{"#), "{of}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::at::At;
 use super::common::{format, label_selector, optional_format, optional_one_of, port, required};
 use super::errors::ErrorList;
 use super::names;
+use super::path::Path;
 use serde_json::Value;
 
 /// NetworkPolicy.
@@ -64,11 +65,11 @@ fn peer(p: &At, e: &mut ErrorList) {
     }
     let block = p.get("ipBlock");
     if !block.is_null() {
-        if count > 0 {
-            e.forbidden(p, "may not specify both ipBlock and another peer");
-        }
         count += 1;
         ip_block(&block, e);
+        if count > 1 {
+            e.forbidden(p, "may not specify both ipBlock and another peer");
+        }
     }
     if count == 0 {
         e.required(p, "must specify a peer");
@@ -99,11 +100,41 @@ fn ip_block(b: &At, e: &mut ErrorList) {
 
 /// Ingress.
 pub fn ingress(o: &Value, e: &mut ErrorList) {
+    routes(o, false, false, e);
+    let root = At::root(o);
+    let meta = root.get("metadata");
+    let class = "kubernetes.io/ingress.class";
+    let (noted, named) = (meta.get("annotations"), root.get("spec"));
+    let (noted, named) = (noted.raw(class), named.raw("ingressClassName"));
+    if !noted.is_null() && !named.is_null() && noted != named {
+        let at = Path::new("annotations");
+        e.invalid(&at.child(class), noted, "must match `ingressClassName` when both are specified");
+    }
+}
+
+/// Names that were let in before are still let in.
+pub fn ingress_update(n: &Value, o: &Value, e: &mut ErrorList) {
+    let root = At::root(o);
+    let spec = root.get("spec");
+    let wrong_secret = |t: &Value| {
+        let name = t["secretName"].as_str().unwrap_or_default();
+        !name.is_empty() && !names::dns1123_subdomain(name).is_empty()
+    };
+    let wrong_host = |r: &Value| {
+        let host = r["host"].as_str().unwrap_or_default();
+        host.contains('*') && !names::wildcard_dns1123_subdomain(host).is_empty()
+    };
+    let any_secret = spec.get("tls").list().iter().any(wrong_secret);
+    let any_host = spec.get("rules").list().iter().any(wrong_host);
+    routes(n, any_secret, any_host, e);
+}
+
+fn routes(o: &Value, any_secret: bool, any_host: bool, e: &mut ErrorList) {
     let root = At::root(o);
     let spec = root.get("spec");
     let (rules, default) = (spec.get("rules"), spec.get("defaultBackend"));
     if rules.is_empty() && default.is_null() {
-        e.invalid(&spec, spec, "either `defaultBackend` or `rules` must be specified");
+        e.invalid(&spec, rules.v, "either `defaultBackend` or `rules` must be specified");
     }
     if !default.is_null() {
         backend(&default, e);
@@ -115,7 +146,9 @@ pub fn ingress(o: &Value, e: &mut ErrorList) {
             if names::parse_ip(name).is_some() {
                 e.bad(&host, "must be a DNS name, not an IP address");
             }
-            host_name(&host, e);
+            if !(any_host && name.contains('*')) {
+                host_name(&host, e);
+            }
         }
         let http = r.get("http");
         if http.is_null() {
@@ -134,8 +167,8 @@ pub fn ingress(o: &Value, e: &mut ErrorList) {
             host_name(&h, e);
         }
         let secret = t.get("secretName");
-        if !secret.str().is_empty() {
-            format(&secret, names::dns1123_subdomain, e);
+        if !any_secret {
+            optional_format(&secret, names::dns1123_subdomain, e);
         }
     }
     let class = spec.get("ingressClassName");

@@ -3,6 +3,7 @@
 use super::at::At;
 use super::common::{
     at_most_100_percent, format, int_or_percent, label_selector, non_negative, one_of, optional_one_of,
+    required,
 };
 use super::errors::{ErrorList, same};
 use super::internal::Internal;
@@ -80,8 +81,6 @@ pub fn priority_class_update(n: &Value, o: &Value, e: &mut ErrorList) {
 /// RuntimeClass.
 pub fn runtime_class(o: &Value, e: &mut ErrorList) {
     let root = At::root(o);
-    let handler = root.get("handler");
-    format(&handler, names::dns1123_label, e);
     let overhead = root.get("overhead");
     let fixed = At::new(overhead.raw("podFixed"), overhead.at("limits"));
     resources::list(&fixed, amount::container_resource_name, e);
@@ -94,6 +93,11 @@ pub fn runtime_class(o: &Value, e: &mut ErrorList) {
         }
     }
     scheduling::tolerations(&tolerations, e);
+    // Declared with the field upstream, which is told last.
+    let handler = root.get("handler");
+    if required(&handler, e) {
+        format(&handler, names::dns1123_label, e);
+    }
 }
 pub fn runtime_class_update(n: &Value, o: &Value, e: &mut ErrorList) {
     runtime_class(n, e);

@@ -11,7 +11,10 @@ use serde_json::Value;
 
 use super::at::At;
 use super::cel_library::functions;
+use super::crd::field_path::{self, Step};
+use super::crd::structural;
 use super::errors::ErrorList;
+use super::internal::Internal;
 use super::path::{Path, Place};
 
 /// What one rule may cost, and all rules of an object together.
@@ -27,7 +30,7 @@ pub struct Rule {
     message: String,
     message_expression: Option<Program>,
     reason: String,
-    field_path: Vec<String>,
+    field_path: Vec<Step>,
     optional_old: bool,
     program: Program,
 }
@@ -168,58 +171,39 @@ fn string(format: &str, t: &str) -> cel::Value {
     made.unwrap_or_else(|| text(t))
 }
 
-/// Where in a rule something is wrong, and what.
-struct Wrong {
-    part: &'static str,
-    source: String,
-    message: String,
+/// What one rule compiles to.
+struct Compiled {
+    program: Result<Program, CompileError>,
+    message: Option<Result<Program, CompileError>>,
 }
 
-fn compile_one(s: &Value, rule: &Value, whole: bool) -> Result<Rule, Wrong> {
-    let field = |k: &str| rule[k].as_str().unwrap_or_default().trim().to_owned();
+fn trimmed<'r>(rule: &'r Value, field: &str) -> &'r str {
+    rule[field].as_str().unwrap_or_default().trim()
+}
+
+fn compile_one(s: &Value, rule: &Value, whole: bool) -> Compiled {
     let this = type_of(s, whole);
-    let optional_old = flag(rule, "optionalOldSelf");
-    let old = if optional_old { Type::optional(this.clone()) } else { this.clone() };
+    let old = if flag(rule, "optionalOldSelf") { Type::optional(this.clone()) } else { this.clone() };
     let env = Env::with(vec![("self".into(), this), ("oldSelf".into(), old)], functions());
-    let wrong = |part: &'static str, source: &str, e: &CompileError| Wrong {
-        part,
-        source: source.to_owned(),
-        message: format!("compilation failed: {}", e.show(source)),
-    };
-    let source = field("rule");
-    if source.is_empty() {
-        return Err(Wrong { part: "rule", source, message: String::new() });
+    let message = Some(trimmed(rule, "messageExpression")).filter(|m| !m.is_empty());
+    Compiled {
+        program: env.compile(trimmed(rule, "rule"), Some(&Type::Bool)),
+        message: message.map(|m| env.compile(m, Some(&Type::String))),
     }
-    let program = env.compile(&source, Some(&Type::Bool)).map_err(|e| wrong("rule", &source, &e))?;
-    let message_source = field("messageExpression");
-    let message_expression = match message_source.is_empty() {
-        true => None,
-        false => Some(
-            env.compile(&message_source, Some(&Type::String))
-                .map_err(|e| wrong("messageExpression", &message_source, &e))?,
-        ),
-    };
-    if optional_old && !program.uses("oldSelf") {
-        return Err(Wrong {
-            part: "optionalOldSelf",
-            source: "true".into(),
-            message: "may not be set if oldSelf is not used in rule".into(),
-        });
-    }
-    let path = field("fieldPath");
-    Ok(Rule {
-        text: source,
-        message: field("message"),
-        message_expression,
-        reason: field("reason"),
-        field_path: path
-            .trim_start_matches('.')
-            .split('.')
-            .filter(|p| !p.is_empty())
-            .map(str::to_owned)
-            .collect(),
-        optional_old,
-        program,
+}
+
+/// A rule to run; `None` for one that does not compile: it was refused with the definition.
+fn rule(s: &Value, r: &Value, whole: bool) -> Option<Rule> {
+    let c = compile_one(s, r, whole);
+    let text = |f: &str| trimmed(r, f).to_owned();
+    Some(Rule {
+        text: text("rule"),
+        message: text("message"),
+        message_expression: c.message.transpose().ok()?,
+        reason: text("reason"),
+        field_path: field_path::follow(trimmed(r, "fieldPath"), s, true).map(|(p, _)| p).unwrap_or_default(),
+        optional_old: flag(r, "optionalOldSelf"),
+        program: c.program.ok()?,
     })
 }
 
@@ -227,23 +211,69 @@ fn rules_of(s: &Value) -> &[Value] {
     s["x-kubernetes-validations"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// The rules of one node of a definition's schema: what does not compile is told where it stands.
-pub fn check_definition(s: &At, whole: bool, e: &mut ErrorList) {
-    let list = s.get("x-kubernetes-validations");
-    for r in list.iter() {
-        match compile_one(s.v, r.v, whole) {
-            Ok(_) => {}
-            Err(w) if w.message.is_empty() => e.required(&r.at(w.part), "rule is not specified"),
-            Err(w) => e.invalid(&r.at(w.part), w.source.as_str(), &w.message),
+/// The texts of the rules of one node of a definition's schema.
+pub fn check_texts(s: &At, e: &mut ErrorList) {
+    const REASONS: [&str; 4] =
+        ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
+    const NO_BREAKS: &str = "must not contain line breaks";
+    let broken = |t: &str| t.contains(['\n', '\r']);
+    for r in s.get("x-kubernetes-validations").iter() {
+        let (message, path) = (r.get("message"), r.get("fieldPath"));
+        let (text, said) = (trimmed(r.v, "rule"), trimmed(r.v, "message"));
+        if text.is_empty() {
+            e.required(&r.at("rule"), "rule is not specified");
+        } else if !message.str().is_empty() && said.is_empty() {
+            e.bad(&message, "must be non-empty if specified");
+        } else if broken(said) {
+            e.bad(&message, NO_BREAKS);
+        } else if broken(text) && said.is_empty() {
+            e.required(&message, "message must be specified if rule contains line breaks");
+        }
+        if !r.s("messageExpression").is_empty() && trimmed(r.v, "messageExpression").is_empty() {
+            e.required(&r.at("messageExpression"), "messageExpression must be non-empty if specified");
         }
         let reason = r.get("reason");
-        let known = ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
-        if !reason.str().is_empty() && !known.contains(&reason.str()) {
-            e.not_supported(&reason, reason.str(), &known);
+        if !reason.is_null() && !REASONS.contains(&reason.str()) {
+            e.not_supported(&reason, reason.str(), &REASONS);
         }
-        let message = r.s("message");
-        if message.trim().contains('\n') {
-            e.invalid(&r.at("message"), message, "must not contain line breaks");
+        if path.str().is_empty() {
+            continue;
+        }
+        if path.str().trim().is_empty() {
+            e.bad(&path, "must be non-empty if specified");
+        }
+        if broken(path.str()) {
+            e.bad(&path, NO_BREAKS);
+        }
+        if structural::unsupported(s.v).is_none() && field_path::follow(path.str(), s.v, true).is_err() {
+            e.bad(&path, "must be a valid path");
+        }
+    }
+}
+
+/// The programs of the rules of one node of a definition's schema. `alone`: where values stop being the same ones after
+/// a change, so that rules can't ask for what was before.
+pub fn check_programs(s: &At, whole: bool, alone: Option<&Path>, e: &mut ErrorList) {
+    for r in s.get("x-kubernetes-validations").iter() {
+        let failed = |field: &str, why: &CompileError, e: &mut ErrorList| {
+            let text = format!("compilation failed: {}", why.show(trimmed(r.v, field)));
+            e.invalid(&r.at(field), Internal("ValidationRule", r.v), &text);
+        };
+        let c = compile_one(s.v, r.v, whole);
+        if let Err(why) = &c.program {
+            failed("rule", why, e);
+        }
+        if let Some(Err(why)) = &c.message {
+            failed("messageExpression", why, e);
+        }
+        let optional = r.get("optionalOldSelf");
+        let looks_back = c.program.as_ref().is_ok_and(|p| p.uses("oldSelf"));
+        if let Some(alone) = alone.filter(|_| looks_back) {
+            let why =
+                format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {alone}");
+            e.bad(&r.get("rule"), &why);
+        } else if !looks_back && !optional.is_null() {
+            e.bad(&optional, "may not be set if oldSelf is not used in rule");
         }
     }
 }
@@ -252,6 +282,7 @@ pub fn check_definition(s: &At, whole: bool, e: &mut ErrorList) {
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     schema: Arc<Value>,
+    whole: bool,
     root: Node,
 }
 
@@ -272,19 +303,19 @@ impl Node {
     }
 }
 
-fn compile(s: &Value, depth: usize) -> Node {
+fn compile(s: &Value, whole: bool, depth: usize) -> Node {
     if depth > 64 || !s.is_object() {
         return Node::default();
     }
-    let sub = |k: &str| s.get(k).map(|s| compile(s, depth + 1)).filter(|n| !n.is_empty()).map(Box::new);
+    let sub =
+        |k: &str| s.get(k).map(|s| compile(s, false, depth + 1)).filter(|n| !n.is_empty()).map(Box::new);
     Node {
-        // What does not compile was refused with the definition.
-        rules: rules_of(s).iter().filter_map(|r| compile_one(s, r, depth == 0).ok()).map(Arc::new).collect(),
+        rules: rules_of(s).iter().filter_map(|r| rule(s, r, whole)).map(Arc::new).collect(),
         properties: s["properties"]
             .as_object()
             .into_iter()
             .flatten()
-            .map(|(k, s)| (k.clone(), compile(s, depth + 1)))
+            .map(|(k, s)| (k.clone(), compile(s, false, depth + 1)))
             .filter(|(_, n)| !n.is_empty())
             .collect(),
         additional: sub("additionalProperties"),
@@ -293,11 +324,12 @@ fn compile(s: &Value, depth: usize) -> Node {
 }
 
 impl Rules {
-    pub fn compile(schema: &Value) -> Self {
-        let root = compile(schema, 0);
+    /// `whole`: what the schema describes has apiVersion, kind and metadata.
+    pub fn compile(schema: &Value, whole: bool) -> Self {
+        let root = compile(schema, whole, 0);
         // The schema is looked at again only where there are rules.
         let schema = Arc::new(if root.is_empty() { Value::Null } else { schema.clone() });
-        Self { schema, root }
+        Self { schema, whole, root }
     }
 
     pub fn any(&self) -> bool {
@@ -310,7 +342,7 @@ impl Rules {
             return;
         }
         let mut budget = PER_OBJECT;
-        walk(&self.root, &self.schema, &At::root(new), old, true, &mut budget, e);
+        walk(&self.root, &self.schema, &At::root(new), old, self.whole, &mut budget, e);
     }
 }
 
@@ -422,13 +454,11 @@ fn one(
 }
 
 /// A place, and the field below it that a rule names.
-struct Below<'a>(Path<'a>, &'a [String]);
+struct Below<'a>(Path<'a>, &'a [Step]);
 
 impl Place for Below<'_> {
     fn place(&self) -> String {
-        self.1
-            .iter()
-            .fold(self.0.to_string(), |p, f| if p.is_empty() { f.clone() } else { format!("{p}.{f}") })
+        field_path::below(self.0.to_string(), self.1)
     }
 }
 

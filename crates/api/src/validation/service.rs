@@ -3,6 +3,7 @@
 use super::at::At;
 use super::common::{format, non_special_ip, one_of, optional_format, optional_one_of, port};
 use super::errors::{ErrorList, same};
+use super::internal::Internal;
 use super::path::Path;
 use super::{meta, names};
 use serde_json::Value;
@@ -64,7 +65,9 @@ pub fn create(o: &Value, e: &mut ErrorList) {
     for p in ports.iter() {
         let (protocol, number) = (p.s("protocol"), p.i("port").unwrap_or(0));
         if !numbers.insert((protocol, number)) {
-            e.duplicate(&p, serde_json::json!({"protocol": protocol, "port": number}));
+            // Upstream shows what makes the two alike, and the zero of everything else.
+            let alike = serde_json::json!({"protocol": protocol, "port": number});
+            e.duplicate(&p, Internal("ServicePort", &alike));
         }
     }
     load_balancer(&root, &spec, e);
@@ -75,7 +78,7 @@ pub fn create(o: &Value, e: &mut ErrorList) {
     }
     optional_one_of(&internal, &["Cluster", "Local"], e);
     let distribution = spec.get("trafficDistribution");
-    optional_one_of(&distribution, &["PreferClose", "PreferSameNode", "PreferSameZone"], e);
+    optional_one_of(&distribution, &["PreferClose", "PreferSameZone", "PreferSameNode"], e);
 }
 
 fn by_type(spec: &At, e: &mut ErrorList) {

@@ -2,7 +2,7 @@
 
 use super::errors::ErrorList;
 use super::{
-    admission, autoscaling, batch, certificates, config, core, endpoints, events, extensions, flow,
+    admission, autoscaling, batch, certificates, config, core, crd, endpoints, events, extensions, flow,
     networking, pod, policy, rbac, service, storage, structural, workloads,
 };
 use serde_json::Value;
@@ -72,7 +72,7 @@ pub fn create(group: &str, kind: &str, o: &Value, e: &mut ErrorList) {
         (ADMISSION, "MutatingAdmissionPolicyBinding") => admission::binding(o, true, e),
         (FLOW, "FlowSchema") => flow::schema(o, e),
         (FLOW, "PriorityLevelConfiguration") => flow::level(o, e),
-        ("apiextensions.k8s.io", "CustomResourceDefinition") => extensions::definition(o, e),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => crd::definition(o, e),
         ("apiregistration.k8s.io", "APIService") => extensions::api_service(o, e),
         // Reviews and token requests are questions; whoever answers checks them.
         ("authentication.k8s.io" | "authorization.k8s.io", _) => {}
@@ -98,10 +98,12 @@ pub fn update(group: &str, kind: &str, n: &Value, o: &Value, e: &mut ErrorList) 
         ("apps", "ControllerRevision") => workloads::controller_revision_update(n, o, e),
         ("batch", "Job") => batch::job_update(n, o, e),
         ("batch", "CronJob") => batch::cron_job_update(n, o, e),
+        ("autoscaling", "HorizontalPodAutoscaler") => autoscaling::autoscaler_update(n, o, e),
         ("discovery.k8s.io", "EndpointSlice") => endpoints::slice_update(n, o, e),
         ("scheduling.k8s.io", "PriorityClass") => policy::priority_class_update(n, o, e),
         ("node.k8s.io", "RuntimeClass") => policy::runtime_class_update(n, o, e),
         (EVENTS, "Event") => events::new_event_update(n, o, e),
+        (NETWORKING, "Ingress") => networking::ingress_update(n, o, e),
         (NETWORKING, "IngressClass") => networking::ingress_class_update(n, o, e),
         (NETWORKING, "IPAddress") => networking::ip_address_update(n, o, e),
         (NETWORKING, "ServiceCIDR") => networking::service_cidr_update(n, o, e),
@@ -115,7 +117,7 @@ pub fn update(group: &str, kind: &str, n: &Value, o: &Value, e: &mut ErrorList) 
         (STORAGE, "VolumeAttributesClass") => storage::attributes_class_update(n, o, e),
         (CERTIFICATES, "CertificateSigningRequest") => certificates::csr_update(n, o, "", e),
         (CERTIFICATES, "ClusterTrustBundle") => certificates::trust_bundle_update(n, o, e),
-        ("apiextensions.k8s.io", "CustomResourceDefinition") => extensions::definition_update(n, o, e),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => crd::definition_update(n, o, e),
         _ => create(group, kind, n, e),
     }
 }
@@ -150,7 +152,7 @@ pub fn update_subresource(group: &str, kind: &str, sub: &str, n: &Value, o: &Val
         (FLOW, _, "status") => flow::status(n, e),
         ("policy", "PodDisruptionBudget", "status") => policy::budget_status(n, e),
         (CERTIFICATES, "CertificateSigningRequest", sub) => certificates::csr_update(n, o, sub, e),
-        ("apiextensions.k8s.io", "CustomResourceDefinition", "status") => extensions::definition_status(n, e),
+        ("apiextensions.k8s.io", "CustomResourceDefinition", "status") => crd::definition_status(n, e),
         _ => {}
     }
 }

@@ -151,24 +151,24 @@ pub fn replica_set_update(n: &Value, o: &Value, e: &mut ErrorList) {
 pub fn replication_controller(o: &Value, e: &mut ErrorList) {
     let root = At::root(o);
     let spec = root.get("spec");
-    counts(&spec, &["minReadySeconds"], e);
     let selector = spec.get("selector");
     if selector.is_empty() {
         e.required(&selector, "");
     }
-    counts(&spec, &["replicas"], e);
     let t = spec.get("template");
     if t.is_null() {
         e.required(&t, "");
-        return;
+    } else {
+        let meta = t.get("metadata");
+        let labels = meta.get("labels");
+        if selector.entries().any(|(k, v)| labels.raw(k) != v.v) {
+            e.bad(&labels, "`selector` does not match template `labels`");
+        }
+        template(&spec, e);
+        no_deadline(&spec, "ReplicationController", e);
     }
-    let meta = t.get("metadata");
-    let labels = meta.get("labels");
-    if selector.entries().any(|(k, v)| labels.raw(k) != v.v) {
-        e.bad(&labels, "`selector` does not match template `labels`");
-    }
-    template(&spec, e);
-    no_deadline(&spec, "ReplicationController", e);
+    // Declared with the fields upstream, which is told last.
+    counts(&spec, &["replicas", "minReadySeconds"], e);
 }
 
 /// PodTemplate.

@@ -93,12 +93,14 @@ pub fn kept(new: &mut Value, old: &Value) -> Result<(), Status> {
         "namespace",
         "name",
     ] {
+        // Another name or grace, and a deletion that nobody asked for, are validation's to refuse.
+        let refused = matches!(k, "name" | "namespace" | "deletionGracePeriodSeconds");
         match old_meta.get(k) {
-            // A new name or generateName is validation's to refuse.
-            Some(v) if !(k == "name" || k == "namespace") || !m.contains_key(k) => {
+            Some(v) if !refused || m.get(k).is_none_or(Value::is_null) => {
                 m.insert(k.into(), v.clone());
             }
             Some(_) => {}
+            None if matches!(k, "deletionTimestamp" | "deletionGracePeriodSeconds") => {}
             None => {
                 m.remove(k);
             }
@@ -238,10 +240,19 @@ mod tests {
     #[test]
     fn kept_fields_come_from_the_old_object() {
         let old = json!({"metadata": {"name": "a", "uid": "u", "creationTimestamp": "t", "generation": 3}});
-        let mut new =
-            json!({"metadata": {"name": "a", "uid": "x", "generation": 9, "deletionTimestamp": "now"}});
+        let mut new = json!({"metadata": {"name": "a", "uid": "x", "generation": 9, "deletionGracePeriodSeconds": null}});
         kept(&mut new, &old).expect("kept");
+        new["metadata"].as_object_mut().expect("metadata").retain(|_, v| !v.is_null());
         assert_eq!(new, old);
+        // What validation refuses is still there to be refused.
+        new["metadata"]["deletionTimestamp"] = json!("now");
+        kept(&mut new, &old).expect("kept");
+        assert_eq!(new["metadata"]["deletionTimestamp"], "now");
+        let gone =
+            json!({"metadata": {"name": "a", "deletionTimestamp": "then", "deletionGracePeriodSeconds": 30}});
+        kept(&mut new, &gone).expect("kept");
+        assert_eq!(new["metadata"]["deletionTimestamp"], "then");
+        assert_eq!(new["metadata"]["deletionGracePeriodSeconds"], 30);
     }
 
     #[test]

@@ -8,16 +8,34 @@ use super::{Context, Extra, Strategy, status};
 
 pub struct Requests;
 
-const DECISIONS: [&str; 3] = ["Approved", "Denied", "Failed"];
+fn conditions(v: &Value) -> &[Value] {
+    v.pointer("/status/conditions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
 
-fn decisions(v: &Value) -> Vec<Value> {
-    v.pointer("/status/conditions")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter(|c| c["type"].as_str().is_some_and(|t| DECISIONS.contains(&t)))
-        .cloned()
-        .collect()
+/// Decisions stay as they were, unless some are added or taken away: that is validation's to refuse.
+fn preserve(new: &mut Value, old: &Value, kind: &str) {
+    let before: Vec<&Value> = conditions(old).iter().filter(|c| c["type"] == kind).collect();
+    let Some(all) = new.pointer_mut("/status/conditions").and_then(Value::as_array_mut) else { return };
+    if all.iter().filter(|c| c["type"] == kind).count() == before.len() {
+        for (c, was) in all.iter_mut().filter(|c| c["type"] == kind).zip(before) {
+            *c = was.clone();
+        }
+    }
+}
+
+/// Times that a client left out: when the condition was written, and since when it says what it says.
+fn times(new: &mut Value, old: &Value, now: &str) {
+    let Some(all) = new.pointer_mut("/status/conditions").and_then(Value::as_array_mut) else { return };
+    for c in all {
+        let same = |o: &&Value| o["type"] == c["type"] && o["status"] == c["status"];
+        let since =
+            conditions(old).iter().find(same).and_then(|o| o["lastTransitionTime"].as_str()).unwrap_or(now);
+        for (k, v) in [("lastUpdateTime", now), ("lastTransitionTime", since)] {
+            if c[k].is_null() {
+                c[k] = json!(v);
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -39,16 +57,8 @@ impl Strategy for Requests {
             }
             // Status takes decisions from nobody.
             "status" => {
-                let mut kept = decisions(old);
-                let others = status.get("conditions").and_then(Value::as_array).cloned().unwrap_or_default();
-                kept.extend(others.into_iter().filter(|c| {
-                    !c["type"].as_str().is_some_and(|t| DECISIONS.contains(&t) && t != "Failed")
-                        && !decisions(old).iter().any(|k| k["type"] == c["type"])
-                }));
-                if kept.is_empty() {
-                    status.remove("conditions");
-                } else {
-                    status.insert("conditions".into(), Value::Array(kept));
+                for kind in ["Approved", "Denied"] {
+                    preserve(new, old, kind);
                 }
             }
             _ => {}
@@ -62,7 +72,8 @@ impl Strategy for Requests {
         old: Option<&Value>,
         _extra: &mut Extra,
     ) -> Result<(), Status> {
-        if old.is_some() {
+        if let Some(old) = old {
+            times(new, old, &client::clock::rfc3339(client::clock::now()));
             return Ok(());
         }
         if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) {
@@ -81,5 +92,26 @@ impl Strategy for Requests {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_changes_no_decision_and_gets_its_times() {
+        let old = json!({"status": {"conditions": [{"type": "Approved", "status": "True", "reason": "a", "lastTransitionTime": "t1"}]}});
+        let mut new = json!({"status": {"certificate": "x", "conditions": [{"type": "Failed", "status": "True"},
+            {"type": "Approved", "status": "True", "reason": "b"}]}});
+        Requests.prepare_update("status", &mut new, &old);
+        assert_eq!(new["status"]["conditions"][1], old["status"]["conditions"][0]);
+        times(&mut new, &old, "t2");
+        assert_eq!(new["status"]["conditions"][0]["lastTransitionTime"], "t2");
+        assert_eq!(new["status"]["conditions"][1]["lastTransitionTime"], "t1");
+        // What is added stays, for validation to refuse.
+        let mut new = json!({"status": {"conditions": [{"type": "Denied", "status": "True"}]}});
+        Requests.prepare_update("status", &mut new, &json!({}));
+        assert_eq!(new["status"]["conditions"][0]["type"], "Denied");
     }
 }

@@ -111,6 +111,7 @@ pub fn strategy(group: &str, plural: &str) -> &'static dyn Strategy {
         ("", "services") => &core::services::Services,
         ("", "namespaces") => &core::namespaces::Namespaces,
         ("", "persistentvolumeclaims" | "persistentvolumes") => &core::small::Volumes,
+        ("", "limitranges") => &core::small::LimitRanges,
         ("" | "events.k8s.io", "events") => &core::small::Events,
         ("apps", "daemonsets") => &apps::DaemonSets,
         ("batch", "jobs") => &batch::Jobs,

@@ -126,7 +126,13 @@ impl Kind {
         if wanted["status"].is_object() {
             let status = format!("{}/status", self.item());
             v["status"] = wanted["status"].clone();
-            let (code, answer) = self.server.put(&status, &v).await;
+            let (mut code, mut answer) = self.server.put(&status, &v).await;
+            // A loop has written the status meanwhile (definitions).
+            while code == 409 {
+                v = self.server.get(&self.item()).await.1;
+                v["status"] = wanted["status"].clone();
+                (code, answer) = self.server.put(&status, &v).await;
+            }
             if !matches!(code, 200 | 404 | 405) {
                 return Err(json!({"status written": answer["message"]}));
             }

@@ -28,8 +28,7 @@ fn ends_with(a: &[Value]) -> R {
 }
 
 fn regex(a: &[Value]) -> Result<regex::Regex, String> {
-    // The automaton's size is bounded by the crate; its run time is linear.
-    regex::Regex::new(text(a, 1)?).map_err(|e| format!("error parsing regexp: {e}"))
+    crate::regexp::compile(text(a, 1)?)
 }
 
 fn matches(a: &[Value]) -> R {

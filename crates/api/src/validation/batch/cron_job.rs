@@ -30,7 +30,7 @@ fn spec(o: &Value, old: Option<&Value>, e: &mut ErrorList) {
     let spec = root.get("spec");
     let before = |f: &str| old.and_then(|o| o.get("spec")?.get(f)).unwrap_or(&Value::Null);
     let schedule = spec.get("schedule");
-    if required(&schedule, e) {
+    if !schedule.str().is_empty() {
         if let Err(why) = cron::Schedule::parse(schedule.str()) {
             e.bad(&schedule, &why.to_string());
         }
@@ -61,6 +61,8 @@ fn spec(o: &Value, old: Option<&Value>, e: &mut ErrorList) {
     for f in ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
         non_negative(&spec.get(f), e);
     }
+    // Declared with the field upstream, which is told last.
+    required(&schedule, e);
 }
 
 fn time_zone(zone: &At, e: &mut ErrorList) {

@@ -44,16 +44,18 @@ fn whole_job(o: &Value, prefixed: bool, e: &mut ErrorList) {
     generated_selector(&root, &spec, prefixed, e);
     job_spec(&spec, e);
     let selector = spec.get("selector");
+    let before = e.len();
     if selector.is_null() {
         e.required(&selector, "");
     } else {
         label_selector(&selector, e);
-        let t = spec.get("template");
-        let meta = t.get("metadata");
-        let labels = meta.get("labels");
-        if !selects(selector.v, labels.v) {
-            e.bad(&labels, "`selector` does not match template `labels`");
-        }
+    }
+    // What is no selector matches nothing; what can't be read is not matched at all.
+    let t = spec.get("template");
+    let meta = t.get("metadata");
+    let labels = meta.get("labels");
+    if selector.is_null() || (e.len() == before && !selects(selector.v, labels.v)) {
+        e.bad(&labels, "`selector` does not match template `labels`");
     }
     // Pods of an indexed job have it and their index as their host name.
     let name = root.get("metadata").s("name");

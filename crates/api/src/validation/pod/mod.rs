@@ -163,7 +163,7 @@ fn pod_spec<'v>(spec: &At<'v, '_>, pod_name: Option<&'v str>, templates: &'v [Va
             e.duplicate(&g, name);
         }
     }
-    scheduling::topology_spread(&spec.get("topologySpreadConstraints"), e);
+    scheduling::topology_spread(&spec.get("topologySpreadConstraints"), ctx.is_pod, e);
     windows::host_process(spec, e);
     if !ctx.host_users {
         let why = "when `hostUsers` is false";

@@ -202,7 +202,8 @@ pub fn taints(list: &At, e: &mut ErrorList) {
     }
 }
 
-pub fn topology_spread(list: &At, e: &mut ErrorList) {
+/// `pod`: a pod, not a template.
+pub fn topology_spread(list: &At, pod: bool, e: &mut ErrorList) {
     for (i, c) in list.iter().enumerate() {
         let skew = c.i("maxSkew").unwrap_or(0);
         if skew <= 0 {
@@ -236,10 +237,18 @@ pub fn topology_spread(list: &At, e: &mut ErrorList) {
         let keys = c.get("matchLabelKeys");
         if !keys.is_empty() && selector.is_null() {
             e.forbidden(&keys, "must not be specified when labelSelector is not set");
+        } else {
+            for k in keys.iter() {
+                meta::label_name(k.str(), &k, e);
+            }
         }
         for (i, k) in keys.iter().enumerate() {
-            meta::label_name(k.str(), &k, e);
-            if selector.raw("matchLabels").get(k.str()).is_some() {
+            // A pod's keys become expressions of its selector; a template's stay keys.
+            let expressions = selector.raw("matchExpressions").as_array().into_iter().flatten();
+            let named = usize::from(selector.raw("matchLabels").get(k.str()).is_some())
+                + expressions.filter(|x| x["key"] == *k.v).count()
+                + usize::from(pod);
+            if named > 1 {
                 e.invalid(&c.p.index(i), k.str(), "exists in both matchLabelKeys and labelSelector");
             }
         }

@@ -53,14 +53,14 @@ pub fn update_status(new: &Value, old: &Value, e: &mut ErrorList) {
         e,
     );
     claims(&status.get("resourceClaimStatuses"), &spec.get("resourceClaims"), e);
-    ips(&status.get("podIPs"), e);
+    ips(&status.get("podIPs"), "[]PodIP", e);
     let hosts = status.get("hostIPs");
     if let Some(first) = hosts.iter().next()
         && first.s("ip") != status.s("hostIP")
     {
         e.invalid(&first.at("ip"), first.s("ip"), "must be equal to `hostIP`");
     }
-    ips(&hosts, e);
+    ips(&hosts, "[]HostIP", e);
 }
 
 /// A container that is not restarted stays terminated.
@@ -105,7 +105,7 @@ fn claims(list: &At, spec: &At, e: &mut ErrorList) {
 }
 
 /// At most one address of each family, none twice.
-fn ips(list: &At, e: &mut ErrorList) {
+fn ips(list: &At, shape: &str, e: &mut ErrorList) {
     let mut seen = HashSet::new();
     let (mut v4, mut v6) = (0, 0);
     for a in list.iter() {
@@ -121,6 +121,6 @@ fn ips(list: &At, e: &mut ErrorList) {
         }
     }
     if v4 > 1 || v6 > 1 {
-        e.bad(list, "may specify no more than one IP for each IP family");
+        e.bad_as(shape, list, "may specify no more than one IP for each IP family");
     }
 }

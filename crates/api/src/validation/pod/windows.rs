@@ -107,16 +107,6 @@ pub fn only_linux(spec: &At, e: &mut ErrorList) {
 /// `os.name: windows`.
 pub fn only_windows(spec: &At, e: &mut ErrorList) {
     let why = "cannot be set for a windows pod";
-    for f in ["hostUsers", "shareProcessNamespace"] {
-        if spec.has(f) {
-            e.forbidden(&spec.at(f), why);
-        }
-    }
-    for f in ["hostPID", "hostIPC"] {
-        if spec.b(f) {
-            e.forbidden(&spec.at(f), why);
-        }
-    }
     let sc = spec.get("securityContext");
     for f in [
         "appArmorProfile",
@@ -133,6 +123,16 @@ pub fn only_windows(spec: &At, e: &mut ErrorList) {
     ] {
         if sc.has(f) {
             e.forbidden(&sc.at(f), why);
+        }
+    }
+    for (f, set) in [
+        ("hostUsers", spec.has("hostUsers")),
+        ("hostPID", spec.b("hostPID")),
+        ("hostIPC", spec.b("hostIPC")),
+        ("shareProcessNamespace", spec.has("shareProcessNamespace")),
+    ] {
+        if set {
+            e.forbidden(&spec.at(f), why);
         }
     }
     each_container(spec, |c| {

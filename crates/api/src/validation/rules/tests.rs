@@ -5,7 +5,7 @@ use serde_json::json;
 
 fn run(schema: &Value, new: &Value, old: Option<&Value>) -> Vec<String> {
     let mut e = ErrorList::new();
-    Rules::compile(schema).run(new, old, &mut e);
+    Rules::compile(schema, true).run(new, old, &mut e);
     e.iter().map(ToString::to_string).collect()
 }
 
@@ -68,18 +68,45 @@ fn rules_about_changes_need_an_old_value() {
 
 #[test]
 fn what_does_not_compile_is_told_with_the_definition() {
-    let told = |rule: Value| {
+    let told = |rule: Value, alone: Option<&Path>| {
         let s = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "x-kubernetes-validations": [rule]});
         let mut e = ErrorList::new();
-        check_definition(&At::root(&s), true, &mut e);
+        check_texts(&At::root(&s), &mut e);
+        if e.is_empty() {
+            check_programs(&At::root(&s), true, alone, &mut e);
+        }
         e.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
-    assert_eq!(told(json!({"rule": "self.n > 1 && self.metadata.name != 'x'"})), "");
-    let e = told(json!({"rule": "self.m > 1"}));
-    assert!(e.starts_with("x-kubernetes-validations[0].rule: Invalid value: \"self.m > 1\": compilation failed: ERROR: <input>:1:5: undefined field 'm'"), "{e}");
-    assert!(told(json!({"rule": "self.n"})).contains("must evaluate to bool"));
-    assert!(told(json!({"rule": ""})).contains("Required value"));
-    assert!(told(json!({"rule": "true", "messageExpression": "1"})).contains("messageExpression"));
+    assert_eq!(told(json!({"rule": "self.n > 1 && self.metadata.name != 'x'", "fieldPath": ".n"}), None), "");
+    let e = told(json!({"rule": "self.m > 1"}), None);
+    assert!(e.starts_with(r#"x-kubernetes-validations[0].rule: Invalid value: {"Rule":"self.m \u003e 1","Message":"","MessageExpression":"","Reason":null,"FieldPath":"","OptionalOldSelf":null}: compilation failed: ERROR: <input>:1:5: undefined field 'm'"#), "{e}");
+    let all = [
+        (json!({"rule": "self.n"}), "must evaluate to bool"),
+        (json!({"rule": ""}), "rule: Required value: rule is not specified"),
+        (json!({"rule": "true", "messageExpression": "1"}), "messageExpression"),
+        (
+            json!({"rule": "true", "message": " "}),
+            "message: Invalid value: \" \": must be non-empty if specified",
+        ),
+        (json!({"rule": "true\n||false"}), "message must be specified if rule contains line breaks"),
+        (
+            json!({"rule": "true", "fieldPath": ".m"}),
+            "fieldPath: Invalid value: \".m\": must be a valid path",
+        ),
+        (
+            json!({"rule": "true", "optionalOldSelf": true}),
+            "Invalid value: true: may not be set if oldSelf is not used in rule",
+        ),
+        (
+            json!({"rule": "self == oldSelf"}),
+            "oldSelf cannot be used on the uncorrelatable portion of the schema within a.b",
+        ),
+    ];
+    let (a, alone) = (Path::new("a"), "b");
+    for (rule, why) in all {
+        let e = told(rule.clone(), Some(&a.child(alone)));
+        assert!(e.contains(why), "{rule}: {e}");
+    }
 }
 
 #[test]

@@ -146,15 +146,13 @@ pub fn claim_update(new: &Value, old: &Value, e: &mut ErrorList) {
         let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
         e.forbidden(&spec, &format!("{why}\n{diff}"));
     }
-    if let (Some(n), Some(o)) = (n, o)
-        && n < o
-    {
-        let actual = before.get("status");
-        let actual = actual.get("capacity");
-        let floor = amount::quantity(actual.raw("storage"));
-        if floor.is_none_or(|f| n <= f) {
-            e.forbidden(&now.at("storage"), "field can not be less than status.capacity");
-        }
+    // What is not there counts as nothing.
+    let size = |q: Option<amount::Quantity>| q.map_or(0.0, |q| q.as_f64());
+    let (n, o) = (size(n), size(o));
+    let actual = before.get("status");
+    let actual = actual.get("capacity");
+    if n < o && n <= size(amount::quantity(actual.raw("storage"))) {
+        e.forbidden(&now.at("storage"), "field can not be less than status.capacity");
     }
     e.immutable(&At::new(spec.raw("volumeMode"), Path::new("volumeMode")), was.raw("volumeMode"));
     let applied = before.get("status").has("currentVolumeAttributesClassName");

@@ -71,5 +71,23 @@ impl Strategy for Volumes {
         if sub == "status" && new["status"]["phase"] != old["status"]["phase"] {
             since(new);
         }
+        if sub.is_empty()
+            && new["kind"] == "PersistentVolumeClaim"
+            && let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut)
+        {
+            data_sources(spec);
+        }
+    }
+}
+
+/// A range without a name gets one of its own.
+pub struct LimitRanges;
+
+impl Strategy for LimitRanges {
+    fn prepare_create(&self, new: &mut Value) {
+        let Some(meta) = new.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+        if meta.get("name").and_then(Value::as_str).unwrap_or_default().is_empty() {
+            meta.insert("name".into(), json!(uuid::Uuid::new_v4().to_string()));
+        }
     }
 }
