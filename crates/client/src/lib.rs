@@ -1,9 +1,11 @@
 //! The one way to the API. A `Client` carries the verbs, a `Transport` carries the bytes (in process through the whole
-//! filter chain, or a socket), `Informers` keep one shared, read-only copy per kind, `WorkQueue` feeds a loop, and
-//! `EventRecorder` writes Events. Spawned tasks: one per informer, one per event recorder.
+//! filter chain, or a socket), `Informers` keep one shared, read-only copy per kind, `WorkQueue` feeds a loop,
+//! `EventRecorder` writes Events, and `Election` says which server runs a set of loops. Spawned tasks: one per informer,
+//! one per event recorder, one per term of office.
 #![forbid(unsafe_code)]
 
 pub mod clock;
+mod election;
 mod events;
 mod informer;
 mod late;
@@ -11,6 +13,7 @@ mod queue;
 mod transport;
 mod verbs;
 
+pub use election::{Election, Timing};
 pub use events::{EventRecorder, EventType, ObjectRef};
 pub use informer::{Change, Informer, Informers, Scope};
 pub use late::LateServer;

@@ -7,6 +7,7 @@ mod corpus;
 mod crds;
 mod crud;
 mod deleting;
+mod elections;
 mod hook;
 mod lists;
 mod mutating;
