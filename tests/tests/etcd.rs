@@ -1,10 +1,10 @@
 //! Clusters whose store is an etcd: the same behaviour for kubectl, what happens when etcd is gone for a while, and
-//! several API servers on one.
+//! several API servers on one, certificates on both sides.
 
 use std::process::Command;
 
 use serde_json::{Value, json};
-use testkit::etcd::Etcd;
+use testkit::etcd::{Etcd, free_port};
 use testkit::http::Http;
 use testkit::{Background, Cluster, wait_for};
 
@@ -133,9 +133,7 @@ fn servers_on_one_etcd_are_one_cluster() {
     let networks = ["--service-cidr=10.96.0.0/16", "--cluster-cidr=10.244.0.0/16"];
     let servers = format!("--etcd-servers={}", etcd.url());
     let a = on(&etcd, &networks);
-    // One set of loops is enough.
-    let b =
-        Cluster::beside(&a, &[servers.as_str(), networks[0], networks[1], "--disable=controllers,scheduler"]);
+    let b = Cluster::beside(&a, &[servers.as_str(), networks[0], networks[1]]);
     let mut seen = watch(&b);
     for i in 0..10 {
         let (one, other) = if i % 2 == 0 { (&a, &b) } else { (&b, &a) };
@@ -170,4 +168,85 @@ fn servers_on_one_etcd_are_one_cluster() {
     ips.sort_unstable();
     ips.dedup();
     assert_eq!(ips.len(), 5);
+}
+
+/// Files of an authority, of a server and of a client, below a directory of the test's own.
+struct Keys(std::path::PathBuf);
+
+impl Keys {
+    fn make() -> Self {
+        use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+        let dir = std::env::temp_dir().join(format!("kelson-e2e-{}-etcd-keys", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("directory");
+        let keys = Self(dir);
+        let write = |name: &str, text: &str| std::fs::write(keys.0.join(name), text).expect("a file");
+        for ca in ["ca", "other-ca"] {
+            let key = KeyPair::generate().expect("key");
+            let mut params = CertificateParams::new(Vec::<String>::new()).expect("parameters");
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            write(&format!("{ca}.crt"), &params.self_signed(&key).expect("authority").pem());
+            if ca != "ca" {
+                continue;
+            }
+            let issuer = Issuer::new(params, key);
+            use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+            // etcd is a client of its own.
+            for (name, usages) in [("server", vec![ServerAuth, ClientAuth]), ("client", vec![ClientAuth])] {
+                let key = KeyPair::generate().expect("key");
+                let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+                params.extended_key_usages = usages;
+                write(&format!("{name}.crt"), &params.signed_by(&key, &issuer).expect("certificate").pem());
+                write(&format!("{name}.key"), &key.serialize_pem());
+            }
+        }
+        keys
+    }
+
+    fn flag(&self, flag: &str, file: &str) -> String {
+        format!("--{flag}={}", self.0.join(file).display())
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn both_sides_show_certificates() {
+    let keys = Keys::make();
+    let own = [
+        keys.flag("cert-file", "server.crt"),
+        keys.flag("key-file", "server.key"),
+        keys.flag("trusted-ca-file", "ca.crt"),
+        "--client-cert-auth".to_owned(),
+    ];
+    let Some(mut etcd) = Etcd::with(&own.each_ref().map(String::as_str)) else { return };
+    let (ca, other) = (keys.flag("etcd-cafile", "ca.crt"), keys.flag("etcd-cafile", "other-ca.crt"));
+    let (cert, key) = (keys.flag("etcd-certfile", "client.crt"), keys.flag("etcd-keyfile", "client.key"));
+
+    // Without a certificate, and with one while the other side's is of another authority: refused, and why is told.
+    let data = keys.0.join("data");
+    let servers = format!("--etcd-servers={}", etcd.url());
+    let listen = format!("--listen=127.0.0.1:{}", free_port());
+    for (flags, why) in [(vec![&ca], "certificate"), (vec![&other, &cert, &key], "invalid peer certificate")]
+    {
+        let mut args =
+            vec!["server", "--no-node", "--data-dir", data.to_str().expect("path"), &listen, &servers];
+        args.extend(flags.iter().map(|f| f.as_str()));
+        let out = testkit::kelson(&args);
+        assert!(!out.ok && out.stderr.contains("failed to open the store"), "{out:?}");
+        assert!(out.stderr.to_lowercase().contains(why), "{out:?}");
+    }
+    testkit::kelson(&["clean", "--data-dir", data.to_str().expect("path")]);
+
+    let c = on(&etcd, &[&ca, &cert, &key]);
+    c.apply(&config_map("a", "1"));
+    let mut seen = watch(&c);
+    seen.wait_text("a=1");
+    etcd.run();
+    wait_for("etcd's return to be seen", || c.try_kubectl(&["get", "--raw", "/readyz"], None).ok);
+    c.apply(&config_map("a", "2"));
+    seen.wait_text("a=2");
 }

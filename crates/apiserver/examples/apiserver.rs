@@ -37,6 +37,7 @@ async fn main() -> Result<(), Error> {
             advertise_port: port,
             node_ports: 30000..=32767,
             feature_gates: Default::default(),
+            shared: false,
         },
         admission: apiserver::admission::Options::default(),
         front_proxy: Some(apiserver::FrontProxy::of(&keys)),

@@ -1,6 +1,6 @@
 //! The server as one value: everything that a request can reach. Built once by whoever runs it; cheap to clone.
 //!
-//! Spawned by `start`: the authorizer's watchers. `serve` spawns the connections.
+//! Spawned by `start`: the authorizer's watchers and what keeps the endpoints of `kubernetes`. `serve` spawns the connections.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,6 +20,7 @@ use crate::authz::Authorizer;
 use crate::flow::Flow;
 use crate::metrics::Metrics;
 use crate::reader::Reader;
+use crate::registry::core::kubernetes_endpoints;
 use crate::registry::core::services::Allocators;
 use crate::storage::Storage;
 use crate::store_reader::StoreReader;
@@ -37,6 +38,8 @@ pub struct Cluster {
     pub advertise_port: u16,
     pub node_ports: std::ops::RangeInclusive<u16>,
     pub feature_gates: BTreeMap<String, bool>,
+    /// Other servers may work on the same store.
+    pub shared: bool,
 }
 
 /// What authenticates and signs; made by the caller, who knows the keys.
@@ -80,6 +83,7 @@ pub struct Inner {
     pub aggregation: aggregation::Services,
     pub connections: aggregation::Connections,
     pub allocators: Allocators,
+    pub endpoints: kubernetes_endpoints::Keeper,
     pub openapi: openapi::Documents,
     pub stop: CancellationToken,
     reader: Arc<dyn Reader>,
@@ -120,6 +124,7 @@ impl ApiServer {
             aggregation: aggregation::Services::default(),
             connections: aggregation::Connections::new(c.front_proxy),
             allocators,
+            endpoints: kubernetes_endpoints::Keeper::default(),
             openapi: openapi::Documents::default(),
             stop: c.stop,
             reader,
@@ -139,6 +144,11 @@ impl ApiServer {
         self.flow.learn(self.reader.as_ref()).await?;
         self.ready.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Before the end: clients shall go to the other servers, while this one still answers.
+    pub async fn leave(&self) {
+        kubernetes_endpoints::leave(self).await;
     }
 
     pub fn catalog(&self) -> Arc<Catalog> {

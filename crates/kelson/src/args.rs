@@ -94,6 +94,8 @@ pub struct ServerArgs {
     pub static_pods: Option<PathBuf>,
     #[command(flatten)]
     pub etcd: crate::etcd::EtcdArgs,
+    #[command(flatten)]
+    pub leader: crate::leader::LeaderArgs,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -11,7 +11,9 @@ use netlink::Cidr;
 use serde::Deserialize;
 
 use crate::args::ServerArgs;
+use crate::duration::duration;
 use crate::etcd::{Etcd, EtcdArgs};
+use crate::leader::LeaderArgs;
 use crate::mark::Networks;
 use crate::networks::overlap;
 
@@ -45,6 +47,7 @@ struct File {
     eviction_hard: BTreeMap<String, String>,
     image_gc_high_threshold: Option<u8>,
     etcd: EtcdArgs,
+    leader_election: LeaderArgs,
 }
 
 /// Names and places that keep clusters on one machine apart.
@@ -144,6 +147,8 @@ pub struct Config {
     pub image_gc: kubelet::ImageGc,
     /// `None`: the store is in the data directory.
     pub etcd: Option<Etcd>,
+    /// `None`: the loops run without asking other servers.
+    pub election: Option<client::Timing>,
 }
 
 /// The tenth service address is DNS.
@@ -218,22 +223,6 @@ fn mirrors(
         bail!("registry mirror {url:?}: a URL with http:// or https:// is needed");
     }
     Ok(out)
-}
-
-/// `90s`, `1.5m`, `500ms`: one number and its unit.
-pub fn duration(flag: &str, text: &str) -> anyhow::Result<Duration> {
-    let wrong = || format!("--{flag} {text:?}: a number with its unit is needed, such as 50s, 2m or 500ms");
-    let end = text.find(|c: char| c.is_ascii_alphabetic()).with_context(wrong)?;
-    let (number, unit) = text.split_at(end);
-    let number: f64 = number.parse().ok().filter(|n: &f64| *n > 0.0).with_context(wrong)?;
-    let seconds = match unit {
-        "ms" => number / 1000.0,
-        "s" => number,
-        "m" => number * 60.0,
-        "h" => number * 3600.0,
-        _ => bail!(wrong()),
-    };
-    Duration::try_from_secs_f64(seconds).ok().with_context(wrong)
 }
 
 /// The address this machine uses towards the outside. Nothing is sent: connecting a datagram socket only looks up the
@@ -346,6 +335,7 @@ impl Config {
         let mut insecure_registries = a.insecure_registries;
         insecure_registries.extend(f.insecure_registries);
         let registry_mirrors = mirrors(&a.registry_mirrors, f.registry_mirrors)?;
+        let etcd = a.etcd.over(f.etcd).options()?;
         Ok(Self {
             listen,
             advertise,
@@ -375,7 +365,8 @@ impl Config {
             registry_mirrors,
             eviction,
             image_gc,
-            etcd: a.etcd.over(f.etcd).options()?,
+            election: a.leader.over(f.leader_election).timing(etcd.is_some())?,
+            etcd,
             static_pods: a
                 .static_pods
                 .or(f.static_pods)

@@ -97,6 +97,16 @@ impl Pki {
         Ok(Self { dir: dir.to_owned(), ca, front_proxy, tokens, serving, kubelet_client, front_proxy_client })
     }
 
+    /// Tells the keys that all servers of a cluster share from those of other clusters; says nothing about them.
+    pub fn fingerprint(&self) -> String {
+        let mut of = ring::digest::Context::new(&ring::digest::SHA256);
+        for part in [self.ca.cert_pem(), self.front_proxy.cert_pem(), self.tokens.key_id()] {
+            of.update(part.trim().as_bytes());
+            of.update(b"\n");
+        }
+        of.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect()
+    }
+
     /// The administrator: member of `system:masters`.
     pub fn admin(&self, now: i64) -> Result<CertKey, Error> {
         self.client("admin", &Subject::new("kubernetes-admin").in_group("system:masters"), now)

@@ -125,6 +125,11 @@ impl Signer {
         Ok(Self { key, kid, header, random })
     }
 
+    /// Names the key; follows from its public half.
+    pub fn key_id(&self) -> &str {
+        &self.kid
+    }
+
     pub fn mint(&self, claims: &Claims) -> Result<String, TokenError> {
         let body = serde_json::to_vec(claims).map_err(|_| TokenError::Sign)?;
         let mut token = format!("{}.{}", self.header, URL_SAFE_NO_PAD.encode(body));

@@ -98,12 +98,18 @@ impl Cluster {
 
     /// Another control plane of the same cluster, with its keys; they meet in an etcd.
     pub fn beside(other: &Self, flags: &[&str]) -> Self {
-        let mut c = Self::new(false, flags);
+        let mut c = Self::with_keys_of(other, flags);
+        c.run();
+        c
+    }
+
+    /// The same, not started yet.
+    pub fn with_keys_of(other: &Self, flags: &[&str]) -> Self {
+        let c = Self::new(false, flags);
         let (from, to) = (Path::new(&other.data()).join("pki"), PathBuf::from(c.data()));
         std::fs::create_dir_all(&to).expect("data directory");
         let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
         assert!(copied.is_ok_and(|s| s.success()), "failed to copy the keys");
-        c.run();
         c
     }
 

@@ -3,6 +3,7 @@
 //! start writes only what is missing or was taken away.
 
 pub mod flow;
+pub mod keys;
 pub mod rbac;
 
 use api::{Object, Status};

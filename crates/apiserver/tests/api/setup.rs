@@ -49,6 +49,7 @@ impl Server {
                 advertise_port: 6443,
                 node_ports: 30000..=30010,
                 feature_gates: Default::default(),
+                shared: false,
             },
             admission: Default::default(),
             front_proxy: Some(FrontProxy::of(&keys)),

@@ -1,14 +1,15 @@
 //! The control plane: store, keys, API server, controllers, scheduler. Spawns the listener and one task per set of
-//! loops.
+//! loops: the loops themselves, or where several servers share a store the election that runs them.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use apiserver::authn::{Anonymous, Authn, TokenAuthenticator, TokenIssuer};
 use apiserver::{ApiServer, Cluster, Security};
-use client::{Client, Informers, LocalIdentity, LocalServer, clock};
+use client::{Client, Election, Informers, LocalIdentity, LocalServer, clock};
 use parking_lot::Mutex;
 use store::Store;
 use tokio::net::TcpListener;
@@ -21,12 +22,17 @@ use super::{objects, transport::LocalNode};
 use crate::config::Config;
 use crate::etcd::Etcd;
 
+/// How long the loops get to end, and to give their Leases back.
+const LOOPS_DRAIN: Duration = Duration::from_secs(8);
+
 pub struct Control {
     pub server: Arc<dyn LocalServer>,
     pub pki: Arc<pki::Pki>,
     store: Arc<dyn Store>,
     stop: CancellationToken,
+    api: ApiServer,
     tasks: Mutex<JoinSet<()>>,
+    loops: Mutex<JoinSet<()>>,
     failure: tokio::sync::Mutex<tokio::sync::oneshot::Receiver<anyhow::Error>>,
 }
 
@@ -44,8 +50,14 @@ impl Control {
         }
     }
 
-    /// Ends watches, waits for requests under way, closes the store.
+    /// Waits for the loops, which were told to end; then ends watches, waits for requests under way, closes the store.
     pub async fn stop(&self) {
+        let mut loops = std::mem::take(&mut *self.loops.lock());
+        let ended = async { while loops.join_next().await.is_some() {} };
+        let (ended, ()) = tokio::join!(tokio::time::timeout(LOOPS_DRAIN, ended), self.api.leave());
+        if ended.is_err() {
+            warn!("the controllers and the scheduler did not stop in time");
+        }
         self.stop.cancel();
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         while tasks.join_next().await.is_some() {}
@@ -83,6 +95,10 @@ pub async fn start(
     let keys = tokio::task::spawn_blocking(move || pki::Pki::open(&pki_dir, &pki_options, now));
     let store = engine.await?.map_err(|e| anyhow!(e)).context("failed to open the store")?;
     let pki = Arc::new(keys.await?.context("failed to prepare the cluster's keys")?);
+    if config.etcd.is_some() {
+        let of = || format!("the keys in {} do not fit", dir.join("pki").display());
+        apiserver::bootstrap::keys::check(&store, &pki.fingerprint()).await.with_context(of)?;
+    }
 
     let local = if listen.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { listen.ip() };
     let url = format!("https://{}", std::net::SocketAddr::new(local, listen.port()));
@@ -112,6 +128,7 @@ pub async fn start(
             advertise_port: listen.port(),
             node_ports: 30000..=32767,
             feature_gates: config.feature_gates.clone(),
+            shared: config.etcd.is_some(),
         },
         admission: admission(config),
         front_proxy: Some(apiserver::FrontProxy::of(&pki)),
@@ -137,13 +154,14 @@ pub async fn start(
             let _ = fail.send(anyhow!(e).context("the API server's listener failed"));
         }
     });
-    let server: Arc<dyn LocalServer> = Arc::new(server);
     let control = Control {
-        server: server.clone(),
+        server: Arc::new(server.clone()),
         pki,
         store,
         stop,
+        api: server,
         tasks: Mutex::new(tasks),
+        loops: Mutex::default(),
         failure: tokio::sync::Mutex::new(failure),
     };
     objects::ensure(&control, config)
@@ -185,7 +203,7 @@ fn admission(config: &Config) -> apiserver::admission::Options {
 }
 
 fn start_loops(control: &Control, config: &Config, token: &CancellationToken, on: &Handle) {
-    let mut tasks = control.tasks.lock();
+    let mut tasks = control.loops.lock();
     if config.enabled("controllers") {
         let settings = controllers::Config {
             root_ca: control.pki.ca.cert_pem().to_owned(),
@@ -193,19 +211,46 @@ fn start_loops(control: &Control, config: &Config, token: &CancellationToken, on
             terminated_pods: config.terminated_pods,
             sign: Some(signer(control.pki.clone())),
         };
-        let (server, token, disabled) = (control.server.clone(), token.clone(), config.disable.clone());
-        let run = async move {
-            controllers::run(server, settings, |name| !disabled.iter().any(|d| d == name), token).await;
+        let disabled = Arc::new(config.disable.clone());
+        let role = move |server, token| {
+            let (settings, disabled) = (settings.clone(), disabled.clone());
+            async move {
+                controllers::run(server, settings, |name| !disabled.iter().any(|d| d == name), token).await;
+            }
         };
-        tasks.spawn_on(run, on);
+        spawn(&mut tasks, control, config, "kube-controller-manager", token, on, role);
     }
     if config.enabled("scheduler") {
-        let client = control.client(LocalIdentity::user("system:kube-scheduler", &[]), "kube-scheduler");
-        let token = token.clone();
-        let run = async move {
+        let role = |server, token: CancellationToken| async move {
+            let client =
+                Client::local(server, LocalIdentity::user("system:kube-scheduler", &[]), "kube-scheduler");
             let informers = Informers::new(client.clone(), token.clone());
             scheduler::run(client, informers, token).await;
         };
-        tasks.spawn_on(run, on);
+        spawn(&mut tasks, control, config, "kube-scheduler", token, on, role);
     }
+}
+
+/// Runs a set of loops on `on`: always, or while the Lease of that name is ours.
+fn spawn<R, F>(
+    tasks: &mut JoinSet<()>,
+    control: &Control,
+    config: &Config,
+    name: &'static str,
+    token: &CancellationToken,
+    on: &Handle,
+    role: R,
+) where
+    R: Fn(Arc<dyn LocalServer>, CancellationToken) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let Some(timing) = config.election else {
+        tasks.spawn_on(role(control.server.clone(), token.clone()), on);
+        return;
+    };
+    let client = control.client(LocalIdentity::user(&format!("system:{name}"), &[]), name);
+    let identity = format!("{}_{}", config.node_name, uuid::Uuid::new_v4());
+    let election = Election { client, name, identity, timing };
+    // With the API's threads, so that busy loops do not keep their own Lease from being renewed.
+    tasks.spawn(election.run(control.server.clone(), on.clone(), token.clone(), role));
 }

@@ -1,35 +1,55 @@
-//! At start: the ServiceCIDR of the configuration, the `kubernetes` Service with its endpoints, and allocations that do
-//! not agree with the Services (a copy restored from elsewhere, a hand that deleted an IPAddress).
+//! At start: the ServiceCIDR of the configuration, the `kubernetes` Service, and allocations that do not agree with the
+//! Services (a copy restored from elsewhere, a hand that deleted an IPAddress). Other servers of the cluster may be at
+//! work meanwhile: what they made first stays, and a repair holds only for the state that it was made of.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use api::{Object, Status};
 use serde_json::{Value, json};
-use store::{Op, Range};
+use store::{Compare, Fresh, Op, Range};
 
 use super::cidr::family;
+use super::kubernetes_endpoints;
 use super::service_spec as spec;
-use super::services::{NODE_PORTS, claim_port, ip_address, ip_key};
-use crate::handlers::meta;
+use super::services::{NODE_PORTS, claim_port, ip_address, ip_key, port_key, port_owner};
 use crate::server::ApiServer;
-use crate::storage::{Encoded, failed};
+use crate::storage::{Encoded, Written, at_revision, failed};
 
-const NAME: &str = "kubernetes";
+pub const NAME: &str = "kubernetes";
 const NET: &str = "networking.k8s.io";
-const DISCOVERY: &str = "discovery.k8s.io";
-/// Operations per repairing transaction; etcd takes 128.
-const BATCH: usize = 100;
+pub const DISCOVERY: &str = "discovery.k8s.io";
+/// Repairs per transaction, two conditions each; etcd takes 128.
+const BATCH: usize = 50;
+/// How often a repair starts over because others wrote meanwhile.
+const TRIES: usize = 20;
 
 pub async fn start(s: &ApiServer) -> Result<(), Status> {
     service_cidr(s).await?;
     service(s).await?;
-    endpoints(s).await?;
+    kubernetes_endpoints::start(s).await?;
     repair(s).await
 }
 
+/// Makes what is missing; `None`: it was there, or another server was faster.
+async fn create(s: &ApiServer, group: &str, plural: &str, v: Value) -> Result<(), Status> {
+    match s.reader().create(group, plural, v).await {
+        Err(e) if e.is_already_exists() => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 async fn service_cidr(s: &ApiServer) -> Result<(), Status> {
-    if s.reader().get(NET, "servicecidrs", "", NAME).await?.is_some() {
+    if let Some(o) = s.reader().get(NET, "servicecidrs", "", NAME).await? {
+        let there = spec::texts(&o.value().map_err(Status::internal)?["spec"]["cidrs"]);
+        if there != s.cluster.service_cidrs {
+            tracing::warn!(
+                configured = s.cluster.service_cidrs.join(","),
+                cluster = there.join(","),
+                "the cluster's services have another network than this server was told; start it with --service-cidr {}",
+                there.join(",")
+            );
+        }
         return Ok(());
     }
     let now = client::clock::rfc3339(client::clock::now());
@@ -40,7 +60,7 @@ async fn service_cidr(s: &ApiServer) -> Result<(), Status> {
         "status": {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now,
             "reason": "", "message": "Kubernetes default Service CIDR is ready"}]},
     });
-    s.reader().create(NET, "servicecidrs", v).await.map(|_| ())
+    create(s, NET, "servicecidrs", v).await
 }
 
 async fn service(s: &ApiServer) -> Result<(), Status> {
@@ -60,95 +80,51 @@ async fn service(s: &ApiServer) -> Result<(), Status> {
         },
         "status": {"loadBalancer": {}},
     });
-    s.reader().create("", "services", v).await?;
-    Ok(())
+    create(s, "", "services", v).await
 }
 
-/// Writes `wanted` where the object is missing or says something else.
-async fn ensure(
-    s: &ApiServer,
-    group: &str,
-    plural: &str,
-    wanted: Value,
-    fields: &[&str],
-) -> Result<(), Status> {
-    let name = meta::name(&wanted).to_owned();
-    match s.reader().get(group, plural, "default", &name).await? {
-        None => s.reader().create(group, plural, wanted).await.map(|_| ()),
-        Some(_) => s
-            .reader()
-            .update(group, plural, "default", &name, &mut |mut v| {
-                if fields.iter().all(|f| v[*f] == wanted[*f]) {
-                    return Ok(None);
-                }
-                for f in fields {
-                    v[*f] = wanted[*f].clone();
-                }
-                Ok(Some(v))
-            })
-            .await
-            .map(|_| ()),
-    }
+/// One thing to be put right, and the state in which it is right to do so.
+pub struct Repair {
+    compare: Vec<Compare>,
+    op: Op,
 }
 
-async fn endpoints(s: &ApiServer) -> Result<(), Status> {
-    let ip = s.cluster.advertise_address;
-    let port = s.cluster.advertise_port;
-    let slice = json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "metadata": {"name": NAME, "namespace": "default", "generation": 1,
-            "labels": {"kubernetes.io/service-name": NAME}},
-        "addressType": family(ip),
-        "endpoints": [{"addresses": [ip.to_string()], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-    });
-    // The address type of a slice never changes: a slice of the other family is replaced.
-    if let Some(o) = s.reader().get(DISCOVERY, "endpointslices", "default", NAME).await?
-        && o.value().map_err(Status::internal)?["addressType"] != family(ip)
-    {
-        let key = "/registry/endpointslices/default/kubernetes";
-        s.storage.remove(key, o.revision()).await?;
-    }
-    ensure(s, DISCOVERY, "endpointslices", slice, &["endpoints", "ports"]).await?;
-    let old = json!({
-        "apiVersion": "v1", "kind": "Endpoints",
-        "metadata": {"name": NAME, "namespace": "default",
-            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": [{"addresses": [{"ip": ip.to_string()}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
-    });
-    ensure(s, "", "endpoints", old, &["subsets"]).await
-}
+/// What stands for node ports: whose, and since which revision.
+type Ports = HashMap<u16, (String, u64)>;
 
-/// What has to be written so that allocations agree with the Services. Pure.
-pub fn differences(
-    services: &[Value],
-    addresses: &[Object],
-    ports: &HashMap<u16, String>,
-) -> Result<Vec<Op>, Status> {
-    let mut ops = Vec::new();
-    let mut wanted: BTreeMap<String, &Value> = BTreeMap::new();
-    let mut wanted_ports: BTreeMap<u16, &Value> = BTreeMap::new();
-    for v in services {
+/// What has to be written so that allocations agree with the Services, which were read after the allocations: what no
+/// Service had by then, none can have got since without writing it anew. Pure.
+pub fn differences(services: &[Object], addresses: &[Object], ports: &Ports) -> Result<Vec<Repair>, Status> {
+    let mut out = Vec::new();
+    let values = services.iter().map(|o| o.value().map_err(Status::internal));
+    let values = values.collect::<Result<Vec<_>, _>>()?;
+    let mut wanted: BTreeMap<String, (&Object, &Value)> = BTreeMap::new();
+    let mut wanted_ports: BTreeMap<u16, (&Object, &Value)> = BTreeMap::new();
+    for (o, v) in services.iter().zip(&values) {
         for ip in spec::allocated_ips(v) {
-            if let Some(other) = wanted.get(&ip) {
+            if let Some((other, _)) = wanted.get(&ip) {
                 tracing::error!(
                     ip,
-                    service = meta::name(v),
-                    other = meta::name(other),
+                    service = o.name(),
+                    other = other.name(),
                     "two services have the same address; recreate one"
                 );
                 continue;
             }
-            wanted.insert(ip, v);
+            wanted.insert(ip, (o, v));
         }
         for p in spec::node_ports(v) {
-            wanted_ports.entry(p).or_insert(v);
+            wanted_ports.entry(p).or_insert((o, v));
         }
     }
+    let unchanged = |o: &Object| {
+        at_revision(&format!("/registry/services/specs/{}/{}", o.namespace(), o.name()), o.revision())
+    };
     let mut have: HashMap<&str, &Object> = addresses.iter().map(|o| (o.name(), o)).collect();
-    for (ip, v) in &wanted {
-        let (ns, name) = (meta::text(v, "/metadata/namespace"), meta::name(v));
-        let right = have.remove(ip.as_str()).is_some_and(|o| {
+    for (ip, (o, _)) in &wanted {
+        let (ns, name) = (o.namespace(), o.name());
+        let there = have.remove(ip.as_str());
+        let right = there.is_some_and(|o| {
             o.value().is_ok_and(|a| {
                 let r = &a["spec"]["parentRef"];
                 r["resource"] == "services" && r["namespace"] == ns && r["name"] == name
@@ -156,7 +132,9 @@ pub fn differences(
         });
         if !right && let Ok(parsed) = ip.parse::<IpAddr>() {
             tracing::warn!(ip, service = format!("{ns}/{name}"), "address was not allocated, repaired");
-            ops.push(Encoded::new(ip_address(parsed, ns, name))?.put(&ip_key(ip), None));
+            let key = ip_key(ip);
+            let compare = vec![unchanged(o), at_revision(&key, there.map_or(0, Object::revision))];
+            out.push(Repair { compare, op: Encoded::new(ip_address(parsed, ns, name))?.put(&key, None) });
         }
     }
     for (ip, o) in have {
@@ -167,48 +145,57 @@ pub fn differences(
             .is_some_and(|m| m == "ipallocator.k8s.io");
         if ours {
             tracing::warn!(ip, "address belongs to no service, released");
-            ops.push(Op::Delete { key: ip_key(ip) });
+            let key = ip_key(ip);
+            out.push(Repair { compare: vec![at_revision(&key, o.revision())], op: Op::Delete { key } });
         }
     }
-    for (p, v) in &wanted_ports {
-        let owner =
-            json!({"namespace": meta::text(v, "/metadata/namespace"), "name": meta::name(v)}).to_string();
-        if ports.get(p) != Some(&owner) {
-            ops.push(claim_port(*p, v));
+    for (p, (o, v)) in &wanted_ports {
+        let there = ports.get(p);
+        if there.is_none_or(|(owner, _)| *owner != port_owner(v)) {
+            let at = at_revision(&port_key(*p), there.map_or(0, |(_, revision)| *revision));
+            out.push(Repair { compare: vec![unchanged(o), at], op: claim_port(*p, v) });
         }
     }
-    ops.extend(
-        ports
-            .keys()
-            .filter(|p| !wanted_ports.contains_key(p))
-            .map(|p| Op::Delete { key: format!("{NODE_PORTS}{p}") }),
-    );
-    Ok(ops)
+    for (p, (_, revision)) in ports.iter().filter(|(p, _)| !wanted_ports.contains_key(p)) {
+        let key = port_key(*p);
+        out.push(Repair { compare: vec![at_revision(&key, *revision)], op: Op::Delete { key } });
+    }
+    Ok(out)
 }
 
 async fn repair(s: &ApiServer) -> Result<(), Status> {
-    let services = s
-        .reader()
-        .list("", "services", "")
-        .await?
-        .iter()
-        .map(|o| o.value().map_err(Status::internal))
-        .collect::<Result<Vec<_>, _>>()?;
-    let addresses = s.reader().list(NET, "ipaddresses", "").await?;
+    for _ in 0..TRIES {
+        if repair_once(s).await? {
+            return Ok(());
+        }
+    }
+    tracing::warn!("others changed services all the while; their allocations were not checked at this start");
+    Ok(())
+}
+
+/// False where somebody else wrote what was to be repaired.
+async fn repair_once(s: &ApiServer) -> Result<bool, Status> {
+    // In this order, see `differences`.
+    let (addresses, _) = s.storage.all("/registry/ipaddresses/", Fresh::Newest).await?;
     let r = s.storage.store().range(Range::prefix(NODE_PORTS)).await.map_err(failed)?;
     let ports = r
         .records
         .iter()
         .filter_map(|r| {
             let p: u16 = r.key.strip_prefix(NODE_PORTS)?.parse().ok()?;
-            Some((p, String::from_utf8_lossy(&r.value).into_owned()))
+            Some((p, (String::from_utf8_lossy(&r.value).into_owned(), r.mod_revision)))
         })
         .collect();
-    let ops = differences(&services, &addresses, &ports)?;
-    for batch in ops.chunks(BATCH) {
-        s.storage.commit(Vec::new(), batch.to_vec()).await?;
+    let (services, _) = s.storage.all("/registry/services/specs/", Fresh::Newest).await?;
+    let repairs = differences(&services, &addresses, &ports)?;
+    for batch in repairs.chunks(BATCH) {
+        let compare = batch.iter().flat_map(|r| r.compare.clone()).collect();
+        let ops = batch.iter().map(|r| r.op.clone()).collect();
+        if let Written::Lost = s.storage.commit(compare, ops).await? {
+            return Ok(false);
+        }
     }
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -219,19 +206,34 @@ mod tests {
     fn repair_makes_what_is_missing_and_releases_the_rest() {
         let svc = json!({"metadata": {"namespace": "d", "name": "a"}, "spec": {"type": "NodePort",
             "clusterIP": "10.0.0.5", "clusterIPs": ["10.0.0.5"], "ports": [{"nodePort": 30001}]}});
-        let ip = |ip: &str, name: &str| {
-            Object::from_value(ip_address(ip.parse().expect("ip"), "d", name), 1).expect("object")
+        let owner = port_owner(&svc);
+        let svc = Object::from_value(svc, 7).expect("service");
+        let ip = |ip: &str, name: &str, revision| {
+            Object::from_value(ip_address(ip.parse().expect("ip"), "d", name), revision).expect("object")
         };
-        let right: HashMap<u16, String> =
-            [(30001, json!({"namespace": "d", "name": "a"}).to_string())].into();
-        let ops = differences(std::slice::from_ref(&svc), &[ip("10.0.0.5", "a")], &right).expect("ops");
-        assert!(ops.is_empty());
-        let ops = differences(
-            &[svc],
-            &[ip("10.0.0.5", "b"), ip("10.0.0.6", "gone")],
-            &[(30002, "{}".into())].into(),
-        )
-        .expect("ops");
-        assert_eq!(ops.len(), 4);
+        let conditions = |r: &Repair| -> Vec<(String, u64)> {
+            let of = |c: &Compare| match c {
+                Compare::ModRevision { key, equals } | Compare::CreateRevision { key, equals } => {
+                    (key.clone(), *equals)
+                }
+            };
+            r.compare.iter().map(of).collect()
+        };
+        let services = [svc];
+        let right = [(30001, (owner, 5))].into();
+        assert!(differences(&services, &[ip("10.0.0.5", "a", 5)], &right).expect("repairs").is_empty());
+        let addresses = [ip("10.0.0.5", "b", 3), ip("10.0.0.6", "gone", 4)];
+        let all = differences(&services, &addresses, &[(30002, ("{}".into(), 6))].into()).expect("repairs");
+        let seen: Vec<_> = all.iter().map(conditions).collect();
+        let at = |key: &str, revision| (format!("/registry/{key}"), revision);
+        assert_eq!(
+            seen,
+            [
+                vec![at("services/specs/d/a", 7), at("ipaddresses/10.0.0.5", 3)],
+                vec![at("ipaddresses/10.0.0.6", 4)],
+                vec![at("services/specs/d/a", 7), at("ranges/servicenodeports/30001", 0)],
+                vec![at("ranges/servicenodeports/30002", 6)],
+            ]
+        );
     }
 }

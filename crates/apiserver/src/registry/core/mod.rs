@@ -3,6 +3,7 @@
 pub mod binding;
 pub mod cidr;
 pub mod eviction;
+pub mod kubernetes_endpoints;
 mod kubernetes_service;
 pub mod namespaces;
 pub mod pods;

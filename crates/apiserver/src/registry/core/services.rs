@@ -211,13 +211,17 @@ async fn addresses(
     Ok(())
 }
 
-fn port_key(p: u16) -> String {
+pub fn port_key(p: u16) -> String {
     format!("{NODE_PORTS}{p}")
 }
 
+/// What stands under a node port's key: whose it is.
+pub fn port_owner(v: &Value) -> String {
+    json!({"namespace": meta::text(v, "/metadata/namespace"), "name": meta::name(v)}).to_string()
+}
+
 pub fn claim_port(p: u16, v: &Value) -> Op {
-    let owner = json!({"namespace": meta::text(v, "/metadata/namespace"), "name": meta::name(v)});
-    Op::Put { key: port_key(p), value: owner.to_string().into_bytes().into(), ttl: None, aux: None }
+    Op::Put { key: port_key(p), value: port_owner(v).into_bytes().into(), ttl: None, aux: None }
 }
 
 async fn node_ports(
