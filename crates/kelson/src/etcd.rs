@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 use serde::Deserialize;
 use store::etcd::{Options, Tls};
 
-use crate::config::duration;
+use crate::duration::duration;
 
 #[derive(Debug, Clone, Default, ClapArgs, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -93,6 +93,8 @@ impl Etcd {
             tls: self.tls.clone(),
             prefix: self.prefix.clone(),
             compact_every: self.compact_every,
+            // The original may have been here before.
+            decode: Some(apiserver::storage::foreign::decoder()),
             ..Options::new(self.servers.clone())
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod fields;
 pub mod filter;
+pub mod foreign;
 pub mod list;
 pub mod paging;
 pub mod watch;
