@@ -39,8 +39,8 @@ test-v2: deps kubectl ## a node under control groups of version 2, in a QEMU gue
 	cargo build -p kelson
 	./scripts/test-v2 $(TARGET)/debug/kelson $(KUBECTL)
 
-conformance: deps kubectl release ## upstream's conformance tests against a cluster of its own; FOCUS=REGEX takes a part of all its tests; needs Go
-	KUBECTL=$(KUBECTL) ./tests/conformance/run $(if $(FOCUS),--focus '$(FOCUS)') --kelson $(TARGET)/release/kelson
+conformance: deps kubectl release ## upstream's conformance tests against a cluster of its own; FOCUS=REGEX takes a part of all its tests, PROCS=N at once, ENGINE=etcd; needs Go
+	KUBECTL=$(KUBECTL) ./tests/conformance/run $(if $(FOCUS),--focus '$(FOCUS)') $(if $(PROCS),--procs $(PROCS)) $(if $(ENGINE),--engine $(ENGINE)) --kelson $(TARGET)/release/kelson
 
 bench: deps ## the table of figures beside their peers
 	./scripts/bench

@@ -95,20 +95,26 @@ def free_port():
 class Api:
     """One keep-alive connection to the API as the administrator."""
 
-    def __init__(self, kubeconfig):
-        text = open(kubeconfig).read()
-        field = lambda name: base64.b64decode(re.search(rf'{name}: "?([^"\s]+)', text).group(1))
-        self.url = re.search(r'server: "?([^"\s]+)', text).group(1)
-        self.pem = {k: field(k + "-data") for k in ["certificate-authority", "client-certificate", "client-key"]}
-        self.context = ssl.create_default_context(cadata=self.pem["certificate-authority"].decode())
+    def __init__(self, url, pem):
+        """`pem` has a client-certificate and its client-key; without a certificate-authority any server will do."""
+        self.url, self.pem = url, pem
+        authority = pem.get("certificate-authority")
+        self.context = ssl.create_default_context(cadata=authority.decode()) if authority else ssl._create_unverified_context()
         with tempfile.NamedTemporaryFile() as f:
-            f.write(self.pem["client-certificate"] + b"\n" + self.pem["client-key"])
+            f.write(pem["client-certificate"] + b"\n" + pem["client-key"])
             f.flush()
             self.context.load_cert_chain(f.name)
         self.context.verify_flags &= ~ssl.VERIFY_X509_STRICT if hasattr(ssl, "VERIFY_X509_STRICT") else ~0
-        self.host, self.port = self.url.removeprefix("https://").rsplit(":", 1)
+        self.host, self.port = url.removeprefix("https://").rsplit(":", 1)
         self.connection = None
         self.used = 0.0
+
+    @classmethod
+    def of(cls, kubeconfig):
+        text = open(kubeconfig).read()
+        field = lambda name: base64.b64decode(re.search(rf'{name}: "?([^"\s]+)', text).group(1))
+        pem = {k: field(k + "-data") for k in ["certificate-authority", "client-certificate", "client-key"]}
+        return cls(re.search(r'server: "?([^"\s]+)', text).group(1), pem)
 
     def open(self):
         return http.client.HTTPSConnection(self.host, int(self.port), context=self.context, timeout=60)
@@ -116,8 +122,8 @@ class Api:
     def request(self, method, path, body=None, kind="application/json"):
         if self.connection is None:
             self.connection = self.open()
-        elif method == "GET" and time.monotonic() - self.used > 20:
-            # The server closes a connection that was idle for half a minute.
+        elif method == "GET" and time.monotonic() - self.used > 60:
+            # A server closes a connection that was idle for a minute and a half.
             self.connection.close()
             self.connection = self.open()
         self.used = time.monotonic()
@@ -204,7 +210,7 @@ class Cluster:
             if self.child.poll() is not None:
                 raise SystemExit("kelson ended:\n" + open(f"{self.dir}/log").read()[-2000:])
             socket.create_connection(("127.0.0.1", self.port), 1).close()
-            api = Api(path)
+            api = Api.of(path)
             return api if api.request("GET", "/readyz")[0] == 200 else None
 
         self.api, at = wait("the API", up)

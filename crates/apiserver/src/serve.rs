@@ -24,7 +24,8 @@ use crate::server::ApiServer;
 /// Connections at one time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 8192;
 const HANDSHAKE: Duration = Duration::from_secs(10);
-const HEADERS: Duration = Duration::from_secs(30);
+/// For a request's headers, and on HTTP/1.1 also how long a kept connection may idle, for which upstream has 90 s.
+const HEADERS: Duration = Duration::from_secs(90);
 /// How long requests may run on after the stop.
 const DRAIN: Duration = Duration::from_secs(30);
 const STREAMS: u32 = 1000;
