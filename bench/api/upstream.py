@@ -43,8 +43,8 @@ def certificates(d):
 
     ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
     openssl("req", "-x509", *ec, "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca")
-    openssl("req", *[a for a in ec if a not in ("-days", "2")], "-subj", "/O=system:masters/CN=admin", "-keyout", "client-key", "-out", "csr")
-    openssl("x509", "-req", "-in", "csr", "-CA", "ca", "-CAkey", "ca.key", "-days", "2", "-out", "client-certificate")
+    signed = ["-CA", "ca", "-CAkey", "ca.key", "-addext", "basicConstraints=CA:FALSE"]
+    openssl("req", "-x509", *ec, *signed, "-subj", "/O=system:masters/CN=admin", "-keyout", "client-key", "-out", "client-certificate")
     openssl("genrsa", "-out", "sa.key", "2048")
     openssl("rsa", "-in", "sa.key", "-pubout", "-out", "sa.pub")
 
