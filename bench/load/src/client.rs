@@ -96,10 +96,7 @@ impl Pool {
 }
 
 /// Opens a stream whose body comes in pieces.
-pub async fn open(
-    sender: &mut SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-) -> Result<Incoming> {
+pub async fn open(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<Incoming> {
     sender.ready().await?;
     let response = sender.send_request(request).await?;
     ensure!(response.status() == StatusCode::OK, "{}", response.status());

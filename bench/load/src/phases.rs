@@ -192,13 +192,11 @@ struct Watchers {
 
 impl Watchers {
     async fn open(run: &Run, count: usize) -> Result<Self> {
-        let page = run.pool.send(Method::GET, &format!("{}?limit=1", run.resource.path), "", Bytes::new()).await?;
+        let page =
+            run.pool.send(Method::GET, &format!("{}?limit=1", run.resource.path), "", Bytes::new()).await?;
         let version = version_of(&page);
         let mut w = Self { tasks: JoinSet::new(), events: Arc::default(), bytes: Arc::default() };
-        let path = format!(
-            "{}?watch=true&resourceVersion={version}&timeoutSeconds=3600",
-            run.resource.path
-        );
+        let path = format!("{}?watch=true&resourceVersion={version}&timeoutSeconds=3600", run.resource.path);
         let mut sender = run.pool.connect().await?;
         for n in 0..count {
             if n > 0 && n % WATCHES == 0 {
@@ -238,7 +236,9 @@ pub async fn perform(run: &Arc<Run>, phase: &Phase, watched: &[Watched]) -> Resu
     let cpu = || -> Result<Vec<f64>> { watched.iter().map(Watched::cpu).collect() };
     let started_with = memory()?;
     let mut watchers = match phase.verb.as_str() {
-        "watch" | "idle" => Some(Watchers::open(run, phase.count.context("how many watchers, :COUNT")?).await?),
+        "watch" | "idle" => {
+            Some(Watchers::open(run, phase.count.context("how many watchers, :COUNT")?).await?)
+        }
         _ => None,
     };
     let before = cpu()?;
@@ -309,7 +309,10 @@ mod tests {
     #[test]
     fn phases_are_read() {
         let p = Phase::parse("watch@100~5:1000").unwrap();
-        assert_eq!((p.verb.as_str(), p.rate, p.seconds, p.count), ("watch", Some(100.0), Some(5.0), Some(1000)));
+        assert_eq!(
+            (p.verb.as_str(), p.rate, p.seconds, p.count),
+            ("watch", Some(100.0), Some(5.0), Some(1000))
+        );
         let p = Phase::parse("mix").unwrap();
         assert_eq!((p.verb.as_str(), p.rate, p.seconds), ("mix", None, None));
         let p = Phase::parse("mix@50").unwrap();

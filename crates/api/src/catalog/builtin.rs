@@ -210,8 +210,8 @@ mod tests {
         let f = pods.field_values(&v);
         assert!(f.contains(&("spec.nodeName", "n".into())));
         assert!(f.contains(&("spec.hostNetwork", "false".into())));
-        assert!(pods.selectable("spec.nope").is_err());
+        assert!(pods.selectable("v1", "spec.nope").is_err());
         let jobs = builtin().by_plural("batch", "jobs").expect("jobs");
-        assert_eq!(jobs.selectable("status.successful").map(|f| f.value(&json!({}))), Ok("0".into()));
+        assert_eq!(jobs.selectable("v1", "status.successful").map(|f| f.value(&json!({}))), Ok("0".into()));
     }
 }

@@ -23,6 +23,8 @@ pub struct Custom {
     pub columns: Columns,
     pub has_defaults: bool,
     pub scale: Option<ScalePaths>,
+    /// Labels of `selectableFields`; other versions may have others.
+    pub selectable: Vec<String>,
 }
 
 /// A conversion webhook.
@@ -108,7 +110,7 @@ pub fn descriptor(crd: &Value) -> Option<Descriptor> {
     let mut selectable =
         vec![SelectableField::text("metadata.name"), SelectableField::text("metadata.namespace")];
     for f in list(&spec["versions"]).iter().flat_map(|v| list(&v["selectableFields"])) {
-        let label = text(f, "jsonPath").trim_start_matches('.');
+        let label = label(f);
         if !label.is_empty() && !selectable.iter().any(|s| s.label == label) {
             selectable.push(SelectableField::new(label, label, FieldFormat::Text));
         }
@@ -138,6 +140,11 @@ pub fn descriptor(crd: &Value) -> Option<Descriptor> {
         terminating: !crd["metadata"]["deletionTimestamp"].is_null(),
         converter: Converter::of(&spec["conversion"]).map(Arc::new),
     })
+}
+
+/// Of a selectable field.
+fn label(f: &Value) -> &str {
+    text(f, "jsonPath").trim_start_matches('.')
 }
 
 fn version(group: &str, kind: &str, v: &Value) -> Version {
@@ -186,6 +193,7 @@ fn version(group: &str, kind: &str, v: &Value) -> Version {
             has_defaults: defaults::custom::any(&schema),
             scale,
             schema,
+            selectable: list(&v["selectableFields"]).iter().map(|f| label(f).to_owned()).collect(),
         })),
         protobuf: OnceLock::new(),
     }
@@ -217,7 +225,8 @@ mod tests {
             d.version("v1alpha1").and_then(|v| v.deprecation_warning.as_deref()),
             Some("example.com/v1alpha1 Widget is deprecated")
         );
-        assert!(d.selectable("spec.color").is_ok());
+        assert!(d.selectable("v1", "spec.color").is_ok());
+        assert!(d.selectable("v2", "spec.color").is_err(), "a field of another version");
         let c = d.version("v1").and_then(|v| v.custom.clone()).expect("custom");
         assert_eq!(c.scale.as_ref().map(|s| s.spec_replicas.join("/")).as_deref(), Some("spec/n"));
         let mut o = json!({"spec": {}});

@@ -266,10 +266,14 @@ impl Descriptor {
         })
     }
 
-    /// The selectable field behind a label of a field selector.
-    pub fn selectable(&self, label: &str) -> Result<&SelectableField, CatalogError> {
-        self.selectable_fields.iter().find(|f| f.label == label).ok_or_else(|| {
-            if self.selectable_fields.len() > 2 {
+    /// The selectable field of a version behind a label of a field selector.
+    pub fn selectable(&self, version: &str, label: &str) -> Result<&SelectableField, CatalogError> {
+        let custom = self.custom_of(version);
+        let here = |l: &str| {
+            l.starts_with("metadata.") || custom.is_none_or(|c| c.selectable.iter().any(|s| s == l))
+        };
+        self.selectable_fields.iter().find(|f| f.label == label && here(label)).ok_or_else(|| {
+            if self.selectable_fields.iter().filter(|f| here(&f.label)).count() > 2 {
                 CatalogError::FieldLabel(label.to_string())
             } else {
                 CatalogError::OnlyMetadata(label.to_string())

@@ -112,7 +112,7 @@ pub fn client_config(c: &At, e: &mut ErrorList) {
     }
     let path = service.get("path");
     let text = path.str();
-    if path.is_null() || text == "/" {
+    if path.is_null() || matches!(text, "" | "/") {
         return;
     }
     if !text.starts_with('/') {

@@ -33,6 +33,7 @@ mod rbac;
 mod rules;
 mod service;
 mod storage;
+mod storage_migration;
 mod structural;
 mod table;
 mod workloads;

@@ -3,7 +3,7 @@
 use super::errors::ErrorList;
 use super::{
     admission, autoscaling, batch, certificates, config, core, crd, endpoints, events, extensions, flow,
-    networking, pod, policy, rbac, service, storage, structural, workloads,
+    networking, pod, policy, rbac, service, storage, storage_migration, structural, workloads,
 };
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ const FLOW: &str = "flowcontrol.apiserver.k8s.io";
 const NETWORKING: &str = "networking.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 const STORAGE: &str = "storage.k8s.io";
+const MIGRATION: &str = "storagemigration.k8s.io";
 
 pub fn create(group: &str, kind: &str, o: &Value, e: &mut ErrorList) {
     match (group, kind) {
@@ -62,6 +63,7 @@ pub fn create(group: &str, kind: &str, o: &Value, e: &mut ErrorList) {
         (STORAGE, "CSINode") => storage::csi_node(o, e),
         (STORAGE, "CSIStorageCapacity") => storage::capacity(o, e),
         (STORAGE, "VolumeAttributesClass") => storage::attributes_class(o, e),
+        (MIGRATION, "StorageVersionMigration") => storage_migration::migration(o, e),
         (CERTIFICATES, "CertificateSigningRequest") => certificates::csr(o, e),
         (CERTIFICATES, "ClusterTrustBundle") => certificates::trust_bundle(o, e),
         (ADMISSION, "ValidatingWebhookConfiguration") => admission::webhooks(o, false, e),
@@ -115,6 +117,7 @@ pub fn update(group: &str, kind: &str, n: &Value, o: &Value, e: &mut ErrorList) 
         (STORAGE, "CSIDriver") => storage::csi_driver_update(n, o, e),
         (STORAGE, "CSIStorageCapacity") => storage::capacity_update(n, o, e),
         (STORAGE, "VolumeAttributesClass") => storage::attributes_class_update(n, o, e),
+        (MIGRATION, "StorageVersionMigration") => storage_migration::migration_update(n, o, e),
         (CERTIFICATES, "CertificateSigningRequest") => certificates::csr_update(n, o, "", e),
         (CERTIFICATES, "ClusterTrustBundle") => certificates::trust_bundle_update(n, o, e),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => crd::definition_update(n, o, e),
@@ -151,6 +154,7 @@ pub fn update_subresource(group: &str, kind: &str, sub: &str, n: &Value, o: &Val
         ("autoscaling", "HorizontalPodAutoscaler", "status") => autoscaling::status(n, e),
         (FLOW, _, "status") => flow::status(n, e),
         ("policy", "PodDisruptionBudget", "status") => policy::budget_status(n, e),
+        (MIGRATION, "StorageVersionMigration", "status") => storage_migration::migration_status(n, o, e),
         (CERTIFICATES, "CertificateSigningRequest", sub) => certificates::csr_update(n, o, sub, e),
         ("apiextensions.k8s.io", "CustomResourceDefinition", "status") => crd::definition_status(n, e),
         _ => {}

@@ -2,7 +2,6 @@
 //! decided by `plan`, which is pure.
 
 use api::{Object, Status};
-use client::ObjectList;
 use futures::{StreamExt, TryStreamExt};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -339,7 +338,7 @@ pub async fn handle(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply
             if !target.kind.group.is_empty() {
                 details["group"] = json!(target.kind.group);
             }
-            output::value(call, StatusCode::OK, &body::success(details))
+            output::outcome(call, StatusCode::OK, &body::success(details))
         }
     }
 }
@@ -348,10 +347,7 @@ pub async fn collection(s: &ApiServer, call: &Call, target: &Target) -> Result<R
     let o = Options::parse(call)?;
     let mut w = Write::new(s, call, target, "")?;
     w.dry_run = o.dry_run;
-    let filter = read::filter(call, target)?;
-    let page = read::page_of(&call.query)?;
-    let prefix = target.key(read::namespace_of(call, target), "");
-    let l = s.storage.list(&prefix, read::exact_key(call, target, &filter), &page, &filter).await?;
+    let l = read::page(s, call, target).await?;
     let (w, o) = (&w, &o);
     futures::stream::iter(l.items.clone())
         .map(|item| async move {
@@ -364,18 +360,7 @@ pub async fn collection(s: &ApiServer, call: &Call, target: &Target) -> Result<R
         .buffer_unordered(PARALLEL)
         .try_collect::<Vec<()>>()
         .await?;
-    output::list(
-        s,
-        call,
-        target,
-        ObjectList {
-            items: l.items,
-            revision: l.revision,
-            continue_token: l.continue_token,
-            remaining: l.remaining,
-        },
-    )
-    .await
+    output::list(s, call, target, l).await
 }
 
 #[cfg(test)]

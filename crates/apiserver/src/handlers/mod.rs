@@ -14,6 +14,7 @@ pub mod patch;
 pub mod read;
 pub mod reviews;
 pub mod scale;
+mod selected;
 pub mod update;
 pub mod write;
 

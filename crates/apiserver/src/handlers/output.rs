@@ -123,9 +123,17 @@ pub async fn object(
     Ok(send(code, &v, w.accepted))
 }
 
-/// A value that is no stored object (Scale, reviews, Status); always itself, whatever transformation was asked for.
+/// A value that is no stored object (reviews, tokens, bindings) and can be shown as nothing else.
 pub fn value(call: &Call, code: StatusCode, v: &Value) -> Result<Reply, Status> {
-    let offer = Offer { protobuf: true, transforms: true };
+    of_offer(call, code, v, Offer { protobuf: true, transforms: false })
+}
+
+/// What became of a stored object: itself, whatever transformation was asked for.
+pub fn outcome(call: &Call, code: StatusCode, v: &Value) -> Result<Reply, Status> {
+    of_offer(call, code, v, Offer { protobuf: true, transforms: true })
+}
+
+fn of_offer(call: &Call, code: StatusCode, v: &Value, offer: Offer) -> Result<Reply, Status> {
     let accepted = if call.peer.local { Accepted::default() } else { accepted(call, offer)? };
     Ok(send(code, v, accepted))
 }

@@ -5,10 +5,9 @@ use client::ObjectList;
 use http::StatusCode;
 use store::Fresh;
 
-use super::{Target, output};
+use super::{Target, output, selected};
 use crate::body::Reply;
 use crate::call::Call;
-use crate::request_info::Query;
 use crate::server::ApiServer;
 use crate::storage::filter::Filter;
 use crate::storage::paging::{Page, parse_revision};
@@ -26,7 +25,7 @@ pub async fn get(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, S
 }
 
 pub fn filter(call: &Call, target: &Target) -> Result<Filter, Status> {
-    Filter::new(&target.kind, &call.info.label_selector, &call.info.field_selector)
+    Filter::new(&target.kind, &target.version, &call.info.label_selector, &call.info.field_selector)
 }
 
 /// The one key that a list can find, when its selector names the object and nothing else is open.
@@ -41,30 +40,36 @@ pub fn namespace_of<'a>(call: &'a Call, target: &Target) -> &'a str {
     if target.kind.namespaced { call.namespace() } else { "" }
 }
 
-pub async fn list(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
-    let filter = filter(call, target)?;
+/// The page of a collection that the request asks for.
+pub async fn page(s: &ApiServer, call: &Call, target: &Target) -> Result<ObjectList, Status> {
+    let mut filter = filter(call, target)?;
+    let shown = filter.take_shown();
     let page = Page::parse(&call.query)?;
     let prefix = target.key(namespace_of(call, target), "");
     let l = s.storage.list(&prefix, exact_key(call, target, &filter), &page, &filter).await?;
-    output::list(
-        s,
-        call,
-        target,
-        ObjectList {
-            items: l.items,
-            revision: l.revision,
-            continue_token: l.continue_token,
-            remaining: l.remaining,
-        },
-    )
-    .await
+    let list = ObjectList {
+        items: l.items,
+        revision: l.revision,
+        continue_token: l.continue_token,
+        remaining: l.remaining,
+    };
+    match shown {
+        Some(shown) => selected::list(s, target, list, &shown).await,
+        None => Ok(list),
+    }
+}
+
+pub async fn list(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
+    let list = page(s, call, target).await?;
+    output::list(s, call, target, list).await
 }
 
 pub async fn watch(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply, Status> {
     // The deprecated /watch/…/name form watches one object.
-    let filter = match (call.info.path.contains("/watch/"), call.info.name.is_empty()) {
+    let mut filter = match (call.info.path.contains("/watch/"), call.info.name.is_empty()) {
         (true, false) => Filter::new(
             &target.kind,
+            &target.version,
             &call.info.label_selector,
             &format!("metadata.name={}", call.info.name),
         )?,
@@ -75,11 +80,9 @@ pub async fn watch(s: &ApiServer, call: &Call, target: &Target) -> Result<Reply,
         return Err(Status::new(Reason::ServiceUnavailable, "the server is stopping"));
     }
     let prefix = target.key(namespace_of(call, target), "");
-    let events = s.storage.watch(&prefix, &options, filter, s.stop.clone()).await;
+    let events = match filter.take_shown() {
+        Some(shown) => selected::watch(s, target, &prefix, &options, filter, shown).await,
+        None => s.storage.watch(&prefix, &options, filter, s.stop.clone()).await,
+    };
     output::watch(s, call, target, events)
-}
-
-/// Selectors and limit of a deletecollection come like those of a list.
-pub fn page_of(q: &Query) -> Result<Page, Status> {
-    Page::parse(q)
 }

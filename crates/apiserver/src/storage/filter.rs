@@ -19,7 +19,13 @@ pub struct Filter {
 }
 
 impl Filter {
-    pub fn new(kind: &Arc<Descriptor>, label_selector: &str, field_selector: &str) -> Result<Self, Status> {
+    /// Selectors of a request for `version`.
+    pub fn new(
+        kind: &Arc<Descriptor>,
+        version: &str,
+        label_selector: &str,
+        field_selector: &str,
+    ) -> Result<Self, Status> {
         let labels = match label_selector {
             "" => None,
             s => Some(LabelSelector::parse(s).map_err(|e| Status::bad_request(e.to_string()))?),
@@ -29,7 +35,7 @@ impl Filter {
             let parsed =
                 FieldSelector::parse(field_selector).map_err(|e| Status::bad_request(e.to_string()))?;
             for t in &parsed.requirements {
-                let f = kind.selectable(&t.field).map_err(|e| Status::bad_request(e.to_string()))?;
+                let f = kind.selectable(version, &t.field).map_err(|e| Status::bad_request(e.to_string()))?;
                 fields.push((f.label.clone(), t.value.clone(), t.op == FieldOp::Equals));
             }
         }
@@ -38,6 +44,17 @@ impl Filter {
 
     pub fn everything(kind: &Arc<Descriptor>) -> Self {
         Self { kind: kind.clone(), labels: None, fields: Vec::new() }
+    }
+
+    /// Takes out the conditions that only a converted object can meet: a webhook of the definition makes other fields
+    /// of what is stored.
+    pub fn take_shown(&mut self) -> Option<Shown> {
+        self.kind.converter.as_ref()?;
+        let stored;
+        (stored, self.fields) =
+            std::mem::take(&mut self.fields).into_iter().partition(|(l, ..)| l.starts_with("metadata."));
+        let fields = std::mem::replace(&mut self.fields, stored);
+        (!fields.is_empty()).then(|| Shown { kind: self.kind.clone(), fields })
     }
 
     pub fn is_everything(&self) -> bool {
@@ -68,5 +85,22 @@ impl Filter {
             }
         }
         object(record).map(Some)
+    }
+}
+
+/// Conditions on the fields of objects as they are shown.
+#[derive(Clone)]
+pub struct Shown {
+    kind: Arc<Descriptor>,
+    fields: Vec<(String, String, bool)>,
+}
+
+impl Shown {
+    pub fn selects(&self, o: &Object) -> Result<bool, Status> {
+        let v = o.value().map_err(Status::internal)?;
+        Ok(self.fields.iter().all(|(label, want, equal)| {
+            let is = self.kind.selectable_fields.iter().any(|f| f.label == *label && f.value(&v) == *want);
+            is == *equal
+        }))
     }
 }

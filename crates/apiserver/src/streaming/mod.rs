@@ -47,11 +47,48 @@ pub async fn handle(s: &ApiServer, call: Call, target: &Target, sub: &str) -> Re
     }
 }
 
+/// The options of a connection, which the query and the path carry.
+fn connect_options(kind: &str, call: &Call) -> Value {
+    let mut o = json!({"apiVersion": "v1", "kind": kind});
+    match kind {
+        "PodExecOptions" | "PodAttachOptions" => {
+            for name in ["stdin", "stdout", "stderr", "tty"] {
+                if call.query.flag(name) {
+                    o[name] = true.into();
+                }
+            }
+            if let Some(c) = call.query.get("container").filter(|c| !c.is_empty()) {
+                o["container"] = c.into();
+            }
+            let command: Vec<&str> = call.query.all("command").collect();
+            if kind == "PodExecOptions" && !command.is_empty() {
+                o["command"] = command.into();
+            }
+        }
+        "PodPortForwardOptions" => {
+            let ports: Vec<i64> = call.query.all("ports").filter_map(|p| p.parse().ok()).collect();
+            if !ports.is_empty() {
+                o["ports"] = ports.into();
+            }
+        }
+        "PodProxyOptions" | "ServiceProxyOptions" | "NodeProxyOptions" => {
+            let slash = if call.info.path.ends_with('/') { "/" } else { "" };
+            match call.info.tail.trim_end_matches('/') {
+                "" if slash.is_empty() => {}
+                "" => o["path"] = slash.into(),
+                tail => o["path"] = format!("/{tail}{slash}").into(),
+            }
+        }
+        _ => {}
+    }
+    o
+}
+
 /// Admission may refuse a connection; the options are its object.
 async fn admit(s: &ApiServer, call: &Call, target: &Target, sub: &str) -> Result<(), Status> {
     let w = Write::new(s, call, target, sub)?;
     let kind = target.served().and_then(|v| v.subresource(sub)).map(|s| s.kind.clone()).unwrap_or_default();
-    let options = json!({"apiVersion": "v1", "kind": kind});
+    let options = connect_options(&kind, call);
     let options = w.admit(Operation::Connect, options, None).await?;
     let _: Value = w.validated(Operation::Connect, options, None).await?;
     Ok(())
