@@ -205,6 +205,16 @@ fn paths_methods_and_forms_of_answers() {
         let a = b.http.send("GET", CMS, &[("accept", accept)], b"");
         b.check(accept, &a, 406, "NotAcceptable", kinds);
     }
+    let review = r#"{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectAccessReview","spec":{"nonResourceAttributes":{"path":"/","verb":"get"}}}"#;
+    let headers =
+        [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io"), ("content-type", "application/json")];
+    let a = b.http.send(
+        "POST",
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+        &headers,
+        review.as_bytes(),
+    );
+    b.check("a review is no table", &a, 406, "NotAcceptable", kinds);
     let a = b.http.send(
         "POST",
         CMS,

@@ -21,6 +21,7 @@ use crate::body::Reply;
 use crate::call::Call;
 use crate::handlers::Target;
 use crate::handlers::write::Write;
+use crate::request_info::{Query, RequestInfo};
 use crate::server::ApiServer;
 
 /// A connection, whatever carries it.
@@ -48,32 +49,32 @@ pub async fn handle(s: &ApiServer, call: Call, target: &Target, sub: &str) -> Re
 }
 
 /// The options of a connection, which the query and the path carry.
-fn connect_options(kind: &str, call: &Call) -> Value {
+fn connect_options(kind: &str, query: &Query, info: &RequestInfo) -> Value {
     let mut o = json!({"apiVersion": "v1", "kind": kind});
     match kind {
         "PodExecOptions" | "PodAttachOptions" => {
             for name in ["stdin", "stdout", "stderr", "tty"] {
-                if call.query.flag(name) {
+                if query.flag(name) {
                     o[name] = true.into();
                 }
             }
-            if let Some(c) = call.query.get("container").filter(|c| !c.is_empty()) {
+            if let Some(c) = query.get("container").filter(|c| !c.is_empty()) {
                 o["container"] = c.into();
             }
-            let command: Vec<&str> = call.query.all("command").collect();
+            let command: Vec<&str> = query.all("command").collect();
             if kind == "PodExecOptions" && !command.is_empty() {
                 o["command"] = command.into();
             }
         }
         "PodPortForwardOptions" => {
-            let ports: Vec<i64> = call.query.all("ports").filter_map(|p| p.parse().ok()).collect();
+            let ports: Vec<i64> = query.all("ports").filter_map(|p| p.parse().ok()).collect();
             if !ports.is_empty() {
                 o["ports"] = ports.into();
             }
         }
         "PodProxyOptions" | "ServiceProxyOptions" | "NodeProxyOptions" => {
-            let slash = if call.info.path.ends_with('/') { "/" } else { "" };
-            match call.info.tail.trim_end_matches('/') {
+            let slash = if info.path.ends_with('/') { "/" } else { "" };
+            match info.tail.trim_end_matches('/') {
                 "" if slash.is_empty() => {}
                 "" => o["path"] = slash.into(),
                 tail => o["path"] = format!("/{tail}{slash}").into(),
@@ -88,8 +89,39 @@ fn connect_options(kind: &str, call: &Call) -> Value {
 async fn admit(s: &ApiServer, call: &Call, target: &Target, sub: &str) -> Result<(), Status> {
     let w = Write::new(s, call, target, sub)?;
     let kind = target.served().and_then(|v| v.subresource(sub)).map(|s| s.kind.clone()).unwrap_or_default();
-    let options = connect_options(&kind, call);
+    let options = connect_options(&kind, &call.query, &call.info);
     let options = w.admit(Operation::Connect, options, None).await?;
     let _: Value = w.validated(Operation::Connect, options, None).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(kind: &str, path: &str, query: &str) -> Value {
+        let info = RequestInfo::parse(&http::Method::GET, path, query);
+        connect_options(kind, &Query::parse(query), &info)
+    }
+
+    #[test]
+    fn admission_sees_what_a_connection_asks_for() {
+        const POD: &str = "/api/v1/namespaces/n/pods/p";
+        let v = options(
+            "PodExecOptions",
+            &format!("{POD}/exec"),
+            "stdin=true&stdout=1&tty=false&container=c&command=a&command=b",
+        );
+        let want = json!({"apiVersion": "v1", "kind": "PodExecOptions", "stdin": true, "stdout": true, "container": "c", "command": ["a", "b"]});
+        assert_eq!(v, want);
+        let v = options("PodAttachOptions", &format!("{POD}/attach"), "stdin=true&command=a");
+        assert_eq!(v, json!({"apiVersion": "v1", "kind": "PodAttachOptions", "stdin": true}));
+        let v = options("PodPortForwardOptions", &format!("{POD}/portforward"), "ports=80&ports=x");
+        assert_eq!(v["ports"], json!([80]));
+        let path = |tail: &str| options("PodProxyOptions", &format!("{POD}/proxy{tail}"), "")["path"].clone();
+        assert_eq!(
+            [path(""), path("/"), path("/a/b"), path("/a/")],
+            [Value::Null, "/".into(), "/a/b".into(), "/a/".into()]
+        );
+    }
 }
