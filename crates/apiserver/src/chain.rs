@@ -20,7 +20,7 @@ use crate::call::{BODY_LIMIT, BodySource, Call, Peer, Warnings};
 use crate::metrics::{Key, Labels};
 use crate::request_info::{Query, RequestInfo};
 use crate::server::ApiServer;
-use crate::{aggregation, flow, handlers, impersonation, nonresource};
+use crate::{aggregation, authn, flow, handlers, impersonation, nonresource};
 
 /// Time that a request without an own timeout gets.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -116,7 +116,7 @@ async fn filters(
     let identity = parts.extensions.get::<LocalIdentity>().filter(|_| peer.local);
     let mut user = s.authn.authenticate(identity, &peer.identity, &parts.headers, parts.uri.path()).await?;
     // The credential has done its work; nothing behind this line (proxies above all) may see it.
-    parts.headers.remove(header::AUTHORIZATION);
+    authn::strip(&mut parts.headers);
     aggregation::strip(&mut parts.headers);
 
     // Impersonation comes before authorization: from here on the request is judged as the other user's.

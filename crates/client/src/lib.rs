@@ -12,6 +12,7 @@ mod late;
 mod queue;
 mod transport;
 mod verbs;
+pub mod websocket;
 
 pub use election::{Election, Timing};
 pub use events::{EventRecorder, EventType, ObjectRef};

@@ -164,7 +164,7 @@ impl Http {
 }
 
 /// Reads up to and including the blank line after the headers.
-fn read_head(s: &mut impl Read) -> std::io::Result<(u16, Vec<(String, String)>)> {
+pub(crate) fn read_head(s: &mut impl Read) -> std::io::Result<(u16, Vec<(String, String)>)> {
     let mut head = Vec::new();
     let mut byte = [0u8];
     while !head.ends_with(b"\r\n\r\n") {

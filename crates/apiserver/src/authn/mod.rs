@@ -17,8 +17,8 @@ use api::{Reason, Status};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use client::LocalIdentity;
-use http::HeaderMap;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, HeaderValue};
 use rustls_pki_types::CertificateDer;
 
 use crate::user::{ANONYMOUS, AUTHENTICATED};
@@ -241,6 +241,21 @@ fn bearer(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     (!token.is_empty()).then_some(Cow::Owned(token))
 }
 
+/// Takes the credentials out of a request whose user is known: nothing behind authentication may see them.
+pub fn strip(headers: &mut HeaderMap) {
+    headers.remove(AUTHORIZATION);
+    let is_token = |p: &str| p.trim().starts_with(WEBSOCKET_TOKEN);
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
+    let offered: Vec<&str> = offered.flat_map(|v| v.split(',')).collect();
+    if offered.iter().any(|p| is_token(p)) {
+        let kept: Vec<&str> = offered.into_iter().filter(|p| !is_token(p)).map(str::trim).collect();
+        match HeaderValue::from_str(&kept.join(", ")) {
+            Ok(v) if !kept.is_empty() => headers.insert(SEC_WEBSOCKET_PROTOCOL, v),
+            _ => headers.remove(SEC_WEBSOCKET_PROTOCOL),
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,5 +312,23 @@ mod tests {
         let offered = format!("{WEBSOCKET_TOKEN}{}, v5.channel.k8s.io", URL_SAFE_NO_PAD.encode("abc"));
         h.insert(SEC_WEBSOCKET_PROTOCOL, offered.parse().expect("header"));
         assert_eq!(bearer(&h).as_deref(), Some("abc"));
+    }
+
+    #[test]
+    fn credentials_go_no_further() {
+        let token = format!("{WEBSOCKET_TOKEN}{}", URL_SAFE_NO_PAD.encode("abc"));
+        for (offered, want) in [
+            (format!("{token}, a,b"), Some("a, b")),
+            (format!("a, {token}"), Some("a")),
+            (token.clone(), None),
+            ("a,b".to_owned(), Some("a,b")),
+        ] {
+            let mut h = HeaderMap::new();
+            h.insert(AUTHORIZATION, "Bearer abc".parse().expect("header"));
+            h.insert(SEC_WEBSOCKET_PROTOCOL, offered.parse().expect("header"));
+            strip(&mut h);
+            assert!(!h.contains_key(AUTHORIZATION));
+            assert_eq!(h.get(SEC_WEBSOCKET_PROTOCOL).map(|v| v.to_str().expect("text")), want, "{offered}");
+        }
     }
 }

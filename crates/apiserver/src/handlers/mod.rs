@@ -79,7 +79,7 @@ fn no_such_resource() -> Status {
     Status::new(Reason::NotFound, "the server could not find the requested resource")
 }
 
-pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
+pub async fn dispatch(s: &ApiServer, mut call: Call) -> Result<Reply, Status> {
     let info = &call.info;
     let catalog = s.catalog();
     let known = (info.api_prefix == "api") == info.api_group.is_empty()
@@ -139,7 +139,14 @@ pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
     match call.info.verb.as_str() {
         "get" => Box::pin(read::get(s, &call, &target)).await,
         "list" => Box::pin(read::list(s, &call, &target)).await,
-        "watch" => Box::pin(read::watch(s, &call, &target)).await,
+        "watch" => {
+            let socket = streaming::Socket::asked(&mut call)?;
+            let reply = Box::pin(read::watch(s, &call, &target)).await?;
+            Ok(match socket {
+                Some(socket) => socket.events(reply),
+                None => reply,
+            })
+        }
         "create" => Box::pin(create::handle(s, &call, &target)).await,
         "update" => Box::pin(update::handle(s, &call, &target, "")).await,
         "patch" => Box::pin(patch::handle(s, &call, &target, "")).await,

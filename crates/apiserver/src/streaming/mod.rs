@@ -2,12 +2,16 @@
 //! what they mean is between the client and the kubelet. Spawns one task per upgraded connection, which ends when
 //! either side closes.
 
+mod html;
+mod links;
 mod pass;
 mod proxy;
+mod socket;
 mod target;
 
 pub(crate) use pass::{empty, forward, forwarded_body, passed_headers};
 pub(crate) use proxy::{endpoint_slices, ready_endpoint};
+pub(crate) use socket::Socket;
 
 use std::io;
 
@@ -34,12 +38,19 @@ pub trait NodeTransport: Send + Sync {
     async fn connect(&self, node: &str) -> io::Result<Box<dyn AsyncReadWrite>>;
 }
 
-pub async fn handle(s: &ApiServer, call: Call, target: &Target, sub: &str) -> Result<Reply, Status> {
+pub async fn handle(s: &ApiServer, mut call: Call, target: &Target, sub: &str) -> Result<Reply, Status> {
     if sub != "log" {
         admit(s, &call, target, sub).await?;
     }
     match (target.kind.plural.as_str(), sub) {
-        ("pods", "log") => pass::log(s, call, target).await,
+        ("pods", "log") => {
+            let socket = Socket::asked(&mut call)?;
+            let reply = pass::log(s, call, target).await?;
+            Ok(match socket {
+                Some(socket) => socket.bytes(reply),
+                None => reply,
+            })
+        }
         ("pods", "exec" | "attach" | "portforward") => pass::stream(s, call, target, sub).await,
         ("pods", "proxy") => proxy::pod(s, call, target).await,
         ("services", "proxy") => proxy::service(s, call, target).await,

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::AsyncReadWrite;
+use super::links::Links;
 use super::pass::{forward, kubelet, unreachable};
 use super::target::scheme_name_port;
 use crate::Reader;
@@ -20,18 +21,6 @@ use crate::handlers::Target;
 use crate::server::ApiServer;
 
 const CONNECT: Duration = Duration::from_secs(10);
-
-/// The path behind `/proxy`, with the query.
-fn rest(call: &Call) -> String {
-    let query = call.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
-    let slash =
-        if call.uri.path().ends_with('/') && !call.info.tail.ends_with('/') && !call.info.tail.is_empty() {
-            "/"
-        } else {
-            ""
-        };
-    format!("/{}{slash}{query}", call.info.tail)
-}
 
 /// Without the slash, a page's relative links would leave the proxied place.
 fn redirect(call: &Call) -> Option<Reply> {
@@ -55,6 +44,24 @@ fn allowed(ip: IpAddr) -> bool {
     !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || link_local)
 }
 
+/// Passes a request on to `backend` over `io`.
+async fn through(
+    mut call: Call,
+    io: Box<dyn AsyncReadWrite>,
+    backend: &str,
+    what: &str,
+) -> Result<Reply, Status> {
+    let links = Links::of(&call, backend);
+    let path = links.path(&call);
+    // What is upgraded is no page, and is passed on as it is.
+    if call.upgrade.is_some() {
+        return forward(call, io, &path, links.host(), what).await;
+    }
+    links.announce(&mut call.headers);
+    let reply = forward(call, io, &path, links.host(), what).await?;
+    Ok(links.apply(reply))
+}
+
 async fn to(call: Call, tls: bool, ip: &str, port: u16, what: &str) -> Result<Reply, Status> {
     let ip: IpAddr = ip.parse().map_err(|_| unreachable(what, "it has no address"))?;
     if !allowed(ip) {
@@ -66,7 +73,6 @@ async fn to(call: Call, tls: bool, ip: &str, port: u16, what: &str) -> Result<Re
         Ok(Err(e)) => return Err(unreachable(what, format!("dial tcp {address}: {e}"))),
         Err(_) => return Err(unreachable(what, format!("dial tcp {address}: timed out"))),
     };
-    let path = rest(&call);
     let io: Box<dyn AsyncReadWrite> = if tls {
         // Who answers is told by the address, as upstream has it.
         let config = pki::any_server().map_err(Status::internal)?;
@@ -75,7 +81,7 @@ async fn to(call: Call, tls: bool, ip: &str, port: u16, what: &str) -> Result<Re
     } else {
         Box::new(stream)
     };
-    forward(call, io, &path, &address.to_string(), what).await
+    through(call, io, &address.to_string(), what).await
 }
 
 fn parsed<'a>(call: &'a Call, what: &str) -> Result<(&'a str, &'a str, &'a str), Status> {
@@ -208,8 +214,7 @@ pub async fn node(s: &ApiServer, call: Call, target: &Target) -> Result<Reply, S
         return Err(target.not_found(&name));
     }
     let io = kubelet(s, &name).await?;
-    let path = rest(&call);
-    forward(call, io, &path, &name, &format!("node {name}")).await
+    through(call, io, &name, &format!("node {name}")).await
 }
 
 #[cfg(test)]
