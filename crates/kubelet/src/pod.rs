@@ -268,6 +268,16 @@ view!(ProjectedSource {
     #[serde(rename = "downwardAPI")]
     downward_api: Option<DownwardVolume>,
     service_account_token: Option<TokenSource>,
+    cluster_trust_bundle: Option<TrustSource>,
+    #[serde(flatten)]
+    other: BTreeMap<String, Value>,
+});
+view!(TrustSource {
+    name: Option<String>,
+    signer_name: Option<String>,
+    label_selector: Option<Value>,
+    optional: Option<bool>,
+    path: String,
 });
 view!(ProjectedRef { name: String, items: Vec<KeyToPath>, optional: Option<bool> });
 view!(TokenSource { audience: String, expiration_seconds: Option<i64>, path: String });

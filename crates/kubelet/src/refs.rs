@@ -1,5 +1,6 @@
-//! ConfigMaps and Secrets that pods of this node name: each is watched alone, as long as a pod uses it. Owns one informer
-//! per object (its task ends with the last user) and wakes the users when it changes.
+//! ConfigMaps and Secrets that pods of this node name: each is watched alone, as long as a pod uses it. Trust bundles, of
+//! which a cluster has few, are watched together. Owns one informer for each (its task ends with the last user) and wakes
+//! the users when something changes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ const FIRST_READ: Duration = Duration::from_secs(20);
 pub enum RefKind {
     ConfigMap,
     Secret,
+    TrustBundles,
 }
 
 impl RefKind {
@@ -27,12 +29,14 @@ impl RefKind {
         match self {
             RefKind::ConfigMap => resource::CONFIG_MAPS,
             RefKind::Secret => resource::SECRETS,
+            RefKind::TrustBundles => resource::CLUSTER_TRUST_BUNDLES,
         }
     }
     pub fn word(self) -> &'static str {
         match self {
             RefKind::ConfigMap => "configmap",
             RefKind::Secret => "secret",
+            RefKind::TrustBundles => "clustertrustbundle",
         }
     }
 }
@@ -66,11 +70,9 @@ impl Refs {
         let mut entries = self.entries.lock();
         let entry = entries.entry((kind, namespace.to_owned(), name.to_owned())).or_insert_with(|| {
             let token = CancellationToken::new();
-            let scope = Scope {
-                namespace: namespace.to_owned(),
-                field_selector: format!("metadata.name={name}"),
-                ..Scope::default()
-            };
+            let field_selector =
+                if name.is_empty() { String::new() } else { format!("metadata.name={name}") };
+            let scope = Scope { namespace: namespace.to_owned(), field_selector, ..Scope::default() };
             let informer = Informers::new(self.client.clone(), token.clone()).scoped(&kind.resource(), scope);
             let users: Users = Arc::default();
             let (told, seen) = (Arc::downgrade(&users), informer.clone());
@@ -96,11 +98,20 @@ impl Refs {
         name: &str,
         user: &User,
     ) -> Result<Option<Object>, String> {
+        Ok(self.synced(kind, ns, name, user).await?.informer.get(ns, name))
+    }
+
+    async fn synced(&self, kind: RefKind, ns: &str, name: &str, user: &User) -> Result<Arc<Entry>, String> {
         let entry = self.entry(kind, ns, name, user);
         match tokio::time::timeout(FIRST_READ, entry.informer.synced()).await {
-            Ok(true) => Ok(entry.informer.get(ns, name)),
+            Ok(true) => Ok(entry),
             _ => Err(format!("failed to sync {} cache: timed out waiting for the condition", kind.word())),
         }
+    }
+
+    /// All trust bundles of the cluster.
+    pub async fn trust_bundles(&self, user: &User) -> Result<Vec<Object>, String> {
+        Ok(self.synced(RefKind::TrustBundles, "", "", user).await?.informer.list(None))
     }
 
     pub async fn config_map(

@@ -11,3 +11,4 @@ pub mod payload;
 pub mod setup;
 pub mod subpath;
 pub mod token;
+pub mod trust;

@@ -10,7 +10,7 @@ use crate::node_ctx::Node;
 use crate::pod::{Pod, Projected, Volume};
 use crate::refs::User;
 use crate::volumes::atomic::{self, File, Payload};
-use crate::volumes::{claim, host_path, ownership, payload};
+use crate::volumes::{claim, host_path, ownership, payload, trust};
 
 /// Where each volume lies, and when a token in one of them has to be renewed (ms).
 #[derive(Debug, Clone, Default)]
@@ -157,16 +157,25 @@ async fn projected(
         if let Some(t) = &s.service_account_token {
             let (token, at) = node.tokens.get(pod, t).await?;
             *refresh = Some(refresh.map_or(at, |r: i64| r.min(at)));
-            let owner = single_user(pod);
-            let mode = if owner.is_some() || group(pod).is_some() {
-                0o600
-            } else {
-                u32::try_from(mode).unwrap_or(0o644)
-            };
-            all.insert(t.path.clone(), File { data: token.into_bytes(), mode, owner });
+            all.insert(t.path.clone(), credential(pod, token, mode));
+        }
+        if let Some(t) = &s.cluster_trust_bundle {
+            let anchors = trust::anchors(&node.refs.trust_bundles(user).await?, t)?;
+            all.insert(t.path.clone(), credential(pod, anchors, mode));
+        }
+        if let Some(kind) = s.other.keys().next() {
+            return Err(format!("projected volume source {kind} is not supported by this node"));
         }
     }
     Ok(all)
+}
+
+/// A file for the pod's own user, where it has one.
+fn credential(pod: &Pod, text: String, mode: i32) -> File {
+    let owner = single_user(pod);
+    let private = owner.is_some() || group(pod).is_some();
+    let mode = if private { 0o600 } else { u32::try_from(mode).unwrap_or(0o644) };
+    File { data: text.into_bytes(), mode, owner }
 }
 
 fn make(at: &Path, mode: u32) -> Result<(), String> {

@@ -1,13 +1,15 @@
 //! Volumes that are files made from API objects: secrets, config maps, the downward API, projections.
 
 use super::super::at::At;
-use super::super::common::{format, label_selector, local_non_reserved_path, required};
+use super::super::certificates::signer_name;
+use super::super::common::{label_selector, local_non_reserved_path, required};
 use super::super::errors::ErrorList;
 use super::super::names;
 use super::env;
 use std::collections::HashSet;
 
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
+const KEY_TYPES: [&str; 6] = ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
 /// Fields that a file may hold, sorted.
 const FILE_FIELDS: [&str; 5] =
     ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
@@ -125,14 +127,31 @@ fn projection<'v>(kind: &str, p: &At<'v, '_>, volume: &At, paths: &mut HashSet<&
             match (p.s("name").is_empty(), p.s("signerName").is_empty()) {
                 (false, false) => e.bad(p, "only one of name and signerName may be used"),
                 (true, true) => e.required(p, "either name or signerName must be specified"),
-                (false, true) => format(&p.get("name"), names::dns1123_subdomain, e),
-                _ => label_selector(&p.get("labelSelector"), e),
+                (false, true) => {
+                    let name = p.get("name");
+                    for why in bundle_name(name.str()) {
+                        e.bad(&name, &format!("not a valid clustertrustbundlename: {why}"));
+                    }
+                    let selector = p.get("labelSelector");
+                    if !selector.is_null() {
+                        e.bad(&selector, "labelSelector must be unset if name is specified");
+                    }
+                }
+                _ => {
+                    signer_name(&p.get("signerName"), e);
+                    label_selector(&p.get("labelSelector"), e);
+                }
             }
             single(p, "path", volume, paths, e);
         }
         "podCertificate" => {
-            required(&p.get("signerName"), e);
-            required(&p.get("keyType"), e);
+            let signer = p.get("signerName");
+            signer_name(&signer, e);
+            let key = p.get("keyType");
+            if !KEY_TYPES.contains(&key.str()) {
+                e.not_supported(&key, key.str(), &KEY_TYPES);
+            }
+            lifetime(&p.get("maxExpirationSeconds"), signer.str(), e);
             let fields = ["credentialBundlePath", "keyPath", "certificateChainPath"];
             if fields.iter().all(|f| p.s(f).is_empty()) {
                 e.required(
@@ -148,6 +167,27 @@ fn projection<'v>(kind: &str, p: &At<'v, '_>, volume: &At, paths: &mut HashSet<&
         }
         _ => {}
     }
+}
+
+/// How long a certificate may hold: three months, and a day where the cluster's own signers are asked.
+fn lifetime(seconds: &At, signer: &str, e: &mut ErrorList) {
+    const SHORTEST: i64 = 3600;
+    let own = signer.split('/').next().is_some_and(|d| d == "kubernetes.io" || d.ends_with(".kubernetes.io"));
+    let longest = if own { 86_400 } else { 91 * 86_400 };
+    match seconds.int() {
+        Some(s) if s < SHORTEST => {
+            e.invalid(seconds, s, &format!("if provided, maxExpirationSeconds must be >= {SHORTEST}"));
+        }
+        Some(s) if s > longest => {
+            e.invalid(seconds, s, &format!("if provided, maxExpirationSeconds must be <= {longest}"));
+        }
+        _ => {}
+    }
+}
+
+/// What is wrong with the name of a trust bundle: that of a signer's has the signer before its last colon.
+fn bundle_name(name: &str) -> Vec<String> {
+    names::dns1123_subdomain(name.rsplit_once(':').map_or(name, |(_, own)| own))
 }
 
 /// A source that makes one file.
