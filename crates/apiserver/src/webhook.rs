@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rustls::RootCertStore;
+use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -172,16 +172,15 @@ pub async fn endpoint(reader: &dyn Reader, namespace: &str, name: &str, port: u1
     Ok(if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") })
 }
 
-/// The authorities of a `caBundle`; the system's where there is none.
-pub fn roots(ca: &[u8]) -> Result<RootCertStore, String> {
+/// Who is believed by a `caBundle`, or by the system's authorities where there is none.
+pub fn believed(ca: &[u8]) -> Result<Arc<dyn ServerCertVerifier>, String> {
     let pem = match ca.is_empty() {
         false => String::from_utf8(ca.to_vec()).map_err(|_| "caBundle: no PEM text".to_owned())?,
         true => std::fs::read_to_string(SYSTEM_ROOTS)
             .map_err(|e| format!("there is no caBundle, and the system's authorities can't be read: {e}"))?,
     };
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(pki::trust::certificates(&pem).map_err(|e| format!("caBundle: {e}"))?);
-    Ok(roots)
+    let bundle = pki::trust::certificates(&pem).map_err(|e| format!("caBundle: {e}"))?;
+    pki::authorities::verifier(bundle).map_err(|e| format!("caBundle: {e}"))
 }
 
 /// Whom a connection trusts: the authority of a configuration, or the system's, whose file may be replaced.
@@ -212,7 +211,8 @@ fn client_config(configs: &Mutex<ClientConfigs>, ca: &[u8]) -> Result<Arc<rustls
     let config = rustls::ClientConfig::builder_with_provider(pki::trust::provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?
-        .with_root_certificates(roots(ca)?)
+        .dangerous()
+        .with_custom_certificate_verifier(believed(ca)?)
         .with_no_client_auth();
     let config = Arc::new(config);
     let mut all = configs.lock();

@@ -1,6 +1,7 @@
 //! Certificates and service-account tokens. Owns the files under `<data-dir>/pki/`; spawns nothing.
 //!
 //! - [`authority`]: a certificate authority that issues leaf certificates
+//! - [`authorities`]: which servers a TLS client believes
 //! - [`dir`]: what lies in the pki directory, made or renewed at start
 //! - [`trust`]: who a client certificate belongs to
 //! - [`token`]: bound service-account tokens, minted and verified
@@ -11,6 +12,7 @@
 //! Time is always handed in as Unix seconds; nothing here reads a clock, except rustls inside a handshake.
 #![forbid(unsafe_code)]
 
+pub mod authorities;
 pub mod authority;
 pub mod dir;
 mod files;
