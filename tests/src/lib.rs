@@ -6,4 +6,5 @@ pub mod http;
 pub mod load;
 pub mod net;
 pub mod power;
+pub mod programs;
 pub mod writers;

@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
+use testkit::http::Http;
+use testkit::websocket::Frame;
 use testkit::{Background, Cluster, Output, run, wait_for};
 
 const PODS: &str = r#"
@@ -233,6 +235,85 @@ fn logs_follow_select_and_remember() {
     wait_for("the second life", || c.try_kubectl(&["logs", "lives"], None).stdout == "second\n");
     assert_eq!(c.kubectl(&["logs", "lives", "-p"]), "first\nlast\n");
     assert_eq!(c.kubectl(&["logs", "lives", "-p", "--tail=1"]), "last\n");
+}
+
+#[test]
+fn logs_come_over_websockets() {
+    let Some(c) = started() else { return };
+    let http = Http::admin(&c);
+    let path = "/api/v1/namespaces/default/pods/web/log?container=c";
+    wait_for("the log", || http.get(path).text() == "ready\n");
+    // A first message without content says that the stream has begun.
+    let binary = |b: &[u8]| Frame::Binary(b.to_vec());
+    let text = |t: &str| Frame::Text(t.to_owned());
+    for (asked, agreed, want) in [
+        (&["binary.k8s.io"][..], "binary.k8s.io", [binary(b""), binary(b"ready\n")]),
+        (&["x", "base64.binary.k8s.io"], "base64.binary.k8s.io", [text(""), text("cmVhZHkK")]),
+        (&[], "", [binary(b""), binary(b"ready\n")]),
+    ] {
+        let mut socket = http.websocket(path, asked).expect("a socket");
+        assert_eq!(socket.protocol, agreed);
+        let frames: Vec<Frame> = (0..3).filter_map(|_| socket.frame()).collect();
+        assert_eq!(frames, [&want[..], &[Frame::Close(Some(1000))]].concat(), "{asked:?}");
+        socket.close();
+        assert_eq!(socket.frame(), None);
+    }
+    let refused = http.websocket(path, &["v5.channel.k8s.io"]).err().expect("refused");
+    assert_eq!(refused.code, 403, "{}", refused.text());
+    assert!(refused.message().contains("unable to negotiate protocol"), "{}", refused.text());
+    let missing = http.websocket("/api/v1/namespaces/default/pods/web/log?container=none", &[]);
+    assert_eq!(missing.err().map(|a| a.code), Some(400));
+
+    // A log that is followed ends with the client.
+    let mut follow = http.websocket(&format!("{path}&follow=true"), &["binary.k8s.io"]).expect("a socket");
+    assert_eq!((follow.frame(), follow.frame()), (Some(binary(b"")), Some(binary(b"ready\n"))));
+    follow.close();
+    assert!(matches!(follow.frame(), Some(Frame::Close(_)) | None));
+    assert_eq!(follow.frame(), None);
+}
+
+#[test]
+fn a_watch_comes_over_a_websocket() {
+    let c = Cluster::control_plane();
+    let http = Http::admin(&c);
+    let list = http.get("/api/v1/namespaces/default/configmaps").json();
+    let since = list["metadata"]["resourceVersion"].as_str().expect("a version");
+    let path = format!("/api/v1/namespaces/default/configmaps?watch=true&resourceVersion={since}");
+    let mut socket = http.websocket(&path, &["base64.binary.k8s.io"]).expect("a socket");
+    c.kubectl(&["create", "configmap", "one"]);
+    c.kubectl(&["delete", "configmap", "one"]);
+    for want in ["ADDED", "DELETED"] {
+        let Some(Frame::Text(event)) = socket.frame() else { panic!("no event {want}") };
+        let event: serde_json::Value = serde_json::from_str(&event).expect("an event is a message");
+        assert_eq!((&event["type"], &event["object"]["metadata"]["name"]), (&want.into(), &"one".into()));
+    }
+    socket.close();
+    assert!(matches!(socket.frame(), Some(Frame::Close(_)) | None));
+    let timed = http.websocket(&format!("{path}&timeoutSeconds=1"), &[]);
+    let mut timed = timed.expect("a socket");
+    let frames: Vec<Frame> = (0..3).filter_map(|_| timed.frame()).collect();
+    assert_eq!(frames.last(), Some(&Frame::Close(Some(1000))), "a watch ends as it should: {frames:?}");
+}
+
+#[test]
+fn pages_behind_the_proxy_keep_their_links() {
+    let Some(c) = started() else { return };
+    let http = Http::admin(&c);
+    let page = "echo '<!-- <a href=/no> --><a href=\"/there\">x</a><img src=pic>' > /www/page.html; mkdir -p /www/dir; cp /www/page.html /www/dir/page.txt";
+    c.kubectl(&["exec", "web", "-c", "h", "--", "sh", "-c", page]);
+    for place in ["pods/web:8080", "services/web:80"] {
+        let proxy = format!("/api/v1/namespaces/default/{place}/proxy");
+        let got = http.get(&format!("{proxy}/page.html"));
+        assert_eq!(got.code, 200, "{}", got.text());
+        let want = format!("<!-- <a href=/no> --><a href=\"{proxy}/there\">x</a><img src=pic>\n");
+        assert_eq!(got.text(), want, "{place}");
+        // What is no page is left alone; a redirect stays behind the proxy.
+        assert!(http.get(&format!("{proxy}/dir/page.txt")).text().contains("href=\"/there\""));
+        let moved = http.get(&format!("{proxy}/dir"));
+        assert_eq!((moved.code, moved.header("location")), (302, &format!("{proxy}/dir/")[..]));
+        let slash = http.get(&proxy);
+        assert_eq!((slash.code, slash.header("location")), (301, &format!("{proxy}/")[..]));
+    }
 }
 
 #[test]

@@ -73,6 +73,71 @@ fn images_are_mounted_as_volumes() {
     assert!(wrong.contains("spec.volumes[0].image.reference: Required value"), "{wrong}");
 }
 
+/// A certificate authority of its own, as PEM.
+fn authority() -> String {
+    let key = rcgen::KeyPair::generate().expect("key");
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.self_signed(&key).expect("certificate").pem().replace('\r', "")
+}
+
+fn bundle(name: &str, signer: &str, pem: &str) -> String {
+    let pem: Vec<String> = pem.lines().map(|l| format!("    {l}")).collect();
+    let signer = if signer.is_empty() { String::new() } else { format!("signerName: {signer}\n  ") };
+    format!(
+        "apiVersion: certificates.k8s.io/v1\nkind: ClusterTrustBundle\nmetadata: {{name: '{name}', labels: {{alive: 'true'}}}}\nspec:\n  {signer}trustBundle: |\n{}\n---\n",
+        pem.join("\n")
+    )
+}
+
+#[test]
+fn trust_bundles_are_shown_as_files() {
+    let Some(c) = Cluster::with_node() else { return };
+    let [named, one, two, late] = std::array::from_fn(|_| authority());
+    c.apply(
+        &(bundle("named", "", &named)
+            + &bundle("example.com:ca:one", "example.com/ca", &one)
+            + &bundle("example.com:ca:two", "example.com/ca", &format!("{two}{one}"))),
+    );
+    let pod = |name: &str, sources: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers:\n  - {{name: c, image: 'busybox:1.36', command: [sleep, '100000'], volumeMounts: [{{name: t, mountPath: /t}}]}}\n  volumes: [{{name: t, projected: {{sources: [{sources}]}}}}]\n---\n"
+        )
+    };
+    let source = |what: &str, path: &str| format!("{{clusterTrustBundle: {{{what}, path: {path}}}}}, ");
+    let all = source("name: named", "named")
+        + &source("name: 'example.com:ca:one'", "one")
+        + &source("signerName: example.com/ca, labelSelector: {matchLabels: {alive: 'true'}}", "signer")
+        + &source("signerName: example.com/ca, optional: true", "none")
+        + &source("name: late, optional: true", "late");
+    c.apply(&(pod("shown", &all) + &pod("waits", &source("name: late", "late"))));
+    c.kubectl(&["wait", "--for=condition=ready", "pod/shown", "--timeout=90s"]);
+    let read = |pod: &str, path: &str| c.kubectl(&["exec", pod, "--", "cat", &format!("/t/{path}")]);
+    assert_eq!((read("shown", "named"), read("shown", "one")), (named, one.clone()));
+    // Each anchor stands there once.
+    let both = read("shown", "signer");
+    assert!(both == format!("{one}{two}") || both == format!("{two}{one}"), "{both}");
+    assert_eq!((read("shown", "none"), read("shown", "late")), (String::new(), String::new()));
+
+    says(&c, "Pod/waits", "clustertrustbundle.certificates.k8s.io \"late\" not found");
+    c.apply(&bundle("late", "", &late));
+    c.kubectl(&["wait", "--for=condition=ready", "pod/waits", "--timeout=90s"]);
+    assert_eq!(read("waits", "late"), late);
+    wait_for("the file to be shown in a running pod", || read("shown", "late") == late);
+    c.apply(&bundle("late", "", &two));
+    wait_for("the file to change", || read("shown", "late") == two);
+
+    let wrong = source("name: 'a:B', labelSelector: {}", "here") + &source("signerName: ca", "there");
+    let said = c.kubectl_fails(&["create", "-f", "-"], Some(&pod("wrong", &wrong)));
+    for part in [
+        "clusterTrustBundle.name: Invalid value: \"a:B\": not a valid clustertrustbundlename: a lowercase RFC 1123 subdomain",
+        "labelSelector must be unset if name is specified",
+        "clusterTrustBundle.signerName: Invalid value: \"ca\": must be a fully qualified domain and path",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+}
+
 #[test]
 fn volumes_bind_outlive_their_pods_and_are_released() {
     let Some(c) = Cluster::with_node() else { return };

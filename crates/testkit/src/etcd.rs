@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::tools::{self, Lack};
 use crate::wait_for;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -26,45 +27,23 @@ pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("a free port").port()
 }
 
-/// `target` of the running test.
-fn target() -> PathBuf {
-    let exe = std::env::current_exe().expect("the test's own path");
-    // target/debug/deps/test-…
-    exe.ancestors().nth(3).expect("target").to_owned()
-}
-
 /// The program, or why it can't be had.
-fn program() -> Result<&'static Path, &'static str> {
-    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+fn program() -> Result<PathBuf, Lack> {
+    static PROGRAM: OnceLock<Result<PathBuf, Lack>> = OnceLock::new();
     let built = PROGRAM.get_or_init(|| {
         if let Some(path) = std::env::var_os("KELSON_ETCD") {
             return Ok(path.into());
         }
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/etcd");
-        let made = target().join("tools/etcd");
+        let made = tools::target().join("tools/etcd");
         let age = |p: &Path| std::fs::metadata(p).and_then(|m| m.modified()).ok();
         let newest = [age(&source.join("main.go")), age(&source.join("go.sum"))].into_iter().max().flatten();
-        if age(&made) > newest {
-            return Ok(made);
+        if age(&made) <= newest {
+            tools::go(&source, ".", &made)?;
         }
-        std::fs::create_dir_all(target().join("tools")).map_err(|e| e.to_string())?;
-        let fresh = target().join(format!("tools/etcd-{}", std::process::id()));
-        let path = format!("{}:/usr/local/go/bin", std::env::var("PATH").unwrap_or_default());
-        let out = Command::new("go")
-            .args(["build", "-trimpath", "-o"])
-            .arg(&fresh)
-            .arg(".")
-            .env("PATH", path)
-            .current_dir(&source)
-            .output()
-            .map_err(|e| format!("go does not run: {e}"))?;
-        if !out.status.success() {
-            return Err(String::from_utf8_lossy(&out.stderr).into_owned());
-        }
-        std::fs::rename(&fresh, &made).map_err(|e| e.to_string())?;
         Ok(made)
     });
-    built.as_deref().map_err(String::as_str)
+    built.clone()
 }
 
 impl Etcd {
@@ -80,13 +59,7 @@ impl Etcd {
 
     /// Several members of one cluster.
     pub fn cluster(members: usize, flags: &[&str]) -> Option<Vec<Self>> {
-        if let Err(why) = program() {
-            // A machine without Go or its modules; what does not compile is ours.
-            let missing = ["does not run", "dial tcp", "no such host", "i/o timeout", "connection"];
-            assert!(missing.iter().any(|m| why.contains(m)), "etcd was not built: {why}");
-            crate::skip("etcd can't be had: no Go, or no modules");
-            return None;
-        }
+        tools::have(program(), "etcd")?;
         let peers: Vec<u16> = (0..members).map(|_| free_port()).collect();
         let url = |i: usize| format!("http://127.0.0.1:{}", peers[i]);
         let all: Vec<String> = (0..members).map(|i| format!("m{i}={}", url(i))).collect();

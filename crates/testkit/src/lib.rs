@@ -8,6 +8,8 @@ pub mod etcd;
 pub mod http;
 mod image;
 pub mod proxy;
+pub mod tools;
+pub mod websocket;
 
 pub use background::Background;
 pub use cluster::{Cluster, Output, kelson, kelson_path, node_possible, run};

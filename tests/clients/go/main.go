@@ -7,10 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"kelson.test/clients/tell"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -40,27 +41,6 @@ import (
 )
 
 const objects = 50
-
-func must(err error, what string) {
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", what, err)
-		os.Exit(1)
-	}
-}
-
-func check(ok bool, format string, args ...any) {
-	if !ok {
-		fmt.Fprintf(os.Stderr, format+"\n", args...)
-		os.Exit(1)
-	}
-}
-
-// wait polls; the test around this program has the patience.
-func wait(what string, done func() bool) {
-	for end := time.Now().Add(80 * time.Second); !done(); time.Sleep(50 * time.Millisecond) {
-		check(time.Now().Before(end), "gave up waiting for %s", what)
-	}
-}
 
 // requests remembers what was asked for and in which form it came.
 type requests struct {
@@ -132,7 +112,7 @@ func main() {
 	form := flag.String("form", "json", "json or protobuf")
 	flag.Parse()
 	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
-	must(err, "kubeconfig")
+	tell.Must(err, "kubeconfig")
 	config.QPS, config.Burst = 1000, 1000
 	config.UserAgent = "informer/1"
 	protobuf := *form == "protobuf"
@@ -150,11 +130,11 @@ func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	clients, err := kubernetes.NewForConfig(config)
-	must(err, "client")
+	tell.Must(err, "client")
 	namespace := "go-" + *form
 	_, err = clients.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
-	must(err, "namespace")
-	wait("the default service account", func() bool {
+	tell.Must(err, "namespace")
+	tell.Wait("the default service account", func() bool {
 		_, err := clients.CoreV1().ServiceAccounts(namespace).Get(ctx, "default", metav1.GetOptions{})
 		return err == nil
 	})
@@ -166,13 +146,13 @@ func main() {
 	pages(ctx, clients, namespace)
 	failures(ctx, clients, namespace)
 	if protobuf {
-		check(seen.types[runtime.ContentTypeProtobuf] > objects, "protobuf was asked for but seldom came: %v", seen.types)
-		check(seen.types[runtime.ContentTypeProtobuf+";stream=watch"] > 0, "no watch came in protobuf: %v", seen.types)
+		tell.Check(seen.types[runtime.ContentTypeProtobuf] > objects, "protobuf was asked for but seldom came: %v", seen.types)
+		tell.Check(seen.types[runtime.ContentTypeProtobuf+";stream=watch"] > 0, "no watch came in protobuf: %v", seen.types)
 	} else {
-		check(seen.types[runtime.ContentTypeProtobuf] == 0, "protobuf was not asked for: %v", seen.types)
+		tell.Check(seen.types[runtime.ContentTypeProtobuf] == 0, "protobuf was not asked for: %v", seen.types)
 	}
-	must(clients.CoreV1().Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{}), "delete the namespace")
-	wait("the namespace to go", func() bool {
+	tell.Must(clients.CoreV1().Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{}), "delete the namespace")
+	tell.Wait("the namespace to go", func() bool {
 		_, err := clients.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
 		return apierrors.IsNotFound(err)
 	})
@@ -182,22 +162,22 @@ func main() {
 // discover reads what kubectl, Helm and controllers read first.
 func discover(config *rest.Config) {
 	d, err := discovery.NewDiscoveryClientForConfig(config)
-	must(err, "discovery client")
+	tell.Must(err, "discovery client")
 	version, err := d.ServerVersion()
-	must(err, "version")
-	check(version.Major == "1", "version %v", version)
+	tell.Must(err, "version")
+	tell.Check(version.Major == "1", "version %v", version)
 	groups, resources, err := d.ServerGroupsAndResources()
-	must(err, "groups and resources")
-	check(len(groups) > 15 && len(resources) > 15, "%d groups, %d resources", len(groups), len(resources))
+	tell.Must(err, "groups and resources")
+	tell.Check(len(groups) > 15 && len(resources) > 15, "%d groups, %d resources", len(groups), len(resources))
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(d))
 	for short, kind := range map[string]string{"deploy": "Deployment", "po": "Pod", "cm": "ConfigMap", "sts": "StatefulSet", "hpa": "HorizontalPodAutoscaler"} {
 		gvk, err := restmapper.NewShortcutExpander(mapper, memory.NewMemCacheClient(d), nil).KindFor(schema.GroupVersionResource{Resource: short})
-		must(err, "short name "+short)
-		check(gvk.Kind == kind, "%s is %s", short, gvk.Kind)
+		tell.Must(err, "short name "+short)
+		tell.Check(gvk.Kind == kind, "%s is %s", short, gvk.Kind)
 	}
 	document, err := d.OpenAPISchema()
-	must(err, "openapi v2 in protobuf")
-	check(document.Swagger == "2.0" && len(document.Definitions.AdditionalProperties) > 300 && len(document.Paths.Path) > 200,
+	tell.Must(err, "openapi v2 in protobuf")
+	tell.Check(document.Swagger == "2.0" && len(document.Definitions.AdditionalProperties) > 300 && len(document.Paths.Path) > 200,
 		"openapi v2: %d definitions, %d paths", len(document.Definitions.AdditionalProperties), len(document.Paths.Path))
 	for _, named := range document.Definitions.AdditionalProperties {
 		if named.Name == "io.k8s.api.apps.v1.Deployment" {
@@ -205,16 +185,16 @@ func discover(config *rest.Config) {
 			for _, p := range named.Value.Properties.AdditionalProperties {
 				properties[p.Name] = p.Value.XRef
 			}
-			check(properties["spec"] == "#/definitions/io.k8s.api.apps.v1.DeploymentSpec", "Deployment: %v", properties)
-			check(len(named.Value.VendorExtension) == 1 && strings.Contains(named.Value.VendorExtension[0].Value.Yaml, "Deployment"),
+			tell.Check(properties["spec"] == "#/definitions/io.k8s.api.apps.v1.DeploymentSpec", "Deployment: %v", properties)
+			tell.Check(len(named.Value.VendorExtension) == 1 && strings.Contains(named.Value.VendorExtension[0].Value.Yaml, "Deployment"),
 				"Deployment's extension: %v", named.Value.VendorExtension)
 		}
 	}
 	paths, err := d.OpenAPIV3().Paths()
-	must(err, "openapi v3")
+	tell.Must(err, "openapi v3")
 	apps, err := paths["apis/apps/v1"].Schema(runtime.ContentTypeJSON)
-	must(err, "openapi v3 of apps")
-	check(strings.Contains(string(apps), "io.k8s.api.apps.v1.Deployment"), "openapi v3 of apps: %.200s", apps)
+	tell.Must(err, "openapi v3 of apps")
+	tell.Check(strings.Contains(string(apps), "io.k8s.api.apps.v1.Deployment"), "openapi v3 of apps: %.200s", apps)
 }
 
 func configMap(name, value string) *corev1.ConfigMap {
@@ -230,45 +210,45 @@ func informer(ctx context.Context, clients kubernetes.Interface, seen *requests,
 	maps := clients.CoreV1().ConfigMaps(namespace)
 	for i := range objects {
 		_, err := maps.Create(ctx, configMap(fmt.Sprintf("before-%d", i), "a"), metav1.CreateOptions{})
-		must(err, "create")
+		tell.Must(err, "create")
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(clients, 0, informers.WithNamespace(namespace))
 	h := newHistory()
 	shared := factory.Core().V1().ConfigMaps()
 	_, err := shared.Informer().AddEventHandler(h.handler())
-	must(err, "handler")
+	tell.Must(err, "handler")
 	deployments := factory.Apps().V1().Deployments().Informer()
 	pods := factory.Core().V1().Pods().Informer()
 	stop, end := context.WithCancel(ctx)
 	factory.StartWithContext(stop)
 	for kind, ok := range factory.WaitForCacheSync(stop.Done()) {
-		check(ok, "no sync of %v", kind)
+		tell.Check(ok, "no sync of %v", kind)
 	}
-	check(deployments.HasSynced() && pods.HasSynced(), "not synced")
-	check(seen.find("/configmaps?", "sendInitialEvents=true", "watch=true") == 1, "no WatchList: %v", seen.urls)
-	check(seen.find("GET /api/v1/namespaces/"+namespace+"/configmaps?", "!watch=true") == 0, "the informer has listed: %v", seen.urls)
+	tell.Check(deployments.HasSynced() && pods.HasSynced(), "not synced")
+	tell.Check(seen.find("/configmaps?", "sendInitialEvents=true", "watch=true") == 1, "no WatchList: %v", seen.urls)
+	tell.Check(seen.find("GET /api/v1/namespaces/"+namespace+"/configmaps?", "!watch=true") == 0, "the informer has listed: %v", seen.urls)
 
 	for i := range objects {
 		name := fmt.Sprintf("before-%d", i)
 		o, err := maps.Get(ctx, name, metav1.GetOptions{})
-		must(err, "get")
-		check(string(o.BinaryData["bytes"]) == "\x00\x01\xfe\xff" && o.UID != "" && !o.CreationTimestamp.IsZero(), "misread: %v", o)
+		tell.Must(err, "get")
+		tell.Check(string(o.BinaryData["bytes"]) == "\x00\x01\xfe\xff" && o.UID != "" && !o.CreationTimestamp.IsZero(), "misread: %v", o)
 		o.Data["value"] = "b"
 		_, err = maps.Update(ctx, o, metav1.UpdateOptions{})
-		must(err, "update")
-		must(maps.Delete(ctx, name, metav1.DeleteOptions{}), "delete")
+		tell.Must(err, "update")
+		tell.Must(maps.Delete(ctx, name, metav1.DeleteOptions{}), "delete")
 		_, err = maps.Create(ctx, configMap(fmt.Sprintf("after-%d", i), "a"), metav1.CreateOptions{})
-		must(err, "create")
+		tell.Must(err, "create")
 	}
 	for i := range objects {
 		before, after := fmt.Sprintf("before-%d", i), fmt.Sprintf("after-%d", i)
-		wait("the informer", func() bool { return h.of(before) == "add update delete" && h.of(after) == "add" })
+		tell.Wait("the informer", func() bool { return h.of(before) == "add update delete" && h.of(after) == "add" })
 	}
 	cached, err := shared.Lister().ConfigMaps(namespace).Get("after-0")
-	must(err, "lister")
+	tell.Must(err, "lister")
 	live, err := maps.Get(ctx, "after-0", metav1.GetOptions{})
-	must(err, "get")
-	check(cached.ResourceVersion == live.ResourceVersion && cached.Data["value"] == "a", "cache %v, live %v", cached, live)
+	tell.Must(err, "get")
+	tell.Check(cached.ResourceVersion == live.ResourceVersion && cached.Data["value"] == "a", "cache %v, live %v", cached, live)
 	end()
 	factory.Shutdown()
 }
@@ -277,9 +257,9 @@ func informer(ctx context.Context, clients kubernetes.Interface, seen *requests,
 func others(ctx context.Context, config *rest.Config, clients kubernetes.Interface, seen *requests, namespace string) {
 	gvr := schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
 	dyn, err := dynamic.NewForConfig(config)
-	must(err, "dynamic client")
+	tell.Must(err, "dynamic client")
 	meta, err := metadata.NewForConfig(config)
-	must(err, "metadata client")
+	tell.Must(err, "metadata client")
 	stop, end := context.WithCancel(ctx)
 	defer end()
 	df := dynamicinformer.NewFilteredDynamicSharedInformerFactory(dyn, 0, namespace, nil)
@@ -291,7 +271,7 @@ func others(ctx context.Context, config *rest.Config, clients kubernetes.Interfa
 		df.ForResource(gvr).Informer(): dh, mf.ForResource(gvr).Informer(): mh, sf.Core().V1().ConfigMaps().Informer(): sh,
 	} {
 		_, err := informer.AddEventHandler(h.handler())
-		must(err, "handler")
+		tell.Must(err, "handler")
 	}
 	df.Start(stop.Done())
 	mf.Start(stop.Done())
@@ -303,20 +283,20 @@ func others(ctx context.Context, config *rest.Config, clients kubernetes.Interfa
 	o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
 		"metadata": map[string]any{"name": "dynamic"}, "data": map[string]any{"a": "1"}}}
 	_, err = resource.Create(ctx, o, metav1.CreateOptions{})
-	must(err, "dynamic create")
+	tell.Must(err, "dynamic create")
 	_, err = resource.Patch(ctx, "dynamic", types.MergePatchType, []byte(`{"data":{"a":"2"}}`), metav1.PatchOptions{})
-	must(err, "dynamic patch")
+	tell.Must(err, "dynamic patch")
 	o.Object["data"] = map[string]any{"b": "1"}
 	applied, err := resource.Apply(ctx, "dynamic", o, metav1.ApplyOptions{FieldManager: "dyn", Force: true})
-	must(err, "dynamic apply")
+	tell.Must(err, "dynamic apply")
 	data, _, _ := unstructured.NestedStringMap(applied.Object, "data")
-	check(data["a"] == "2" && data["b"] == "1", "applied: %v", data)
-	must(resource.Delete(ctx, "dynamic", metav1.DeleteOptions{}), "dynamic delete")
+	tell.Check(data["a"] == "2" && data["b"] == "1", "applied: %v", data)
+	tell.Must(resource.Delete(ctx, "dynamic", metav1.DeleteOptions{}), "dynamic delete")
 	for _, h := range []*history{dh, mh, sh} {
-		wait("all informers", func() bool { return h.of("dynamic") == "add update update delete" })
+		tell.Wait("all informers", func() bool { return h.of("dynamic") == "add update update delete" })
 	}
-	check(sh.of("after-0") == "" && dh.of("after-0") == "add", "selected: %q, all: %q", sh.of("after-0"), dh.of("after-0"))
-	check(seen.find("/apis/apps/v1", "nonsense") == 0, "impossible")
+	tell.Check(sh.of("after-0") == "" && dh.of("after-0") == "add", "selected: %q, all: %q", sh.of("after-0"), dh.of("after-0"))
+	tell.Check(seen.find("/apis/apps/v1", "nonsense") == 0, "impossible")
 }
 
 // writes: typed apply, scale, status, conflicts.
@@ -328,18 +308,18 @@ func writes(ctx context.Context, clients kubernetes.Interface, namespace string)
 		WithTemplate(coreac.PodTemplateSpec().WithLabels(labels).WithSpec(coreac.PodSpec().
 			WithContainers(coreac.Container().WithName("c").WithImage("i:1").WithEnv(coreac.EnvVar().WithName("A").WithValue("1"))))))
 	_, err := deployments.Apply(ctx, config, metav1.ApplyOptions{FieldManager: "one"})
-	must(err, "apply")
+	tell.Must(err, "apply")
 	config.Spec.Template.Spec.Containers[0].WithImage("i:2")
 	_, err = deployments.Apply(ctx, config, metav1.ApplyOptions{FieldManager: "two"})
-	check(apierrors.IsConflict(err), "a conflict was expected: %v", err)
+	tell.Check(apierrors.IsConflict(err), "a conflict was expected: %v", err)
 	_, err = deployments.Apply(ctx, config, metav1.ApplyOptions{FieldManager: "two", Force: true})
-	must(err, "forced apply")
+	tell.Must(err, "forced apply")
 	patched, err := deployments.Patch(ctx, "web", types.StrategicMergePatchType,
 		[]byte(`{"spec":{"template":{"spec":{"containers":[{"name":"c","env":[{"name":"B","value":"2"}]}]}}}}`), metav1.PatchOptions{})
-	must(err, "strategic patch")
+	tell.Must(err, "strategic patch")
 	c := patched.Spec.Template.Spec.Containers[0]
-	check(c.Image == "i:2" && len(c.Env) == 2 && c.ImagePullPolicy == corev1.PullIfNotPresent, "patched: %+v", c)
-	must(retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	tell.Check(c.Image == "i:2" && len(c.Env) == 2 && c.ImagePullPolicy == corev1.PullIfNotPresent, "patched: %+v", c)
+	tell.Must(retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		scale, err := deployments.GetScale(ctx, "web", metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -347,15 +327,15 @@ func writes(ctx context.Context, clients kubernetes.Interface, namespace string)
 		scale.Spec.Replicas = 1
 		scale, err = deployments.UpdateScale(ctx, "web", scale, metav1.UpdateOptions{})
 		if err == nil {
-			check(scale.Spec.Replicas == 1 && scale.Status.Selector == "app=web", "scale: %+v", scale)
+			tell.Check(scale.Spec.Replicas == 1 && scale.Status.Selector == "app=web", "scale: %+v", scale)
 		}
 		return err
 	}), "scale")
 	stale := patched.DeepCopy()
 	stale.Labels["x"] = "y"
 	_, err = deployments.Update(ctx, stale, metav1.UpdateOptions{})
-	check(apierrors.IsConflict(err), "a stale update: %v", err)
-	must(retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	tell.Check(apierrors.IsConflict(err), "a stale update: %v", err)
+	tell.Must(retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		d, err := deployments.Get(ctx, "web", metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -365,7 +345,7 @@ func writes(ctx context.Context, clients kubernetes.Interface, namespace string)
 		return err
 	}), "status")
 	background := metav1.DeletePropagationBackground
-	must(deployments.Delete(ctx, "web", metav1.DeleteOptions{PropagationPolicy: &background}), "delete")
+	tell.Must(deployments.Delete(ctx, "web", metav1.DeleteOptions{PropagationPolicy: &background}), "delete")
 }
 
 // pages reads a list in chunks.
@@ -375,35 +355,35 @@ func pages(ctx context.Context, clients kubernetes.Interface, namespace string) 
 	})
 	p.PageSize = 7
 	n := 0
-	must(p.EachListItem(ctx, metav1.ListOptions{LabelSelector: "set=a"}, func(runtime.Object) error { n++; return nil }), "pages")
-	check(n == objects, "%d objects in pages", n)
+	tell.Must(p.EachListItem(ctx, metav1.ListOptions{LabelSelector: "set=a"}, func(runtime.Object) error { n++; return nil }), "pages")
+	tell.Check(n == objects, "%d objects in pages", n)
 	list, err := clients.CoreV1().ConfigMaps(namespace).List(ctx, metav1.ListOptions{Limit: 7})
-	must(err, "list")
-	check(len(list.Items) == 7 && list.Continue != "" && *list.RemainingItemCount == objects-6, "page: %d items, %v", len(list.Items), list.ListMeta)
+	tell.Must(err, "list")
+	tell.Check(len(list.Items) == 7 && list.Continue != "" && *list.RemainingItemCount == objects-6, "page: %d items, %v", len(list.Items), list.ListMeta)
 }
 
 // failures arrive as the errors that client-go's predicates know, in either form.
 func failures(ctx context.Context, clients kubernetes.Interface, namespace string) {
 	maps := clients.CoreV1().ConfigMaps(namespace)
 	_, err := maps.Get(ctx, "none", metav1.GetOptions{})
-	check(apierrors.IsNotFound(err) && err.Error() == `configmaps "none" not found`, "not found: %v", err)
+	tell.Check(apierrors.IsNotFound(err) && err.Error() == `configmaps "none" not found`, "not found: %v", err)
 	_, err = maps.Create(ctx, configMap("after-0", "a"), metav1.CreateOptions{})
-	check(apierrors.IsAlreadyExists(err), "exists: %v", err)
+	tell.Check(apierrors.IsAlreadyExists(err), "exists: %v", err)
 	_, err = maps.Create(ctx, configMap("Bad_Name", "a"), metav1.CreateOptions{})
-	check(apierrors.IsInvalid(err), "invalid: %v", err)
+	tell.Check(apierrors.IsInvalid(err), "invalid: %v", err)
 	_, err = maps.List(ctx, metav1.ListOptions{ResourceVersion: "999999999", ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan, TimeoutSeconds: new(int64)})
-	check(apierrors.IsTimeout(err) && apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge), "too large: %v", err)
+	tell.Check(apierrors.IsTimeout(err) && apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge), "too large: %v", err)
 	_, err = clients.CoreV1().ConfigMaps("nowhere").Create(ctx, configMap("a", "a"), metav1.CreateOptions{})
-	check(apierrors.IsNotFound(err), "no namespace: %v", err)
+	tell.Check(apierrors.IsNotFound(err), "no namespace: %v", err)
 	uid := types.UID("other")
 	err = maps.Delete(ctx, "after-0", metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
-	check(apierrors.IsConflict(err), "precondition: %v", err)
+	tell.Check(apierrors.IsConflict(err), "precondition: %v", err)
 	w, err := maps.Watch(ctx, metav1.ListOptions{ResourceVersion: "1"})
 	if err == nil {
 		// Either the history reaches back that far, or the stream says that it does not.
 		if e, open := <-w.ResultChan(); open && e.Type == "ERROR" {
 			err := apierrors.FromObject(e.Object)
-			check(apierrors.IsResourceExpired(err) || apierrors.IsGone(err), "old watch: %v", err)
+			tell.Check(apierrors.IsResourceExpired(err) || apierrors.IsGone(err), "old watch: %v", err)
 		}
 		w.Stop()
 	}
