@@ -48,6 +48,7 @@ bench: deps ## the table of figures beside their peers
 soak: deps ## for hours: hostile input, power cuts, a million updates
 	FUZZ_ROUNDS=$(or $(ROUNDS),300000) FUZZ_SEED=$$(date +%s) cargo test -p fuzz
 	PROPTEST_CASES=20000 cargo test -p store
+	./scripts/soak-histories
 	cargo build --release -p kelson
 	./bench/idle --long --json target/bench/soak.json
 

@@ -69,6 +69,40 @@ fn store_files() {
     });
 }
 
+/// Reads a backup to its end, or to where it is told to be damaged.
+#[test]
+fn backups() {
+    use store::backup::{Header, Item, Named, Reader, Writer};
+    let header = Header { revision: 9, records: 2, ..Header::default() };
+    let mut w = Writer::new(Vec::new(), &header).expect("a header");
+    w.file(&Named { name: "pki/ca.key".into(), content: vec![b'k'; 100] }).expect("a file");
+    for key in ["/registry/pods/a", "/registry/pods/b"] {
+        let record = store::Record {
+            key: key.into(),
+            value: vec![b'x'; 100].into(),
+            create_revision: 1,
+            mod_revision: 9,
+            version: 2,
+            expires_at_ms: None,
+            aux: std::sync::OnceLock::new(),
+        };
+        w.record(&record).expect("a record");
+    }
+    let good = w.finish().expect("a backup");
+    fuzz::run("backups", &[&good], 1, |b| {
+        let Ok(mut r) = Reader::open(b, "input") else { return };
+        let mut records = 0;
+        loop {
+            match r.item() {
+                Ok(Some(Item::Records(more))) => records += more.len() as u64,
+                Ok(Some(Item::File(_))) => {}
+                Ok(None) => break assert_eq!(records, r.header().records),
+                Err(e) => break assert!(e.to_string().contains("input")),
+            }
+        }
+    });
+}
+
 fn layer(entries: &[(&str, u8, &str)]) -> Vec<u8> {
     let mut t = tar::Builder::new(Vec::new());
     for (name, kind, data) in entries {

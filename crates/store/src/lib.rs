@@ -2,6 +2,7 @@
 //! values are opaque. `embedded` is the engine of a single server; one behaviour suite (`suite`) is run against every
 //! engine.
 
+pub mod backup;
 pub mod embedded;
 pub mod etcd;
 mod memory;

@@ -252,6 +252,10 @@ pub trait Store: Send + Sync + 'static {
     async fn watch(&self, prefix: &str, from: Option<Revision>) -> Result<Box<dyn Watcher>, Error>;
     /// Forgets history before `revision`; current values stay.
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
+    /// Gives back what the disk need not hold any more.
+    async fn tidy(&self) -> Result<(), Error> {
+        Ok(())
+    }
     fn stats(&self) -> Stats;
     /// Flushes and closes; later calls answer `Stopped`.
     async fn close(&self) -> Result<(), Error>;

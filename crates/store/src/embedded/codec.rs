@@ -15,13 +15,13 @@ const DELETE: u8 = 2;
 const COMPACT: u8 = 3;
 
 /// One decoded change.
-pub(super) enum Entry {
+pub(crate) enum Entry {
     Put(Arc<Record>),
     Delete { key: Arc<str>, revision: Revision },
     Compact(Revision),
 }
 
-pub(super) fn put(out: &mut Vec<u8>, r: &Record) {
+pub(crate) fn put(out: &mut Vec<u8>, r: &Record) {
     out.reserve(41 + r.key.len() + r.value.len());
     out.push(PUT);
     for n in [r.mod_revision, r.create_revision, r.version, r.expires_at_ms.unwrap_or(0)] {
@@ -46,7 +46,7 @@ pub(super) fn compact(out: &mut Vec<u8>, revision: Revision) {
 }
 
 /// Reads forward over a payload; every getter is `None` past the end.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     data: &'a [u8],
 }
 

@@ -1,12 +1,13 @@
 //! A file layer in memory that crashes as disks do: bytes not fsynced and directory entries not fsynced vanish, the
 //! last write can be torn at any byte, unsynced sectors can survive one by one. Also a disk of limited size, an fsync
-//! that fails, and flipped bits. Spawns nothing.
+//! that fails or is slow, and flipped bits. Spawns nothing.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -43,6 +44,7 @@ struct Disk {
     off: bool,
     ops: u64,
     syncs_until_failure: Option<u64>,
+    sync_takes: Duration,
     locks: Vec<PathBuf>,
     syncs: u64,
 }
@@ -131,6 +133,11 @@ impl FakeFs {
     /// The sync after this many good ones fails, and its bytes are lost as by a real kernel.
     pub fn fail_sync_after(&self, good: u64) {
         self.disk.lock().syncs_until_failure = Some(good);
+    }
+
+    /// How long each sync takes from now on.
+    pub fn slow_syncs(&self, each: Duration) {
+        self.disk.lock().sync_takes = each;
     }
 
     /// What a machine finds that starts again after this one lost its power now.
@@ -267,6 +274,10 @@ impl File for FakeFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let takes = self.disk.lock().sync_takes;
+        if !takes.is_zero() {
+            std::thread::sleep(takes);
+        }
         let mut disk = self.disk.lock();
         disk.step()?;
         disk.syncs += 1;

@@ -2,10 +2,11 @@
 //!
 //! An engine owns its data directory (locked) and spawns three threads, which sleep while nothing happens:
 //! `store-commit` (writes, syncs, publishes), `store-maintain` (next segment, snapshots), `store-expiry` (TTL).
-//! `memory` holds the durable state and is the way out, `commit` the way in.
+//! `memory` holds the durable state and is the way out, `commit` the way in. `offline` reads and writes a directory that
+//! no engine has open.
 
 mod clock;
-mod codec;
+pub(crate) mod codec;
 mod commit;
 #[cfg(test)]
 mod crash_tests;
@@ -16,8 +17,11 @@ mod expiry;
 pub mod fake;
 mod format;
 pub mod fs;
+#[cfg(test)]
+mod history_tests;
 mod log;
 mod maintain;
+pub mod offline;
 mod open;
 mod segment;
 mod snapshot;
@@ -396,6 +400,12 @@ impl Store for Engine {
         self.wait_for_room().await?;
         let submitted = self.core.submit_compact(revision)?;
         self.answer(submitted).await.map(|_| ())
+    }
+
+    async fn tidy(&self) -> Result<(), Error> {
+        self.open_now()?;
+        self.snapshot().await;
+        Ok(())
     }
 
     fn stats(&self) -> Stats {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -28,12 +28,14 @@ pub(super) struct Opened {
     pub torn: bool,
 }
 
-struct Found {
-    snapshots: Vec<u64>,
-    segments: Vec<u64>,
+pub(super) struct Found {
+    pub snapshots: Vec<u64>,
+    pub segments: Vec<u64>,
+    /// Of no use any more.
+    pub leftovers: Vec<PathBuf>,
 }
 
-fn io_error(what: String) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn io_error(what: String) -> impl FnOnce(io::Error) -> Error {
     move |source| match is_full(&source) {
         true => Error::Full { path: what },
         false => Error::Io { what, source },
@@ -44,11 +46,11 @@ fn damaged(path: &Path, offset: u64, why: impl Into<String>) -> Error {
     Error::Damaged { path: path.display().to_string(), offset, why: why.into() }
 }
 
-fn find(fs: &dyn Fs, dir: &Path) -> Result<Found, Error> {
-    let mut found = Found { snapshots: Vec::new(), segments: Vec::new() };
+pub(super) fn find(fs: &dyn Fs, dir: &Path) -> Result<Found, Error> {
+    let mut found = Found { snapshots: Vec::new(), segments: Vec::new(), leftovers: Vec::new() };
     for name in fs.list(dir).map_err(io_error(format!("list {}", dir.display())))? {
         if name.ends_with(".tmp") {
-            fs.remove(&dir.join(&name)).map_err(io_error(format!("remove {name}")))?;
+            found.leftovers.push(dir.join(&name));
         } else if let Some(seq) = file_number(&name, ".log") {
             found.segments.push(seq);
         } else if let Some(seq) = file_number(&name, ".snap") {
@@ -60,13 +62,13 @@ fn find(fs: &dyn Fs, dir: &Path) -> Result<Found, Error> {
     Ok(found)
 }
 
-enum Piece {
+pub(super) enum Piece {
     Chunk(Vec<Arc<Record>>),
     Segment { groups: Vec<Group>, scan: Scan, seed: u32, bytes: u64 },
 }
 
 /// A decoded group of the log.
-struct Group {
+pub(super) struct Group {
     place: u64,
     kind: GroupKind,
     reserve: Revision,
@@ -86,17 +88,35 @@ fn decode(kind: GroupKind, sector: usize, payload: &[u8]) -> Result<Group, &'sta
     Ok(Group { place: (sector * SECTOR) as u64, kind, reserve, time, entries })
 }
 
-/// Reads everything into the view.
+/// Reads everything into the view, and makes the directory ready for writing.
 pub(super) fn open(fs: &dyn Fs, dir: &Path, segment_bytes: u64, view: &mut View) -> Result<Opened, Error> {
     let sectors = (segment_bytes / SECTOR as u64) as usize;
     let version = format::read(fs, dir)?;
     if let Some(version) = version {
         format::settle(fs, dir, version, MIGRATIONS)?;
     }
-    let Found { snapshots, segments } = find(fs, dir)?;
+    let found = find(fs, dir)?;
     if version.is_none() {
-        return create(fs, dir, sectors, &snapshots, &segments);
+        remove(fs, &found.leftovers)?;
+        return create(fs, dir, sectors, &found.snapshots, &found.segments);
     }
+    let (opened, leftovers) = read(fs, dir, found, view)?;
+    remove(fs, &leftovers)?;
+    Ok(opened)
+}
+
+fn remove(fs: &dyn Fs, paths: &[PathBuf]) -> Result<(), Error> {
+    paths.iter().try_for_each(|p| fs.remove(p).map_err(io_error(format!("remove {}", p.display()))))
+}
+
+/// Reads everything into the view and changes nothing; answers too which files are of no use any more.
+pub(super) fn read(
+    fs: &dyn Fs,
+    dir: &Path,
+    found: Found,
+    view: &mut View,
+) -> Result<(Opened, Vec<PathBuf>), Error> {
+    let Found { snapshots, segments, mut leftovers } = found;
     let snapshot = match snapshots.last() {
         Some(seq) => Some((*seq, Snapshot::open(fs, &dir.join(snapshot_name(*seq)), *seq)?)),
         None => None,
@@ -130,7 +150,8 @@ pub(super) fn open(fs: &dyn Fs, dir: &Path, segment_bytes: u64, view: &mut View)
         (began, ended, reserve) = (s.began, s.ended, s.reserve);
         view.compacted = s.compacted;
     }
-    let (log, mut files, last, reserve, torn) = replay(fs, dir, &needed, logs, view, (ended, reserve))?;
+    let (log, mut files, last, reserve, torn) =
+        replay(fs, dir, &needed, logs, view, (ended, reserve), &mut leftovers)?;
     if last.max(began) < ended {
         let name = dir.join(segment_name(log.active.seq));
         let offset = (log.next_sector * SECTOR) as u64;
@@ -143,13 +164,10 @@ pub(super) fn open(fs: &dyn Fs, dir: &Path, segment_bytes: u64, view: &mut View)
     view.revision = view.revision.max(last).max(ended);
     view.base = ended;
     files.snapshot = snapshot.as_ref().map(|(seq, s)| (*seq, s.bytes));
-    for seq in segments.iter().filter(|seq| **seq < first) {
-        fs.remove(&dir.join(segment_name(*seq))).map_err(io_error(format!("remove log segment {seq}")))?;
-    }
-    for seq in snapshots.iter().rev().skip(1) {
-        fs.remove(&dir.join(snapshot_name(*seq))).map_err(io_error(format!("remove snapshot {seq}")))?;
-    }
-    Ok(Opened { log, files, next_revision: view.revision.max(reserve) + 1, torn })
+    leftovers.extend(segments.iter().filter(|seq| **seq < first).map(|seq| dir.join(segment_name(*seq))));
+    leftovers.extend(snapshots.iter().rev().skip(1).map(|seq| dir.join(snapshot_name(*seq))));
+    let opened = Opened { log, files, next_revision: view.revision.max(reserve) + 1, torn };
+    Ok((opened, leftovers))
 }
 
 /// A new directory, or one whose making was cut short. FORMAT comes last, so that without it nothing was answered.
@@ -186,7 +204,7 @@ fn create(
 }
 
 /// `buffer` is used again for the next segment.
-fn read_segment(fs: &dyn Fs, path: &Path, seq: u64, buffer: &mut Vec<u8>) -> Result<Piece, Error> {
+pub(super) fn read_segment(fs: &dyn Fs, path: &Path, seq: u64, buffer: &mut Vec<u8>) -> Result<Piece, Error> {
     let name = path.display().to_string();
     let file = fs.open(path).map_err(io_error(format!("open {name}")))?;
     let bytes = file.len().map_err(io_error(format!("read {name}")))?;
@@ -246,6 +264,7 @@ fn replay(
     pieces: Vec<Piece>,
     view: &mut View,
     (ended, mut reserve): (Revision, Revision),
+    leftovers: &mut Vec<PathBuf>,
 ) -> Result<Replayed, Error> {
     let mut files = Files { next: None, segments: BTreeMap::new(), active: 0, snapshot: None };
     let mut active: Option<(Log, bool)> = None;
@@ -269,7 +288,7 @@ fn replay(
                 let file = fs.open(&path).map_err(io_error(format!("open {}", path.display())))?;
                 files.next = Some(Segment { file, seq: *seq, seed, sectors });
             } else {
-                fs.remove(&path).map_err(io_error(format!("remove {}", path.display())))?;
+                leftovers.push(path);
             }
             continue;
         }

@@ -5,6 +5,7 @@
 //! where it is newer than the record at hand, gives the exact state at `ended`. The end marker counts the records; a
 //! file without it is never given its name.
 
+use std::io;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::{Error, Record, Revision};
 
 const MAGIC: &[u8; 8] = b"KELSNAP1";
 const HEADER: usize = 32;
-const CHUNK: usize = 256 << 10;
+pub(super) const CHUNK: usize = 256 << 10;
 const END: u32 = u32::MAX;
 /// Synced in between, so that the last sync does not stall the log's.
 const SYNC_EVERY: u64 = 8 << 20;
@@ -45,10 +46,63 @@ fn header(log_seq: u64, began: Revision, seed: u32) -> [u8; HEADER] {
     out
 }
 
+/// A snapshot file that is being written: header, chunks, end marker. What goes in, in key order, is up to the caller.
+pub(super) struct Sheet {
+    file: Box<dyn File>,
+    seed: u32,
+    index: u64,
+    count: u64,
+    pub at: u64,
+    out: Vec<u8>,
+}
+
+impl Sheet {
+    pub fn begin(file: Box<dyn File>, log_seq: u64, began: Revision) -> io::Result<Self> {
+        let seed = random_seed();
+        file.write_at(&header(log_seq, began, seed), 0)?;
+        let out = Vec::with_capacity(CHUNK * 2);
+        Ok(Self { file, seed, index: 0, count: 0, at: HEADER as u64, out })
+    }
+
+    pub fn chunk<'r>(&mut self, records: impl IntoIterator<Item = &'r Record>) -> io::Result<()> {
+        let out = &mut self.out;
+        out.clear();
+        out.resize(8, 0);
+        for r in records {
+            codec::put(out, r);
+            self.count += 1;
+        }
+        let len = (out.len() - 8) as u32;
+        let sum = crc(self.seed, self.index, len, &out[8..]);
+        out[..4].copy_from_slice(&len.to_le_bytes());
+        out[4..8].copy_from_slice(&sum.to_le_bytes());
+        self.file.write_at(out, self.at)?;
+        self.at += out.len() as u64;
+        self.index += 1;
+        Ok(())
+    }
+
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    /// Makes it whole and durable, but for its name. Answers its bytes.
+    pub fn end(self, ended: Revision, compacted: Revision, reserve: Revision) -> io::Result<u64> {
+        let mut end = Vec::with_capacity(32);
+        [self.count, ended, compacted, reserve].iter().for_each(|n| end.extend_from_slice(&n.to_le_bytes()));
+        let mut out = END.to_le_bytes().to_vec();
+        out.extend_from_slice(&crc(self.seed, self.index, END, &end).to_le_bytes());
+        out.extend_from_slice(&end);
+        self.file.write_at(&out, self.at)?;
+        self.file.sync()?;
+        Ok(self.at + out.len() as u64)
+    }
+}
+
 /// Writes a snapshot that needs the log from `log_seq` on. Answers its bytes, or `None` when the engine closes.
 pub(super) fn write(core: &Core, log_seq: u64) -> Result<Option<u64>, Error> {
     let tmp = core.dir.join("snapshot.tmp");
-    let failed = |source: std::io::Error| {
+    let failed = |source: io::Error| {
         if is_full(&source) {
             Failure::Full(tmp.display().to_string()).into()
         } else {
@@ -56,13 +110,11 @@ pub(super) fn write(core: &Core, log_seq: u64) -> Result<Option<u64>, Error> {
         }
     };
     let file = core.fs.create(&tmp).map_err(failed)?;
-    let seed = random_seed();
     let began = core.view.read().revision;
-    file.write_at(&header(log_seq, began, seed), 0).map_err(failed)?;
-    let (mut at, mut synced, mut count, mut index) = (HEADER as u64, 0, 0u64, 0u64);
+    let mut sheet = Sheet::begin(file, log_seq, began).map_err(failed)?;
+    let mut synced = 0;
     let mut last: Option<Arc<str>> = None;
     let mut batch: Vec<Arc<Record>> = Vec::new();
-    let mut out = Vec::with_capacity(CHUNK * 2);
     loop {
         {
             let view = core.view.read();
@@ -78,22 +130,12 @@ pub(super) fn write(core: &Core, log_seq: u64) -> Result<Option<u64>, Error> {
         }
         let Some(newest) = batch.last() else { break };
         last = Some(newest.key.clone());
-        out.clear();
-        out.resize(8, 0);
-        batch.iter().for_each(|r| codec::put(&mut out, r));
-        count += batch.len() as u64;
+        sheet.chunk(batch.iter().map(|r| &**r)).map_err(failed)?;
         batch.clear();
-        let len = (out.len() - 8) as u32;
-        let sum = crc(seed, index, len, &out[8..]);
-        out[..4].copy_from_slice(&len.to_le_bytes());
-        out[4..8].copy_from_slice(&sum.to_le_bytes());
-        file.write_at(&out, at).map_err(failed)?;
-        at += out.len() as u64;
-        index += 1;
-        if at - synced > SYNC_EVERY {
-            file.sync().map_err(failed)?;
+        if sheet.at - synced > SYNC_EVERY {
+            sheet.sync().map_err(failed)?;
             core.fsyncs.fetch_add(1, Ordering::Relaxed);
-            synced = at;
+            synced = sheet.at;
         }
         core.serve_segment();
         if core.maintainer.closing() {
@@ -107,18 +149,11 @@ pub(super) fn write(core: &Core, log_seq: u64) -> Result<Option<u64>, Error> {
     };
     // The log this snapshot needs may turn out empty, and then knows of no reserve.
     let reserve = core.pending.lock().next_revision + RESERVE;
-    let mut end = Vec::with_capacity(32);
-    [count, ended, compacted, reserve].iter().for_each(|n| end.extend_from_slice(&n.to_le_bytes()));
-    out.clear();
-    out.extend_from_slice(&END.to_le_bytes());
-    out.extend_from_slice(&crc(seed, index, END, &end).to_le_bytes());
-    out.extend_from_slice(&end);
-    file.write_at(&out, at).map_err(failed)?;
-    file.sync().map_err(failed)?;
+    let bytes = sheet.end(ended, compacted, reserve).map_err(failed)?;
     core.fs.rename(&tmp, &core.dir.join(snapshot_name(log_seq))).map_err(failed)?;
     core.fs.sync_dir(&core.dir).map_err(failed)?;
     core.fsyncs.fetch_add(2, Ordering::Relaxed);
-    Ok(Some(at + out.len() as u64))
+    Ok(Some(bytes))
 }
 
 /// A snapshot file whose frame was walked; chunks are read and checked one by one, by whoever likes.

@@ -14,7 +14,7 @@ use tonic::{Code, Request, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::proto;
-use crate::{Error, Revision};
+use crate::Error;
 
 /// For one attempt at one member.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -249,6 +249,7 @@ pub(super) fn classify(url: &str, status: &tonic::Status) -> Failed {
     }
 }
 
-pub(super) fn revision(header: Option<&proto::Header>) -> Revision {
-    header.map_or(0, |h| u64::try_from(h.revision).unwrap_or(0))
+/// As etcd counts.
+pub(super) fn revision(header: Option<&proto::Header>) -> i64 {
+    header.map_or(0, |h| h.revision)
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::proto::{self, Compare, Request, RequestOp, Response, Target};
-use super::{Core, revision};
+use super::Core;
+use super::client::revision;
 use crate::{Error, Revision};
 
 const KEY: &[u8] = b"compact_rev_key";
@@ -14,13 +15,13 @@ const KEY: &[u8] = b"compact_rev_key";
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Round {
     pub version: i64,
-    /// Newest revision at that time: history before it goes in the next round.
-    pub revision: Revision,
+    /// Newest revision at that time, as etcd counts: history before it goes in the next round.
+    pub revision: i64,
 }
 
 impl Core {
     pub(super) async fn compact(&self, at: Revision) -> Result<(), Error> {
-        let request = proto::CompactRequest { revision: i64::try_from(at).unwrap_or(i64::MAX) };
+        let request = proto::CompactRequest { revision: self.base.theirs(at) };
         let answer: Result<proto::Empty, Error> = self.client.call(proto::COMPACT, request).await;
         answer.map_err(|e| self.explain(e, at))?;
         self.view.write().compact(at);
@@ -52,7 +53,7 @@ impl Core {
         }
         let round = Round { version: last.version + 1, revision: newest };
         if last.revision > 0 {
-            match self.compact(last.revision).await {
+            match self.compact(self.base.ours(last.revision)).await {
                 Ok(()) => tracing::debug!(revision = last.revision, "etcd was compacted"),
                 // Somebody was there first.
                 Err(Error::Compacted { .. }) => {}

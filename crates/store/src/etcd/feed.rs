@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::client::{Failed, revision};
+use super::client::Failed;
 use super::proto::{self, KeyValue, WatchCreate, WatchRequest, WatchResponse, WatchUnion};
 use super::{Core, Sent};
 use crate::memory::tombstone;
@@ -51,7 +51,7 @@ impl Core {
         let key = self.inner(&kv.key)?;
         let known = self.view.read().map.get(&*key).cloned();
         match known {
-            Some(r) if r.mod_revision == number(kv.mod_revision) => Some(r),
+            Some(r) if r.mod_revision == self.base.ours(kv.mod_revision) => Some(r),
             other => Some(self.record(other.map_or_else(|| Arc::from(&*key), |r| r.key.clone()), kv)),
         }
     }
@@ -65,8 +65,8 @@ impl Core {
         Arc::new(Record {
             key,
             value,
-            create_revision: number(kv.create_revision),
-            mod_revision: number(kv.mod_revision),
+            create_revision: self.base.ours(kv.create_revision),
+            mod_revision: self.base.ours(kv.mod_revision),
             version: number(kv.version),
             expires_at_ms: None,
             aux: aux.map_or_else(OnceLock::new, OnceLock::from),
@@ -79,7 +79,12 @@ impl Core {
         let mut same = sent.get(key)?.iter().filter(|s| s.value == kv.value);
         let first = same.next()?;
         for s in std::iter::once(first).chain(same) {
-            let _ = s.seen.compare_exchange(0, number(kv.mod_revision), Ordering::SeqCst, Ordering::SeqCst);
+            let _ = s.seen.compare_exchange(
+                0,
+                self.base.ours(kv.mod_revision),
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
         }
         Some(first.clone())
     }
@@ -106,7 +111,7 @@ impl Core {
                 range_end: range_end.clone(),
                 limit: PAGE,
                 revision: at,
-                count_only: false,
+                ..proto::RangeRequest::default()
             };
             let page: proto::RangeResponse = self.client.call(proto::RANGE, request).await?;
             if at == 0 {
@@ -119,7 +124,7 @@ impl Core {
                 _ => break,
             }
         }
-        let revision = number(at);
+        let revision = self.base.ours(at);
         let mut view = self.view.write();
         view.restart(records, revision);
         self.restarts.fetch_add(1, Ordering::SeqCst);
@@ -162,7 +167,7 @@ impl Core {
         let create = WatchCreate {
             key: self.prefix.clone().into(),
             range_end: prefix_end(&self.prefix).into(),
-            start_revision: i64::try_from(started + 1).unwrap_or(i64::MAX),
+            start_revision: self.base.theirs(started + 1),
             progress_notify: progress,
         };
         let request = |union| WatchRequest { union: Some(union) };
@@ -223,7 +228,7 @@ impl Core {
         }
         if message.events.is_empty() {
             if !message.created && self.progress.load(Ordering::Relaxed) {
-                self.pass(revision(message.header.as_ref()), Vec::new());
+                self.pass(self.revision_of(message.header.as_ref()), Vec::new());
             }
             return None;
         }
@@ -233,7 +238,7 @@ impl Core {
             let Some(key) = self.inner(&kv.key) else { continue };
             let key = self.view.read().map.get(&*key).map_or_else(|| Arc::from(&*key), |r| r.key.clone());
             changes.push(match e.kind {
-                1 => (EventKind::Delete, tombstone(key, number(kv.mod_revision))),
+                1 => (EventKind::Delete, tombstone(key, self.base.ours(kv.mod_revision))),
                 _ => (EventKind::Put, self.record(key, kv)),
             });
         }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use super::client::revision;
 use super::{Core, proto};
 use crate::{Error, Revision};
 
@@ -45,7 +44,7 @@ impl Newest {
                 proto::RangeRequest { key: core.prefix.clone().into(), ..proto::RangeRequest::default() };
             let got: Result<proto::RangeResponse, Error> = core.client.call(proto::RANGE, request).await;
             let revision = match got {
-                Ok(r) => Ok(revision(r.header.as_ref())),
+                Ok(r) => Ok(core.revision_of(r.header.as_ref())),
                 Err(Error::Unavailable(why)) => Err(why),
                 Err(e) => Err(e.to_string()),
             };

@@ -2,13 +2,18 @@
 //! the embedded engine.
 //!
 //! `feed` keeps the copy up to date from one watch; `txn` writes and answers once the copy shows the write; `fresh` makes
-//! reads see what other servers wrote; `compact` forgets history as upstream's API server does; `lease` is TTL; `client`
+//! reads see what other servers wrote; `base` is where revisions begin after a restore; `direct` reads and writes without
+//! a copy, for backups; `compact` forgets history as upstream's API server does; `lease` is TTL; `client`
 //! is the way to the members. An engine spawns two tasks, the feed and the compactor, which end when it is closed.
 
+mod base;
 mod client;
 mod compact;
+pub mod direct;
 mod feed;
 mod fresh;
+#[cfg(test)]
+mod history_tests;
 mod lease;
 mod proto;
 #[cfg(test)]
@@ -25,8 +30,8 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
+use self::client::Client;
 pub use self::client::Tls;
-use self::client::{Client, revision};
 use crate::memory::{self, Hub, Limits, View};
 use crate::{
     Aux, Error, Fresh, Range, RangeResult, Record, Revision, Stats, Store, Txn, TxnResult, Watcher,
@@ -97,6 +102,7 @@ impl Sent {
 
 struct Core {
     client: Client,
+    base: base::Base,
     prefix: String,
     root: String,
     decode: Option<Decode>,
@@ -137,8 +143,10 @@ impl Engine {
             total: o.history_bytes,
             age: o.history_age,
         });
+        let base = base::settled(&client, &o.prefix).await?;
         let core = Arc::new(Core {
             client,
+            base,
             prefix: o.prefix,
             root: o.root,
             decode: o.decode,
@@ -175,6 +183,10 @@ impl Core {
             true => Err(Error::Stopped("it was closed".into())),
             false => Ok(()),
         }
+    }
+
+    fn revision_of(&self, header: Option<&proto::Header>) -> Revision {
+        self.base.ours(client::revision(header))
     }
 
     /// A key as etcd has it.
@@ -216,12 +228,16 @@ impl Core {
             key,
             range_end,
             limit: i64::try_from(range.limit).unwrap_or(0),
-            revision: at.map_or(0, |r| i64::try_from(r).unwrap_or(i64::MAX)),
+            revision: at.map_or(0, |r| self.base.theirs(r)),
             count_only: range.count_only,
+            ..proto::RangeRequest::default()
         };
+        if request.revision < 0 {
+            return Err(self.explain(Error::Compacted { asked: 0, oldest: 0 }, at.unwrap_or(0)));
+        }
         let answer: proto::RangeResponse =
             self.client.call(proto::RANGE, request).await.map_err(|e| self.explain(e, at.unwrap_or(0)))?;
-        let read = revision(answer.header.as_ref());
+        let read = self.revision_of(answer.header.as_ref());
         Ok(RangeResult {
             records: answer.kvs.into_iter().filter_map(|kv| self.known(kv)).collect(),
             count: u64::try_from(answer.count).unwrap_or(0),

@@ -4,10 +4,13 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 pub const RANGE: &str = "/etcdserverpb.KV/Range";
+pub const PUT: &str = "/etcdserverpb.KV/Put";
+pub const DELETE: &str = "/etcdserverpb.KV/DeleteRange";
 pub const TXN: &str = "/etcdserverpb.KV/Txn";
 pub const COMPACT: &str = "/etcdserverpb.KV/Compact";
 pub const WATCH: &str = "/etcdserverpb.Watch/Watch";
 pub const LEASE_GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
+pub const LEASE_TIME: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
 pub const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -30,6 +33,8 @@ pub struct KeyValue {
     pub version: i64,
     #[prost(bytes = "bytes", tag = "5")]
     pub value: Bytes,
+    #[prost(int64, tag = "6")]
+    pub lease: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -42,6 +47,8 @@ pub struct RangeRequest {
     pub limit: i64,
     #[prost(int64, tag = "4")]
     pub revision: i64,
+    #[prost(bool, tag = "8")]
+    pub keys_only: bool,
     #[prost(bool, tag = "9")]
     pub count_only: bool,
 }
@@ -80,6 +87,8 @@ pub struct PutResponse {
 pub struct DeleteRequest {
     #[prost(bytes = "bytes", tag = "1")]
     pub key: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub range_end: Bytes,
     #[prost(bool, tag = "3")]
     pub prev_kv: bool,
 }
@@ -246,10 +255,27 @@ pub struct LeaseGrantResponse {
     pub id: i64,
 }
 
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct LeaseTimeRequest {
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct LeaseTimeResponse {
+    /// Seconds that are left; -1 when it has ended.
+    #[prost(int64, tag = "3")]
+    pub ttl: i64,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub struct StatusResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: Option<Header>,
     #[prost(string, tag = "2")]
     pub version: String,
     #[prost(int64, tag = "3")]
     pub db_size: i64,
+    #[prost(int64, tag = "9")]
+    pub db_size_in_use: i64,
 }

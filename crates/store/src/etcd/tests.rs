@@ -278,10 +278,10 @@ async fn several_servers_compact_once() {
     let mut ra = a.core.compact_round(Default::default()).await.unwrap();
     let mut rb = b.core.compact_round(Default::default()).await.unwrap();
     assert_eq!((ra.version, rb.version), (1, 1));
-    assert!(ra.revision > first && rb.revision >= ra.revision);
+    assert!(ra.revision as u64 > first && rb.revision >= ra.revision);
     write(2).await;
     // The first one of a round compacts, the other learns that it did.
-    let compacts = ra.revision;
+    let compacts = ra.revision as u64;
     ra = a.core.compact_round(ra).await.unwrap();
     rb = b.core.compact_round(rb).await.unwrap();
     assert_eq!((ra.version, rb.version), (2, 2));
@@ -289,7 +289,7 @@ async fn several_servers_compact_once() {
     assert_eq!(b.stats().compacted, 0);
     // The next round belongs to whoever is first, also when the last one is gone.
     write(3).await;
-    let compacts = rb.revision;
+    let compacts = rb.revision as u64;
     rb = b.core.compact_round(rb).await.unwrap();
     assert_eq!((rb.version, b.stats().compacted), (3, compacts));
 }

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::client::{Failed, revision};
+use super::client::Failed;
 use super::proto::{self, Request, RequestOp, Response, ResponseOp, Target};
 use super::{Core, Sent};
-use crate::{Compare, Error, Op, OpResult, Record, Revision, Txn, TxnResult};
+use crate::{Compare, Error, Event, EventKind, Op, OpResult, Record, Revision, Txn, TxnResult, prefix_end};
 
 /// No etcd takes more.
 const MAX_TXN: usize = 32 << 20;
@@ -46,8 +46,8 @@ impl Drop for OnTheWay<'_> {
     }
 }
 
-fn signed(r: Revision) -> i64 {
-    i64::try_from(r).unwrap_or(i64::MAX)
+fn unknown() -> Error {
+    Error::Unavailable("the answer was lost, and whether the write happened is not known".into())
 }
 
 fn largest(txn: &Txn) -> (String, usize) {
@@ -71,17 +71,21 @@ impl Core {
         let answer = self.client.retry(|at| {
             let call = self.client.attempt(at, proto::TXN, request.clone());
             async {
+                // Done by an attempt whose answer was lost, and undone since, it would be done again.
+                if unsure.load(Ordering::Relaxed) && self.has_shown(&sent).await {
+                    return Ok(None);
+                }
                 let answer: Result<proto::TxnResponse, Failed> = call.await;
                 unsure.fetch_or(matches!(answer, Err(Failed::Retry(_))), Ordering::Relaxed);
-                answer
+                answer.map(Some)
             }
         });
         let answer = match answer.await {
             Err(Error::TooLarge { .. }) => return Err(Error::TooLarge { key, size, limit: size }),
             answer => answer?,
         };
-        let mut at = revision(answer.header.as_ref());
-        let mut succeeded = answer.succeeded;
+        let mut at = answer.as_ref().map_or(self.hub.visible(), |a| self.revision_of(a.header.as_ref()));
+        let mut succeeded = answer.as_ref().is_some_and(|a| a.succeeded);
         let mut results = None;
         if !succeeded && unsure.load(Ordering::Relaxed) {
             // The conditions may have failed because the lost attempt came through.
@@ -89,14 +93,32 @@ impl Core {
                 (at, succeeded, results) = (when, true, Some(done));
             }
         }
-        let results = results.unwrap_or_else(|| {
-            let (ops, before) = if succeeded { (&txn.then, &*before) } else { (&txn.otherwise, &[][..]) };
-            self.results(ops, before, answer.responses, at)
-        });
+        let results = match (results, answer) {
+            (Some(results), _) => results,
+            (None, None) => return Err(unknown()),
+            (None, Some(answer)) => {
+                let (ops, before) = if succeeded { (&txn.then, &*before) } else { (&txn.otherwise, &[][..]) };
+                self.results(ops, before, answer.responses, at)
+            }
+        };
         if !self.reach(at, SHOW).await {
             tracing::warn!(revision = at, "a write is answered before the watch on etcd has shown it");
         }
         Ok(TxnResult { succeeded, revision: at, results })
+    }
+
+    /// Whether the watch has shown everything that was sent; a part may be somebody else's same bytes.
+    async fn has_shown(&self, sent: &OnTheWay<'_>) -> bool {
+        if sent.sent.is_empty() {
+            return false;
+        }
+        match self.newest.read(self).await {
+            Ok(newest) => {
+                self.reach(newest, SHOW).await
+                    && sent.sent.iter().all(|(_, s)| s.seen.load(Ordering::SeqCst) > 0)
+            }
+            Err(_) => false,
+        }
     }
 
     fn before(&self, compare: &[Compare], op: &Op) -> Before {
@@ -125,10 +147,10 @@ impl Core {
         let compare = txn.compare.iter().map(|c| {
             Ok(match c {
                 Compare::ModRevision { key, equals } => {
-                    proto::Compare::new(self.outer(key)?, Target::Mod(signed(*equals)))
+                    proto::Compare::new(self.outer(key)?, Target::Mod(self.base.theirs(*equals)))
                 }
                 Compare::CreateRevision { key, equals } => {
-                    proto::Compare::new(self.outer(key)?, Target::Create(signed(*equals)))
+                    proto::Compare::new(self.outer(key)?, Target::Create(self.base.theirs(*equals)))
                 }
             })
         });
@@ -153,9 +175,11 @@ impl Core {
                     },
                     prev_kv,
                 }),
-                Op::Delete { key } => {
-                    Request::Delete(proto::DeleteRequest { key: self.outer(key)?, prev_kv })
-                }
+                Op::Delete { key } => Request::Delete(proto::DeleteRequest {
+                    key: self.outer(key)?,
+                    prev_kv,
+                    ..proto::DeleteRequest::default()
+                }),
                 Op::Get { key } => Request::Range(proto::RangeRequest {
                     key: self.outer(key)?,
                     ..proto::RangeRequest::default()
@@ -227,8 +251,6 @@ impl Core {
         sent: &OnTheWay<'_>,
         newest: Revision,
     ) -> Result<Option<(Revision, Vec<OpResult>)>, Error> {
-        let unknown =
-            || Error::Unavailable("the answer was lost, and whether the write happened is not known".into());
         // By then the watch has shown the write, if there was one.
         if !self.reach(newest, SHOW).await {
             return Err(unknown());
@@ -256,12 +278,38 @@ impl Core {
                     if now > 0 && now <= was {
                         return Ok(None);
                     }
-                    at = at.or(Some(newest));
+                    at = at.or_else(|| self.deleted_at(key, was, newest)).or(Some(newest));
                 }
                 Op::Get { .. } => {}
             }
         }
-        Ok(at.map(|at| (at, self.results(ops, before, Vec::new(), at))))
+        let Some(at) = at else { return Ok(None) };
+        let before = self.remembered(ops, before, at).ok_or_else(unknown)?;
+        Ok(Some((at, self.results(ops, &before, Vec::new(), at))))
+    }
+
+    /// When a key that was there at a revision was deleted.
+    fn deleted_at(&self, key: &str, was: Revision, newest: Revision) -> Option<Revision> {
+        let events = self.view.read().replay(key, &prefix_end(key), was + 1, newest).ok()?;
+        let gone = |e: &Event| e.kind == EventKind::Delete && *e.record.key == *key;
+        events.iter().find(|e| gone(e)).map(|e| e.record.mod_revision)
+    }
+
+    /// What etcd would have told of the keys before a write that the watch has shown; `None` when that is forgotten.
+    fn remembered(&self, ops: &[Op], before: &[Before], at: Revision) -> Option<Vec<Before>> {
+        let view = self.view.read();
+        let mut all = Vec::with_capacity(ops.len());
+        for (i, op) in ops.iter().enumerate() {
+            let (Op::Put { key, .. } | Op::Delete { key } | Op::Get { key }) = op;
+            all.push(match before.get(i) {
+                Some(Before::Known(r)) => Before::Known(r.clone()),
+                _ => {
+                    view.check_read(key, None, at.saturating_sub(1)).ok()?;
+                    Before::Known(view.get_at(key, at.saturating_sub(1)))
+                }
+            });
+        }
+        Some(all)
     }
 }
 

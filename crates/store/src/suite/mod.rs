@@ -3,6 +3,7 @@
 
 mod basic;
 pub mod checker;
+pub mod history;
 mod watching;
 
 use std::future::Future;
