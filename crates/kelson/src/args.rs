@@ -18,6 +18,12 @@ pub enum Command {
     Server(Box<ServerArgs>),
     /// Bring images onto this node, list and remove them.
     Image(ImageArgs),
+    /// Write the whole cluster as it is at one moment into a file, while it runs or not.
+    Backup(BackupArgs),
+    /// Fill a stopped, empty cluster from a backup.
+    Restore(RestoreArgs),
+    /// Look into a cluster's store: what is in it, how big it is, whether it is whole.
+    Store(StoreArgs),
     /// Remove every trace of a stopped cluster from this machine.
     Clean(CleanArgs),
     /// Print the version.
@@ -123,6 +129,95 @@ pub enum ImageCommand {
     Rm {
         #[arg(required = true)]
         images: Vec<String>,
+    },
+}
+
+/// Where a cluster's store is.
+#[derive(Debug, ClapArgs)]
+pub struct PlaceArgs {
+    /// The cluster's data directory.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kelson")]
+    pub data_dir: PathBuf,
+    #[command(flatten)]
+    pub etcd: crate::etcd::EtcdArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct BackupArgs {
+    /// The file to write; readable by its owner only.
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Replace the file if it is there.
+    #[arg(long)]
+    pub force: bool,
+    /// Leave out the cluster's keys: what is restored is a new cluster with the same objects.
+    #[arg(long)]
+    pub without_keys: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct RestoreArgs {
+    /// The backup.
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Replace what is there.
+    #[arg(long)]
+    pub force: bool,
+    /// Leave the keys that are in the backup alone.
+    #[arg(long)]
+    pub without_keys: bool,
+    /// Begin above this revision, where the clock of this machine can't be trusted.
+    #[arg(long, value_name = "NUMBER")]
+    pub above_revision: Option<u64>,
+    /// Verify the backup and tell what is in it; nothing is written.
+    #[arg(long)]
+    pub check: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct StoreArgs {
+    #[command(subcommand)]
+    pub command: StoreCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Revisions, sizes, and keys by kind.
+    Status {
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// List keys.
+    Ls {
+        /// Only keys that begin so, such as /registry/pods/default/.
+        #[arg(value_name = "PREFIX", default_value = "")]
+        below: String,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Print the object under a key.
+    Get {
+        key: String,
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// yaml, json, or raw: the bytes as they are stored.
+        #[arg(short, long, value_name = "FORM", default_value = "yaml", value_parser = ["yaml", "json", "raw"])]
+        output: String,
+    },
+    /// Forget history: watches and lists from before are told to begin anew.
+    Compact {
+        /// Up to this revision [default: the newest].
+        #[arg(long, value_name = "NUMBER")]
+        revision: Option<u64>,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Verify every file and every object, and tell each fault with its place.
+    Check {
+        #[command(flatten)]
+        place: PlaceArgs,
     },
 }
 

@@ -6,12 +6,14 @@ const WIDTH: u64 = 30;
 
 pub struct Bar {
     what: String,
+    /// What is counted; bytes where there is no word.
+    unit: Option<&'static str>,
     shown: bool,
     on: bool,
 }
 
 /// One line, without its end.
-fn render(what: &str, done: u64, total: u64) -> String {
+fn render(what: &str, unit: Option<&str>, done: u64, total: u64) -> String {
     if total == 0 {
         return format!("{what} …");
     }
@@ -20,19 +22,25 @@ fn render(what: &str, done: u64, total: u64) -> String {
     let filled = usize::try_from(u128::from(done) * u128::from(WIDTH) / u128::from(total)).unwrap_or(0);
     let rest = usize::try_from(WIDTH).unwrap_or(0).saturating_sub(filled);
     let percent = u128::from(done) * 100 / u128::from(total);
-    let mb = |n: u64| n as f64 / 1e6;
-    format!(
-        "{what} [{}{}] {percent:>3} % {:.1} of {:.1} MB",
-        "#".repeat(filled),
-        "-".repeat(rest),
-        mb(done),
-        mb(total)
-    )
+    let amount = match unit {
+        Some(unit) => format!("{done} of {total} {unit}"),
+        None => format!("{:.1} of {:.1} MB", done as f64 / 1e6, total as f64 / 1e6),
+    };
+    format!("{what} [{}{}] {percent:>3} % {amount}", "#".repeat(filled), "-".repeat(rest))
 }
 
 impl Bar {
+    /// Counts bytes.
     pub fn new(what: &str) -> Self {
-        let mut bar = Self { what: what.to_owned(), shown: false, on: std::io::stderr().is_terminal() };
+        Self::of(what, None)
+    }
+
+    pub fn counting(what: &str, unit: &'static str) -> Self {
+        Self::of(what, Some(unit))
+    }
+
+    fn of(what: &str, unit: Option<&'static str>) -> Self {
+        let mut bar = Self { what: what.to_owned(), unit, shown: false, on: std::io::stderr().is_terminal() };
         bar.show(0, 0);
         bar
     }
@@ -41,7 +49,8 @@ impl Bar {
         if self.on {
             self.shown = true;
             let mut err = std::io::stderr().lock();
-            let _ = write!(err, "\r\x1b[K{}", render(&self.what, done, total)).and_then(|()| err.flush());
+            let _ = write!(err, "\r\x1b[K{}", render(&self.what, self.unit, done, total))
+                .and_then(|()| err.flush());
         }
     }
 }
@@ -61,12 +70,12 @@ mod tests {
 
     #[test]
     fn lines() {
-        assert_eq!(render("x", 0, 0), "x …");
+        assert_eq!(render("x", None, 0, 0), "x …");
         assert_eq!(
-            render("x", 5_000_000, 10_000_000),
+            render("x", None, 5_000_000, 10_000_000),
             format!("x [{}{}]  50 % 5.0 of 10.0 MB", "#".repeat(15), "-".repeat(15))
         );
-        assert!(render("x", 9, 9).contains("100 %") && render("x", 999, 1000).contains(" 99 %"));
-        assert!(render("x", u64::MAX, u64::MAX / 2).contains("100 %"));
+        assert!(render("x", None, 9, 9).contains("100 %") && render("x", None, 999, 1000).contains(" 99 %"));
+        assert!(render("x", None, u64::MAX, u64::MAX / 2).contains("100 %"));
     }
 }

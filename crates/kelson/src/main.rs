@@ -4,6 +4,7 @@
 
 mod admin;
 mod args;
+mod backup;
 mod bar;
 mod clean;
 mod config;
@@ -36,6 +37,9 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Server(a) => server::main(a),
         Command::Image(a) => image::main(a),
+        Command::Backup(a) => backup::save::main(a),
+        Command::Restore(a) => backup::restore::main(a),
+        Command::Store(a) => backup::inspect::main(a),
         Command::Clean(a) => clean::main(a),
         Command::Version => {
             println!("kelson {VERSION} (Kubernetes v1.37.0)");

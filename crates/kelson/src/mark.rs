@@ -119,6 +119,15 @@ fn save(dir: &Path, mark: &Mark) -> io::Result<()> {
     fs::rename(&tmp, dir.join(NAME))
 }
 
+/// Takes over the networks of a cluster that is restored here.
+pub fn set_networks(dir: &Path, networks: Option<Networks>) -> anyhow::Result<()> {
+    if let (Place::Marked(mark), Some(networks)) = (look(dir)?, networks) {
+        save(dir, &Mark { networks: Some(networks), ..mark })
+            .with_context(|| format!("failed to write the cluster's mark into {}", dir.display()))?;
+    }
+    Ok(())
+}
+
 fn vacant(dir: &Path) -> bool {
     match fs::read_dir(dir) {
         Ok(mut entries) => entries.next().is_none(),

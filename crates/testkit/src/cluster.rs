@@ -113,6 +113,16 @@ impl Cluster {
         c
     }
 
+    /// A control plane that `run` is to start, for a test that prepares its data directory.
+    pub fn unstarted(flags: &[&str]) -> Self {
+        Self::new(false, flags)
+    }
+
+    /// What it is started with from the next start on.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|f| (*f).to_owned()).collect();
+    }
+
     fn start(node: bool, flags: &[&str]) -> Self {
         let mut c = Self::new(node, flags);
         c.run();

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{objects, transport::LocalNode};
+use crate::backup::socket::{self, Served};
 use crate::config::Config;
 use crate::etcd::Etcd;
 
@@ -154,6 +155,8 @@ pub async fn start(
             let _ = fail.send(anyhow!(e).context("the API server's listener failed"));
         }
     });
+    let served = Served { store: store.clone(), etcd: config.etcd.as_ref().map(|e| e.servers.clone()) };
+    socket::serve(dir.clone(), served, stop.clone(), &mut tasks);
     let control = Control {
         server: Arc::new(server.clone()),
         pki,

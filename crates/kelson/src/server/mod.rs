@@ -24,6 +24,7 @@ use tracing::{info, warn};
 
 use self::transport::LocalNode;
 use crate::args::ServerArgs;
+use crate::backup::restore;
 use crate::config::Config;
 use crate::{VERSION, logging, mark, networks};
 
@@ -51,6 +52,7 @@ fn prepare(config: &mut Config) -> anyhow::Result<()> {
         );
     }
     let instance = config.instance.clone();
+    restore::finished(&instance.data_dir)?;
     if config.own_networks {
         let kept = match mark::look(&instance.data_dir)? {
             mark::Place::Marked(m) => m.networks,
