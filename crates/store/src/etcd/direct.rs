@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::Options;
 use super::base::{self, Base};
 use super::client::{self, Client};
 use super::proto::{self, KeyValue};
+use super::{Decode, Options};
 use crate::{Error, Record, Revision, prefix_end};
 
 /// Bytes that a page is meant to have, and keys in the first one.
@@ -25,6 +25,7 @@ const LEASE_STEP: u64 = 60;
 
 pub struct Direct {
     client: Client,
+    decode: Option<Decode>,
     base: Base,
     prefix: String,
     root: String,
@@ -61,7 +62,7 @@ impl Direct {
     pub async fn open(o: &Options) -> Result<Self, Error> {
         let client = Client::new(&o.endpoints, &o.tls, o.timeout)?;
         let base = base::read(&client, &o.prefix).await?;
-        Ok(Self { client, base, prefix: o.prefix.clone(), root: o.root.clone() })
+        Ok(Self { client, decode: o.decode.clone(), base, prefix: o.prefix.clone(), root: o.root.clone() })
     }
 
     fn outer(&self, key: &str) -> String {
@@ -171,9 +172,13 @@ impl Direct {
                 Some(at)
             }
         };
+        let key: Arc<str> = Arc::from(format!("{}{rest}", self.root));
+        let raw = Bytes::copy_from_slice(&kv.value);
+        // What can't be read is handed out as it is: a check tells of it.
+        let decoded = self.decode.as_ref().and_then(|decode| decode(&key, raw.clone()).ok());
         Ok(Some(Record {
-            key: Arc::from(format!("{}{rest}", self.root)),
-            value: Bytes::copy_from_slice(&kv.value),
+            key,
+            value: decoded.unwrap_or(raw),
             create_revision: self.base.ours(kv.create_revision),
             mod_revision: self.base.ours(kv.mod_revision),
             version: positive(kv.version),
