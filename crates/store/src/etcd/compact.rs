@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::proto::{self, Compare, Request, RequestOp, Response, Target};
 use super::Core;
 use super::client::revision;
+use super::proto::{self, Compare, Request, RequestOp, Response, Target};
 use crate::{Error, Revision};
 
 const KEY: &[u8] = b"compact_rev_key";
