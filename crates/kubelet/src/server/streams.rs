@@ -169,7 +169,7 @@ impl Opened {
 }
 
 /// The last words, in the form of the protocol: before v4 a plain text, and only of a failure.
-fn last_words(protocol: &str, status: &Bytes) -> Bytes {
+pub(super) fn last_words(protocol: &str, status: &Bytes) -> Bytes {
     if protocol == REMOTE[0] {
         return status.clone();
     }

@@ -125,6 +125,18 @@ async fn exec_carries_streams_and_the_exit_code() {
 }
 
 #[tokio::test]
+async fn the_first_version_tells_only_failures_and_in_words() {
+    let s = server().await;
+    let run = |code: u8| format!("/exec/ns/p/a?output=1&error=1&command={code}&command=x");
+    let told =
+        |all: Vec<(u8, String)>| all.into_iter().find(|(channel, _)| *channel == 3).map(|(_, text)| text);
+    let got = all(s.socket(&run(0), "channel.k8s.io").await).await;
+    assert_eq!((got[0].clone(), told(got)), ((1, "0 x".to_owned()), None));
+    let got = told(all(s.socket(&run(3), "channel.k8s.io").await).await);
+    assert_eq!(got.as_deref(), Some("command terminated with non-zero exit code: exit status 3"));
+}
+
+#[tokio::test]
 async fn ports_are_forwarded_by_channels() {
     let s = server().await;
     let mut socket = s.socket("/portForward/ns/p?ports=80", "v4.channel.k8s.io").await;

@@ -1,5 +1,5 @@
 //! The server's side of a WebSocket on hyper: handshake with the choice of a subprotocol, and what is carried over it:
-//! the channels of exec and attach (v4, v5), or plain bytes. Two tasks per socket, which end with it.
+//! the channels of exec and attach (v4, v5, and the first version), or plain bytes. Two tasks per socket, which end with it.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use crate::server::remote::{Input, Peer};
-use crate::server::streams::Pipe;
+use crate::server::remote::{ERROR, Input, Peer};
+use crate::server::streams::{self, Pipe};
 use crate::server::{Body, Refused};
 use tokio::sync::mpsc;
 
@@ -109,7 +109,9 @@ where
     F: FnOnce(Peer) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    upgrade(r, &CHANNELS, move |socket, _| async move {
+    upgrade(r, &CHANNELS, move |socket, protocol| async move {
+        // Before v4, clients take what comes on the channel of errors for an error.
+        let plain = matches!(protocol, "" | "channel.k8s.io");
         let (sink, source) = socket.split();
         // A slow client holds the process up, nobody else.
         let (frames, rx) = mpsc::channel(16);
@@ -118,7 +120,13 @@ where
         let writer = tokio::spawn(send_all(sink, rx));
         let reader = tokio::spawn(read_all(source, to));
         let framer = tokio::spawn(async move {
-            while let Some((channel, data)) = chunks.recv().await {
+            while let Some((channel, mut data)) = chunks.recv().await {
+                if plain && channel == ERROR {
+                    data = streams::last_words(protocol, &data);
+                    if data.is_empty() {
+                        continue;
+                    }
+                }
                 if frames.send(Message::Binary([&[channel], &data[..]].concat().into())).await.is_err() {
                     return;
                 }
