@@ -26,6 +26,7 @@ demo-images: release ## build the example's images from Debian packages
 	@./examples/shop/build $(CURDIR)/.cache/images
 
 test: deps kubectl ## unit, property and end-to-end tests
+	./scripts/mutants --check
 	./scripts/unit
 	./scripts/e2e $(TARGET)/debug/kelson $(KUBECTL)
 
@@ -38,6 +39,9 @@ fresh: ## make up, the README's lines, make test and make down in a fresh Debian
 test-v2: deps kubectl ## a node under control groups of version 2, in a QEMU guest
 	cargo build -p kelson
 	./scripts/test-v2 $(TARGET)/debug/kelson $(KUBECTL)
+
+mutants: deps ## switches off behaviours one by one; the tests have to see each
+	./scripts/mutants
 
 conformance: deps kubectl release ## upstream's conformance tests against a cluster of its own; FOCUS=REGEX takes a part of all its tests, PROCS=N at once, ENGINE=etcd; needs Go
 	KUBECTL=$(KUBECTL) ./tests/conformance/run $(if $(FOCUS),--focus '$(FOCUS)') $(if $(PROCS),--procs $(PROCS)) $(if $(ENGINE),--engine $(ENGINE)) --kelson $(TARGET)/release/kelson
@@ -61,4 +65,4 @@ deps:
 kubectl: deps
 	@./scripts/kubectl $(TOOLS)
 
-.PHONY: help up down demo demo-images test check conformance fresh bench soak release deps kubectl test-v2
+.PHONY: help up down demo demo-images test check mutants conformance fresh bench soak release deps kubectl test-v2

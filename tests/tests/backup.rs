@@ -270,6 +270,14 @@ fn a_held_informer_goes_from_store_to_store() {
     go_back(&mut c, &mut held, "same-etcd", &back, &[&servers]);
     assert!(good(&["store", "status", &servers]).contains("since a restore"));
 
+    // Without its keys, by a cluster that has its own.
+    let beside = [&servers, "--etcd-prefix=/beside"];
+    good(&[&["restore", &second, "--without-keys"][..], &beside].concat());
+    let mut other = Cluster::unstarted(&beside);
+    other.run();
+    assert_eq!(other.kubectl(&["get", "configmap", "same", "-o", "jsonpath={.data.k}"]), "1");
+    other.stop();
+
     // And home.
     good(&["backup", &third, "--data-dir", &data, &servers]);
     let home = ["restore", &third, "--data-dir", &data, "--force"];

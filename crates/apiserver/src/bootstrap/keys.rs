@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use store::{Compare, Error, Op, OpResult, Store, Txn};
 
 /// No kind of upstream's, and no group, has such a name.
-const KEY: &str = "/registry/kelson/keys";
+pub const KEY: &str = "/registry/kelson/keys";
 
 /// Why a server may not join.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use apiserver::bootstrap::keys::KEY as FINGERPRINT;
 use store::Record;
 use store::backup::{Header, Item, Named, Reader};
 use store::embedded::offline::{self, Offline};
@@ -54,6 +55,8 @@ struct Backup {
     header: Header,
     files: Vec<Named>,
     bytes: u64,
+    /// Servers wrote down whose keys they hold.
+    fingerprint: bool,
 }
 
 type Input = Reader<BufReader<fs::File>>;
@@ -68,25 +71,41 @@ fn verify(path: &Path) -> anyhow::Result<Backup> {
     let mut bar = Bar::counting(&format!("verifying {}", path.display()), "objects");
     let mut reader = open(path)?;
     let (header, mut files, mut done) = (reader.header().clone(), Vec::new(), 0);
+    let mut fingerprint = false;
     while let Some(item) = reader.item()? {
         match item {
             Item::File(f) => files.push(f),
-            Item::Records(r) => done += r.len() as u64,
+            Item::Records(r) => {
+                done += r.len() as u64;
+                fingerprint |= r.iter().any(|r| &*r.key == FINGERPRINT);
+            }
         }
         bar.show(done, header.records);
     }
     keys::check(&files)?;
-    Ok(Backup { path: path.to_owned(), header, files, bytes: reader.position() })
+    Ok(Backup { path: path.to_owned(), header, files, bytes: reader.position(), fingerprint })
 }
 
 impl Backup {
+    /// Who has no keys of the cluster writes down his own.
+    fn without_fingerprint(&self) -> bool {
+        self.fingerprint && self.files.is_empty()
+    }
+
+    fn total(&self) -> u64 {
+        self.header.records - u64::from(self.without_fingerprint())
+    }
+
     /// Its records, in batches.
     fn records(&self) -> anyhow::Result<impl FnMut() -> Result<Option<Vec<Record>>, store::Error>> {
-        let mut reader = open(&self.path)?;
+        let (mut reader, without) = (open(&self.path)?, self.without_fingerprint());
         Ok(move || {
             loop {
                 match reader.item()? {
-                    Some(Item::Records(r)) => return Ok(Some(r)),
+                    Some(Item::Records(mut r)) => {
+                        r.retain(|r| !without || &*r.key != FINGERPRINT);
+                        return Ok(Some(r));
+                    }
                     Some(Item::File(_)) => {}
                     None => return Ok(None),
                 }
@@ -196,7 +215,7 @@ fn into_files(args: &RestoreArgs, backup: &Backup) -> anyhow::Result<u64> {
     clear(&fresh)?;
     let mut bar = Bar::counting(&format!("restoring into {}", dir.display()), "objects");
     let (mut records, mut done) = (backup.records()?, 0);
-    let total = backup.header.records;
+    let total = backup.total();
     let newest =
         offline::write(&fresh, above(&backup.header, now_ms(), known, args.above_revision), total, || {
             let batch = records()?;
@@ -234,7 +253,7 @@ async fn into_etcd(
         (true, None) => 0,
         (_, asked) => above(&backup.header, now_ms(), facts.revision, asked),
     };
-    let total = backup.header.records;
+    let total = backup.total();
     let mut bar = Bar::counting("restoring into etcd", "objects");
     let restored = direct.restore(above, backup.records()?, |done| bar.show(done, total)).await;
     drop(bar);
