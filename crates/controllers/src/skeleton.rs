@@ -57,12 +57,22 @@ pub fn enqueue_self(informer: &Informer, queue: &Queue) {
 /// Queues the managing owner of that kind of every changed object, the former owner too.
 pub fn enqueue_owner(informer: &Informer, queue: &Queue, kind: &'static str) {
     let queue = queue.clone();
+    informer.on_change(move |c| [c.old, c.new].into_iter().flatten().for_each(|o| add_owner(&queue, o, kind)));
+}
+
+fn add_owner(queue: &Queue, o: &Object, kind: &str) {
+    if let Some(owner) = o.meta().controller().filter(|r| r.kind == kind) {
+        queue.add((o.namespace().to_owned(), owner.name.clone()));
+    }
+}
+
+/// The same for revisions: a new one was made by its owner, and one that somebody else made is looked at, as upstream does,
+/// when the owner's next turn comes.
+pub fn enqueue_owner_of_revision(informer: &Informer, queue: &Queue, kind: &'static str) {
+    let queue = queue.clone();
     informer.on_change(move |c| {
-        for o in [c.old, c.new].into_iter().flatten() {
-            if let Some(owner) = o.meta().controller().filter(|r| r.kind == kind) {
-                queue.add((o.namespace().to_owned(), owner.name.clone()));
-            }
-        }
+        let known = [c.old, c.new.filter(|_| c.old.is_some())];
+        known.into_iter().flatten().for_each(|o| add_owner(&queue, o, kind));
     });
 }
 

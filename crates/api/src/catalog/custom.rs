@@ -226,7 +226,7 @@ mod tests {
             Some("example.com/v1alpha1 Widget is deprecated")
         );
         assert!(d.selectable("v1", "spec.color").is_ok());
-        assert!(d.selectable("v2", "spec.color").is_err(), "a field of another version");
+        assert!(d.selectable("v1alpha1", "spec.color").is_err(), "a field of another version");
         let c = d.version("v1").and_then(|v| v.custom.clone()).expect("custom");
         assert_eq!(c.scale.as_ref().map(|s| s.spec_replicas.join("/")).as_deref(), Some("spec/n"));
         let mut o = json!({"spec": {}});

@@ -85,7 +85,7 @@ pub async fn run(ctx: Context) {
     owners::index(&revisions);
     let expected = Arc::new(Expectations::default());
     skeleton::enqueue_self(&sets, &queue);
-    skeleton::enqueue_owner(&revisions, &queue, "DaemonSet");
+    skeleton::enqueue_owner_of_revision(&revisions, &queue, "DaemonSet");
     let seen = expected.clone();
     owners::enqueue_for_pods(&pods, &sets, &DAEMON_SETS, &queue, selector, move |key, c| {
         seen.observe(key, c)

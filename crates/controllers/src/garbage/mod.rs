@@ -144,23 +144,40 @@ impl Collector {
             }
             return Ok(());
         }
-        let mut owners = Vec::with_capacity(m.owner_references.len());
-        for r in &m.owner_references {
-            owners.push((r.clone(), self.owner(node, r, object.namespace()).await?));
+        if self.verdict(node, &object).await? == Verdict::Keep {
+            return Ok(());
         }
-        let has_dependents = !self.graph.lock().dependents(object.uid()).is_empty();
-        match judge(&owners, has_dependents) {
+        // What is known here may be old: an object that was orphaned a moment ago would go with its former owner.
+        let fresh = self.client.find(&resource, object.namespace(), object.name()).await?;
+        let Some(object) = fresh.filter(|f| f.uid() == object.uid() && !f.meta().is_deleting()) else {
+            return Ok(());
+        };
+        match self.verdict(node, &object).await? {
             Verdict::Keep => Ok(()),
             Verdict::Unlink(uids) => self.unlink(&resource, &object, &uids).await,
             Verdict::DeleteForeground => {
                 // Owners in a circle would wait for each other for ever: this one no longer holds up its own.
-                if self.dependents(&object).values().any(|(_, d)| waits(d)) {
+                let circle = self.dependents(&object).values().any(|(_, d)| waits(d));
+                if circle {
                     self.unblock(&resource, &object).await?;
                 }
-                self.delete(&resource, &object, "Foreground").await
+                let revision = (!circle).then_some(object.revision());
+                self.delete(&resource, &object, revision, "Foreground").await
             }
-            Verdict::DeleteBackground => self.delete(&resource, &object, "Background").await,
+            Verdict::DeleteBackground => {
+                self.delete(&resource, &object, Some(object.revision()), "Background").await
+            }
         }
+    }
+
+    async fn verdict(&self, node: &Node, o: &Object) -> Result<Verdict, Status> {
+        let references = &o.meta().owner_references;
+        let mut owners = Vec::with_capacity(references.len());
+        for r in references {
+            owners.push((r.clone(), self.owner(node, r, o.namespace()).await?));
+        }
+        let has_dependents = !self.graph.lock().dependents(o.uid()).is_empty();
+        Ok(judge(&owners, has_dependents))
     }
 
     /// What became of an owner: by the graph when it is there, by the API when it seems gone.
@@ -194,13 +211,19 @@ impl Collector {
         }
     }
 
-    async fn delete(&self, r: &Resource, o: &Object, policy: &'static str) -> Result<(), Status> {
-        let options = DeleteOptions { propagation_policy: Some(policy), ..DeleteOptions::uid(o.uid()) };
-        match self.client.delete_if_there(r, o.namespace(), o.name(), &options).await {
-            // Another object has taken the name.
-            Err(s) if s.is_conflict() => Ok(()),
-            other => other,
+    /// `revision`: as it was judged; one that has changed since is judged again.
+    async fn delete(
+        &self,
+        r: &Resource,
+        o: &Object,
+        revision: Option<u64>,
+        policy: &'static str,
+    ) -> Result<(), Status> {
+        let mut options = DeleteOptions { propagation_policy: Some(policy), ..DeleteOptions::uid(o.uid()) };
+        if let Some(p) = &mut options.preconditions {
+            p.resource_version = revision.map(|r| r.to_string());
         }
+        self.client.delete_if_there(r, o.namespace(), o.name(), &options).await
     }
 
     async fn unlink(&self, r: &Resource, o: &Object, uids: &[String]) -> Result<(), Status> {

@@ -42,7 +42,7 @@ pub async fn run(ctx: Context) {
     owners::index(&revisions);
     skeleton::enqueue_self(&sets, &queue);
     owners::enqueue_for_pods(&pods, &sets, &STATEFUL_SETS, &queue, selector, |_, _| {});
-    skeleton::enqueue_owner(&revisions, &queue, "StatefulSet");
+    skeleton::enqueue_owner_of_revision(&revisions, &queue, "StatefulSet");
     // A claim of a former pod that is gone at last: its successor may be made.
     let (q, all) = (queue.clone(), sets.clone());
     claims.on_change(move |c| {

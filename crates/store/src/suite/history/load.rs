@@ -75,7 +75,7 @@ impl Stage {
     pub async fn replace(&self, i: usize, server: Arc<dyn Store>) {
         let known = *self.sessions.borrow();
         self.servers[i].send_replace(Some(server));
-        let _ = self.sessions.subscribe().wait_for(|n| *n > known).await;
+        let _ = self.sessions.subscribe().wait_for(|n| *n > known || *n == u64::MAX).await;
     }
 
     /// Waits until so many calls have ended.
@@ -101,6 +101,9 @@ impl Stage {
         self.calls.send_modify(|n| *n += 1);
     }
 }
+
+/// Why there is nothing to judge: a server that came back had forgotten, in a snapshot, what the scribe had not heard yet.
+pub const FORGOTTEN: &str = "the scribe was told that history is gone";
 
 /// What is to be done.
 #[derive(Clone)]
@@ -180,7 +183,7 @@ pub async fn run(
     end.send_replace(Some(newest));
     let scribe = scribe.await.map_err(|e| format!("the scribe ended: {e}"))?;
     if scribe.iter().any(|w| w.forgotten) {
-        return Err("the scribe was told that history is gone".into());
+        return Err(FORGOTTEN.into());
     }
     let mut watches = Vec::new();
     for w in watchers {
@@ -410,6 +413,8 @@ impl Listener {
             let forgotten = w.forgotten;
             all.push(w);
             if over || (forgotten && self.scribe) {
+                // Nobody waits for a scribe who has gone.
+                self.stage.sessions.send_replace(u64::MAX);
                 return all;
             }
             match why {
@@ -431,7 +436,7 @@ impl Listener {
             Err(e) => return (false, Some(e)),
         };
         if self.scribe {
-            self.stage.sessions.send_modify(|n| *n += 1);
+            self.stage.sessions.send_modify(|n| *n = n.saturating_add(1));
         }
         let mut last = w.from - 1;
         let mut asked = false;

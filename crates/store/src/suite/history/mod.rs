@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use self::judge::judge;
-pub use self::load::{Stage, Work, run};
+pub use self::load::{FORGOTTEN, Stage, Work, run};
 use crate::{Record, Revision};
 
 /// A state of a key, as somebody was told it.
