@@ -149,7 +149,11 @@ impl Run {
                     88..94 => Verb::Apply,
                     _ => Verb::Create,
                 };
-                Box::pin(self.request(of)).await
+                match Box::pin(self.request(of)).await {
+                    // Two changes of one object at a time: in a cluster, too, one of them tries again later.
+                    Err(e) if e.to_string().starts_with("409") => Ok(0),
+                    other => other,
+                }
             }
         }
     }

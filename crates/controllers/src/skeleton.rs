@@ -57,7 +57,8 @@ pub fn enqueue_self(informer: &Informer, queue: &Queue) {
 /// Queues the managing owner of that kind of every changed object, the former owner too.
 pub fn enqueue_owner(informer: &Informer, queue: &Queue, kind: &'static str) {
     let queue = queue.clone();
-    informer.on_change(move |c| [c.old, c.new].into_iter().flatten().for_each(|o| add_owner(&queue, o, kind)));
+    informer
+        .on_change(move |c| [c.old, c.new].into_iter().flatten().for_each(|o| add_owner(&queue, o, kind)));
 }
 
 fn add_owner(queue: &Queue, o: &Object, kind: &str) {

@@ -43,6 +43,8 @@ pub struct Range {
     pub limit: usize,
     /// Fill only `count`.
     pub count_only: bool,
+    /// `count` is not wanted, and may be too small; `more` is right all the same. Spares a walk over all that follows.
+    pub uncounted: bool,
 }
 
 /// How new a read must be where several servers share a store. With one server there is no difference.

@@ -45,6 +45,8 @@ impl Storage {
                 (n, false) => n.max(READ_AHEAD),
             },
             count_only: false,
+            // How many follow is told of lists without selectors only.
+            uncounted: !filter.is_everything(),
         };
         if let (Some(key), false) = (exact_key, page.continued) {
             range.start = key;

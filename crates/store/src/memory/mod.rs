@@ -74,6 +74,10 @@ fn walk(lock: &RwLock<View>, range: &Range, end: &str, step: usize) -> Result<Ra
             return Ok(result);
         }
         from = view.walk(Bound::Included(start), end, revision, step, |record| {
+            if range.uncounted && result.records.len() >= limit {
+                result.more = true;
+                return false;
+            }
             result.count += 1;
             if range.count_only {
                 return true;
@@ -91,7 +95,7 @@ fn walk(lock: &RwLock<View>, range: &Range, end: &str, step: usize) -> Result<Ra
             result.count = count;
         }
         if from.is_none() {
-            result.more = !range.count_only && result.count > result.records.len() as u64;
+            result.more |= !range.count_only && result.count > result.records.len() as u64;
             return Ok(result);
         }
     }

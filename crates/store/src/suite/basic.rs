@@ -82,6 +82,17 @@ pub(super) async fn range_limits_and_counts(s: Subject) {
     assert_eq!((exact.records.len(), exact.count, exact.more), (25, 25, false));
     let count = s.store.range(range(0, true)).await.unwrap();
     assert_eq!((count.records.len(), count.count), (0, 25));
+    // Without a count, more is more all the same.
+    for (prefix, limit, want) in [
+        ("/r/pods/ns/", 10, (10, true)),
+        ("/r/pods/ns/", 25, (25, false)),
+        ("/r/pods/ns/2", 4, (4, true)),
+        ("/r/pods/ns/2", 0, (5, false)),
+    ] {
+        let range = Range { limit, uncounted: true, ..Range::prefix(prefix) };
+        let r = s.store.range(range).await.unwrap();
+        assert_eq!((r.records.len(), r.more), want, "{prefix} {limit}");
+    }
     // The next page.
     let next = Range { start: "/r/pods/ns/09\0".into(), limit: 10, ..Range::prefix("/r/pods/") };
     let next = s.store.range(next).await.unwrap();
