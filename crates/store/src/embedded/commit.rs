@@ -87,6 +87,13 @@ impl Pending {
         self.groups.iter().map(|g| g.waiters.len()).sum()
     }
 
+    fn stop(&mut self, why: &str) {
+        if self.stopped.is_none() {
+            tracing::error!(why, "the store stopped");
+            self.stopped = Some(why.to_owned());
+        }
+    }
+
     fn check(&self) -> Result<(), Error> {
         match &self.stopped {
             Some(why) => Err(Error::Stopped(why.clone())),
@@ -364,15 +371,18 @@ impl Core {
                 }
                 p.full = true;
             }
-            Failure::Stopped(why) => {
-                tracing::error!(why, "the store stopped");
-                p.stopped.get_or_insert_with(|| why.clone());
-            }
+            Failure::Stopped(why) => p.stop(why),
         }
         drop(p);
         for w in failed.into_iter().flat_map(|g| g.waiters) {
             let _ = w.answer.send(Err(failure.clone()));
         }
+    }
+
+    /// Ends the store; the commit thread brings it to its end.
+    pub(super) fn stop(&self, why: &str) {
+        self.pending.lock().stop(why);
+        self.work.notify_all();
     }
 
     fn finish(&self, log: &mut Log) {

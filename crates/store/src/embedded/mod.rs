@@ -289,7 +289,13 @@ impl Engine {
                 self.core.pending.lock().full = false;
                 Ok(())
             }
-            Ok(Err(failure)) => Err(failure.into()),
+            Ok(Err(failure)) => {
+                // What ends the store where a write meets it ends it where one waits for room.
+                if let Failure::Stopped(why) = &failure {
+                    self.core.stop(why);
+                }
+                Err(failure.into())
+            }
             Err(_) => Err(Error::Stopped("it was closed".into())),
         }
     }
