@@ -98,11 +98,8 @@ async fn missing_and_cut_files_are_named() {
     }
 }
 
-#[tokio::test]
-async fn a_full_disk_stops_writes_only_and_they_recover() {
-    let fs = FakeFs::new();
-    let engine = Engine::open(small(&fs)).unwrap();
-    engine.txn(put("/r/p/first", "x")).await.unwrap();
+/// Writes until there is no room; the keys that were answered, and their revisions.
+async fn fill_up(fs: &FakeFs, engine: &Engine) -> Vec<(String, u64)> {
     fs.set_capacity(Some(fs.used() + (100 << 10)));
     let mut answered = Vec::new();
     let error = loop {
@@ -114,6 +111,41 @@ async fn a_full_disk_stops_writes_only_and_they_recover() {
         assert!(answered.len() < 2000, "the disk never filled");
     };
     assert!(matches!(error, Error::Full { .. }), "{error}");
+    answered
+}
+
+#[tokio::test]
+async fn who_waits_for_room_is_answered_when_there_will_be_none() {
+    let fs = FakeFs::new();
+    let engine = Engine::open(small(&fs)).unwrap();
+    fill_up(&fs, &engine).await;
+    engine.close().await.unwrap();
+    let late = async {
+        assert!(matches!(engine.txn(put("/r/p/late", "x")).await, Err(Error::Stopped(_))));
+        assert!(matches!(engine.compact(1).await, Err(Error::Stopped(_))));
+        engine.snapshot().await;
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), late).await.expect("an answer");
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_when_asked_for_room_stops_the_store() {
+    let fs = FakeFs::new();
+    let engine = Engine::open(small(&fs)).unwrap();
+    fill_up(&fs, &engine).await;
+    let mut watcher = engine.watch("/r/", None).await.unwrap();
+    fs.power_off_after(0);
+    assert!(matches!(engine.txn(put("/r/p/more", "x")).await, Err(Error::Stopped(_))));
+    assert!(matches!(watcher.next().await, Err(Error::Stopped(_))), "watches end with it");
+    assert!(matches!(engine.txn(put("/r/p/more", "x")).await, Err(Error::Stopped(_))));
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_writes_only_and_they_recover() {
+    let fs = FakeFs::new();
+    let engine = Engine::open(small(&fs)).unwrap();
+    engine.txn(put("/r/p/first", "x")).await.unwrap();
+    let answered = fill_up(&fs, &engine).await;
     let newest = engine.revision();
     for _ in 0..5 {
         assert!(matches!(engine.txn(put("/r/p/more", "x")).await, Err(Error::Full { .. })));

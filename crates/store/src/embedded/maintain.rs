@@ -111,23 +111,27 @@ impl Maintainer {
         }
     }
 
-    /// Asks whether the disk has room again.
+    /// Asks whether the disk has room again. Nobody answers once the store is closing.
     pub fn probe(&self) -> oneshot::Receiver<Result<(), Failure>> {
         let (tx, rx) = oneshot::channel();
         let mut s = self.state.lock();
-        s.probes.push(tx);
-        s.wanted = true;
-        self.changed.notify_all();
+        if !s.closing {
+            s.probes.push(tx);
+            s.wanted = true;
+            self.changed.notify_all();
+        }
         rx
     }
 
-    /// Starts a snapshot now; the answer comes when it is done (or has failed).
+    /// Starts a snapshot now; the answer comes when it is done (or has failed). Nobody answers once the store is closing.
     pub fn snapshot_now(&self) -> oneshot::Receiver<()> {
         let (tx, rx) = oneshot::channel();
         let mut s = self.state.lock();
-        s.snapshot_due = true;
-        s.waiting.push(tx);
-        self.changed.notify_all();
+        if !s.closing {
+            s.snapshot_due = true;
+            s.waiting.push(tx);
+            self.changed.notify_all();
+        }
         rx
     }
 
