@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TICK = os.sysconf("SC_CLK_TCK")
@@ -84,6 +85,34 @@ def wait(what, check, patience=120.0, pause=0.002):
         if time.monotonic() > end:
             raise SystemExit(f"waited {patience:.0f} s in vain for {what}: {last}")
         time.sleep(pause)
+
+
+def go_build(out, package, directory, *flags, tests=False):
+    """A Go program of the modules in `directory` (the tests of a package), built when it is not there or older than they are."""
+    if os.path.exists(out) and os.path.getmtime(out) > os.path.getmtime(f"{directory}/go.mod"):
+        return out
+    os.makedirs(os.path.dirname(out), exist_ok=True)
+    say(f"building {package} (Go, minutes, once)")
+    env = os.environ | {"GOFLAGS": "-mod=mod -buildvcs=false", "PATH": os.environ["PATH"] + ":/usr/local/go/bin"}
+    verb = ["test", "-c", "-vet=off"] if tests else ["build", "-trimpath"]
+    subprocess.run(["go", *verb, *flags, "-o", out, package], cwd=directory, env=env, check=True)
+    return out
+
+
+def start_etcd(directory, log, program=f"{ROOT}/target/bench/etcd"):
+    """A member alone, built of tests/etcd, once it is healthy: the process and its URL."""
+    go_build(program, ".", f"{ROOT}/tests/etcd")
+    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    command = [program, "--data-dir", f"{directory}/etcd", "--log-level", "error", "--listen-client-urls", client]
+    command += ["--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
+    child = subprocess.Popen([*command, "--initial-cluster", f"default={peer}"], stdout=log, stderr=log)
+    try:
+        wait("etcd", lambda: urllib.request.urlopen(f"{client}/health", timeout=1).status == 200)
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+    return child, client
 
 
 def free_port():

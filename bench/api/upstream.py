@@ -6,34 +6,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from lib import ROOT, Api, free_port, say, wait  # noqa: E402
+from lib import ROOT, Api, free_port, go_build, start_etcd, wait  # noqa: E402
 
-OUT = f"{ROOT}/target/bench"
 MODULES = f"{ROOT}/tests/conformance"
-
-
-def go_build(out, package, directory, *flags):
-    if os.path.exists(out) and os.path.getmtime(out) > os.path.getmtime(f"{directory}/go.mod"):
-        return out
-    os.makedirs(OUT, exist_ok=True)
-    say(f"building {package} (Go, minutes, once)")
-    env = os.environ | {"GOFLAGS": "-mod=mod -buildvcs=false", "PATH": os.environ["PATH"] + ":/usr/local/go/bin"}
-    subprocess.run(["go", "build", "-trimpath", *flags, "-o", out, package], cwd=directory, env=env, check=True)
-    return out
-
-
-def etcd_program():
-    return go_build(f"{OUT}/etcd", ".", f"{ROOT}/tests/etcd")
 
 
 def apiserver_program():
     version = "-X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1"
     version += " -X k8s.io/component-base/version.gitMinor=37"
     package = "k8s.io/kubernetes/cmd/kube-apiserver"
-    return go_build(f"{OUT}/kube-apiserver", package, MODULES, "-ldflags", f"-s -w {version}")
+    return go_build(f"{ROOT}/target/bench/kube-apiserver", package, MODULES, "-ldflags", f"-s -w {version}")
 
 
 def certificates(d):
@@ -54,7 +38,7 @@ class Upstream:
 
     def __init__(self):
         self.dir = tempfile.mkdtemp(prefix="kelson-bench-upstream-")
-        self.programs = apiserver_program(), etcd_program()
+        self.program = apiserver_program()
         self.children = []
         certificates(self.dir)
 
@@ -79,17 +63,12 @@ class Upstream:
         return child
 
     def start(self):
-        server, etcd = self.programs
-        client, peer, port = (free_port() for _ in range(3))
-        at = f"http://127.0.0.1:{client}"
-        self.store = self.spawn(
-            etcd, "--data-dir", f"{self.dir}/etcd", "--log-level", "error", "--listen-client-urls", at, "--advertise-client-urls", at,
-            "--listen-peer-urls", f"http://127.0.0.1:{peer}", "--initial-advertise-peer-urls", f"http://127.0.0.1:{peer}",
-            "--initial-cluster", f"default=http://127.0.0.1:{peer}")  # fmt: skip
-        wait("etcd", lambda: urllib.request.urlopen(f"{at}/health", timeout=1).status == 200)
+        port = free_port()
+        self.store, at = start_etcd(self.dir, open(f"{self.dir}/log", "a"))
+        self.children.append(self.store)
         begun = time.monotonic()
         self.server = self.spawn(
-            server, "--etcd-servers", at, "--bind-address", "127.0.0.1", "--secure-port", str(port), "--cert-dir", f"{self.dir}/certs",
+            self.program, "--etcd-servers", at, "--bind-address", "127.0.0.1", "--secure-port", str(port), "--cert-dir", f"{self.dir}/certs",
             "--client-ca-file", "ca", "--service-account-issuer", "https://kubernetes.default.svc",
             "--service-account-key-file", "sa.pub", "--service-account-signing-key-file", "sa.key",
             "--service-cluster-ip-range", "10.0.0.0/24", "--authorization-mode", "Node,RBAC")  # fmt: skip
