@@ -51,6 +51,18 @@ pub fn informer() -> Option<PathBuf> {
     tools::have(go(&MADE, ".", "informer"), "client-go")
 }
 
+/// client-go's informer, held open.
+pub fn hold() -> Option<PathBuf> {
+    static MADE: OnceLock<Result<PathBuf, Lack>> = OnceLock::new();
+    tools::have(go(&MADE, "./hold", "hold"), "client-go")
+}
+
+/// What upstream's serializers write and its decoders read.
+pub fn handover() -> Option<PathBuf> {
+    static MADE: OnceLock<Result<PathBuf, Lack>> = OnceLock::new();
+    tools::have(go(&MADE, "./handover", "handover"), "the handover program")
+}
+
 /// An operator on controller-runtime.
 pub fn operator() -> Option<PathBuf> {
     static MADE: OnceLock<Result<PathBuf, Lack>> = OnceLock::new();

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use e2e::http::Proxy;
+use e2e::programs;
 use e2e::writers::{KINDS, Writers, collection};
 use serde_json::Value;
 use testkit::etcd::Etcd;
@@ -117,34 +118,7 @@ fn a_backup_under_load_is_one_moment_and_comes_back_elsewhere() {
 
 /// client-go's informer, or why there is none.
 fn informer(c: &Cluster) -> Option<Background> {
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/go");
-    let exe = std::env::current_exe().expect("the test's own path");
-    let made = exe.ancestors().nth(3).expect("target").join("clients");
-    std::fs::create_dir_all(&made).expect("directory");
-    let made = made.join("hold");
-    let path = format!("{}:/usr/local/go/bin", std::env::var("PATH").unwrap_or_default());
-    let mut build = Command::new("go");
-    build
-        .current_dir(source)
-        .env("PATH", path)
-        .args(["build", "-mod=readonly", "-o"])
-        .arg(&made)
-        .arg("./hold");
-    let missing = ["dial tcp", "no such host", "i/o timeout", "connection"];
-    match build.output() {
-        Ok(out) if out.status.success() => {}
-        Ok(out) => {
-            let why = String::from_utf8_lossy(&out.stderr).into_owned();
-            assert!(missing.iter().any(|m| why.contains(m)), "{why}");
-            testkit::skip("Go's modules can't be had");
-            return None;
-        }
-        Err(_) => {
-            testkit::skip("Go can't be had");
-            return None;
-        }
-    }
-    let mut command = Command::new(made);
+    let mut command = Command::new(programs::hold()?);
     command.args(["-kubeconfig", &c.kubeconfig()]);
     let mut held = Background::start(command);
     held.wait_text("synced");
