@@ -102,7 +102,7 @@ impl Reason {
 }
 
 /// One entry of `Status.details.causes`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Cause {
     /// `FieldValueInvalid`, `FieldValueRequired`, `FieldManagerConflict`, …
     pub reason: String,

@@ -9,7 +9,7 @@ pub struct Condition<'a> {
     pub message: &'a str,
 }
 
-fn list(v: &Value) -> &[Value] {
+pub fn list(v: &Value) -> &[Value] {
     v.pointer("/status/conditions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 

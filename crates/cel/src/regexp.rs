@@ -3,21 +3,25 @@
 //! otherwise, and its `\d` is Unicode's). Pure.
 //! https://pkg.go.dev/regexp/syntax
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
+/// Of a compiled expression: Go takes a thousand repetitions of a letter of any script, which are some megabytes.
+const MAX_BYTES: usize = 32 << 20;
 /// Repetitions above this are refused.
 const MAX_REPEAT: i64 = 1000;
 
 /// Compiles an expression. The error is Go's: ``error parsing regexp: missing closing ]: `[` ``.
 pub fn compile(pattern: &str) -> Result<Regex, String> {
     let translated = translate(pattern)?;
-    // The automaton's size is bounded by the crate; its run time is linear.
-    Regex::new(&translated).map_err(|_| wrong("expression too large", pattern))
-}
-
-/// What is wrong with an expression's syntax.
-pub fn syntax_error(pattern: &str) -> Option<String> {
-    translate(pattern).err()
+    // Its run time is linear; its size is bounded here.
+    let built = RegexBuilder::new(&translated).size_limit(MAX_BYTES).build();
+    built.map_err(|e| {
+        let what = match e {
+            regex::Error::CompiledTooBig(_) => "expression too large",
+            _ => "expression that this server does not take",
+        };
+        wrong(what, pattern)
+    })
 }
 
 fn wrong(what: &str, part: &str) -> String {
@@ -165,8 +169,11 @@ impl<'a> Parser<'a> {
             (plain && (s.len() == 1 || !s.starts_with('0')))
                 .then(|| s.parse().ok().filter(|n| *n < 100_000_000).unwrap_or(-1))
         };
-        let end = self.rest.find('}')?;
-        let inner = &self.rest[1..end];
+        let inner = self.rest[1..].split(|c: char| !c.is_ascii_digit() && c != ',').next()?;
+        let end = 1 + inner.len();
+        if !self.rest[end..].starts_with('}') {
+            return None;
+        }
         let (min, max) = match inner.split_once(',') {
             None => (number(inner)?, Some(number(inner)?)),
             Some((a, "")) => (number(a)?, None),
@@ -439,7 +446,7 @@ mod tests {
             ("(?P<n", "invalid named capture: `(?P<n`"),
         ];
         for (pattern, why) in all {
-            assert_eq!(syntax_error(pattern), Some(format!("error parsing regexp: {why}")), "{pattern}");
+            assert_eq!(compile(pattern).err(), Some(format!("error parsing regexp: {why}")), "{pattern}");
         }
     }
 

@@ -5,6 +5,7 @@ use super::internal::Internal;
 use super::path::Place;
 use crate::Cause;
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// What is wrong with a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,13 +161,13 @@ impl ErrorList {
     }
     /// Causes for `Status::invalid`; repeated errors are dropped, as upstream's aggregate does.
     pub fn into_causes(self) -> Vec<Cause> {
-        let mut out: Vec<Cause> = Vec::with_capacity(self.errors.len());
-        for e in self.errors {
-            let c = Cause { reason: e.kind.reason().into(), message: e.message, field: e.field };
-            if !out.contains(&c) {
-                out.push(c);
-            }
-        }
+        let made = |e: Error| Cause { reason: e.kind.reason().into(), message: e.message, field: e.field };
+        let mut out: Vec<Cause> = self.errors.into_iter().map(made).collect();
+        // A body has room for a million errors: each is looked up, not compared with all others.
+        let mut seen = HashSet::with_capacity(out.len());
+        let first: Vec<bool> = out.iter().map(|c| seen.insert(c)).collect();
+        let mut first = first.into_iter();
+        out.retain(|_| first.next().unwrap_or(true));
         out
     }
     pub fn causes(&self) -> Vec<Cause> {

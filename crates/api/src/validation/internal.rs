@@ -98,11 +98,15 @@ impl Writer {
             }
         } else if let Some(fields) = types().get(shape) {
             let either = either(shape, v);
-            let v = either.as_ref().unwrap_or(v);
             self.open('{');
             let mut first = true;
             for (wire, shown, shape) in fields {
-                let v = wire.split('.').try_fold(v, |v, step| v.get(step)).unwrap_or(&NULL);
+                let v = match either {
+                    Some((field, _)) if *wire == field => v,
+                    Some((_, true)) if *wire == "Allows" => &Value::Bool(true),
+                    Some(_) => &NULL,
+                    None => wire.split('.').try_fold(v, |v, step| v.get(step)).unwrap_or(&NULL),
+                };
                 let name = shown.trim_end_matches('?');
                 if name.len() < shown.len() && empty(v) {
                     continue;
@@ -163,17 +167,17 @@ impl Writer {
     }
 }
 
-/// What is one of two things on the wire, as the struct of both that it is upstream.
-fn either(shape: &str, v: &Value) -> Option<Value> {
+/// What is one of two things on the wire is the struct of both upstream: the field that it fills there, and whether its
+/// `Allows` is true beside.
+fn either(shape: &str, v: &Value) -> Option<(&'static str, bool)> {
     let other = match shape {
         "JSONSchemaPropsOrArray" => "JSONSchemas",
         "JSONSchemaPropsOrStringArray" => "Property",
         "JSONSchemaPropsOrBool" if v.is_boolean() => "Allows",
-        "JSONSchemaPropsOrBool" => return Some(serde_json::json!({"Allows": true, "Schema": v})),
+        "JSONSchemaPropsOrBool" => return Some(("Schema", true)),
         _ => return None,
     };
-    let field = if v.is_object() { "Schema" } else { other };
-    Some(Value::from_iter([(field.to_owned(), v.clone())]))
+    Some((if v.is_object() { "Schema" } else { other }, false))
 }
 
 fn empty(v: &Value) -> bool {

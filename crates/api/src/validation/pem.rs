@@ -14,28 +14,30 @@ pub struct Block {
     pub bytes: Vec<u8>,
 }
 
-/// All well-formed blocks; what stands between them is passed over.
+/// All well-formed blocks; what stands between them is passed over. Each byte is looked at a few times, whatever lines
+/// are repeated: from each END, the last BEGIN before it is sought, behind the END before.
 pub fn blocks(text: &str) -> Vec<Block> {
+    const BEGIN: &str = "-----BEGIN ";
     let (mut out, mut rest) = (Vec::new(), text);
-    while let Some(i) = rest.find("-----BEGIN ") {
-        let starts_line = i == 0 || rest.as_bytes()[i - 1] == b'\n';
-        rest = &rest[i + "-----BEGIN ".len()..];
-        let Some((label, body)) = rest.split_once("-----").filter(|(l, _)| starts_line && !l.contains('\n'))
-        else {
+    while let Some((head, tail)) = rest.split_once("\n-----END ") {
+        rest = tail;
+        let Some(i) = head.rfind(BEGIN).filter(|i| *i == 0 || head.as_bytes()[i - 1] == b'\n') else {
             continue;
         };
-        let Some((inner, after)) = body.split_once(&format!("-----END {label}-----")) else { continue };
-        // Headers end at the first empty line.
-        let headers: Vec<&str> = inner.trim_start().lines().take_while(|l| l.contains(':')).collect();
-        let data: String = inner
-            .trim_start()
-            .lines()
-            .skip(headers.len())
-            .flat_map(str::chars)
-            .filter(|c| !c.is_ascii_whitespace())
-            .collect();
+        let block = &head[i + BEGIN.len()..];
+        let (line, inner) = block.split_once('\n').unwrap_or((block, ""));
+        let Some(label) = line.trim_end().strip_suffix("-----") else { continue };
+        let Some(after) = tail.strip_prefix(label).and_then(|t| t.strip_prefix("-----")) else { continue };
+        let (end, after) = after.split_once('\n').unwrap_or((after, ""));
+        if !end.trim().is_empty() {
+            continue;
+        }
+        // Headers end at the first line without a colon.
+        let headers = inner.trim_start().lines().take_while(|l| l.contains(':')).count();
+        let lines = inner.trim_start().lines().skip(headers);
+        let data: String = lines.flat_map(str::chars).filter(|c| !c.is_ascii_whitespace()).collect();
         let Ok(bytes) = STANDARD.decode(data) else { continue };
-        out.push(Block { label: label.to_owned(), headers: !headers.is_empty(), bytes });
+        out.push(Block { label: label.to_owned(), headers: headers > 0, bytes });
         rest = after;
     }
     out

@@ -181,8 +181,8 @@ fn trimmed<'r>(rule: &'r Value, field: &str) -> &'r str {
     rule[field].as_str().unwrap_or_default().trim()
 }
 
-fn compile_one(s: &Value, rule: &Value, whole: bool) -> Compiled {
-    let this = type_of(s, whole);
+fn compile_one(this: &Type, rule: &Value) -> Compiled {
+    let this = this.clone();
     let old = if flag(rule, "optionalOldSelf") { Type::optional(this.clone()) } else { this.clone() };
     let env = Env::with(vec![("self".into(), this), ("oldSelf".into(), old)], functions());
     let message = Some(trimmed(rule, "messageExpression")).filter(|m| !m.is_empty());
@@ -193,8 +193,8 @@ fn compile_one(s: &Value, rule: &Value, whole: bool) -> Compiled {
 }
 
 /// A rule to run; `None` for one that does not compile: it was refused with the definition.
-fn rule(s: &Value, r: &Value, whole: bool) -> Option<Rule> {
-    let c = compile_one(s, r, whole);
+fn rule(s: &Value, this: &Type, r: &Value) -> Option<Rule> {
+    let c = compile_one(this, r);
     let text = |f: &str| trimmed(r, f).to_owned();
     Some(Rule {
         text: text("rule"),
@@ -217,6 +217,7 @@ pub fn check_texts(s: &At, e: &mut ErrorList) {
         ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
     const NO_BREAKS: &str = "must not contain line breaks";
     let broken = |t: &str| t.contains(['\n', '\r']);
+    let supported = structural::unsupported(s.v).is_none();
     for r in s.get("x-kubernetes-validations").iter() {
         let (message, path) = (r.get("message"), r.get("fieldPath"));
         let (text, said) = (trimmed(r.v, "rule"), trimmed(r.v, "message"));
@@ -245,7 +246,7 @@ pub fn check_texts(s: &At, e: &mut ErrorList) {
         if broken(path.str()) {
             e.bad(&path, NO_BREAKS);
         }
-        if structural::unsupported(s.v).is_none() && field_path::follow(path.str(), s.v, true).is_err() {
+        if supported && field_path::follow(path.str(), s.v, true).is_err() {
             e.bad(&path, "must be a valid path");
         }
     }
@@ -254,12 +255,14 @@ pub fn check_texts(s: &At, e: &mut ErrorList) {
 /// The programs of the rules of one node of a definition's schema. `alone`: where values stop being the same ones after
 /// a change, so that rules can't ask for what was before.
 pub fn check_programs(s: &At, whole: bool, alone: Option<&Path>, e: &mut ErrorList) {
-    for r in s.get("x-kubernetes-validations").iter() {
+    let rules = s.get("x-kubernetes-validations");
+    let this = (!rules.is_empty()).then(|| type_of(s.v, whole)).unwrap_or(Type::Dyn);
+    for r in rules.iter() {
         let failed = |field: &str, why: &CompileError, e: &mut ErrorList| {
             let text = format!("compilation failed: {}", why.show(trimmed(r.v, field)));
             e.invalid(&r.at(field), Internal("ValidationRule", r.v), &text);
         };
-        let c = compile_one(s.v, r.v, whole);
+        let c = compile_one(&this, r.v);
         if let Err(why) = &c.program {
             failed("rule", why, e);
         }
@@ -309,8 +312,9 @@ fn compile(s: &Value, whole: bool, depth: usize) -> Node {
     }
     let sub =
         |k: &str| s.get(k).map(|s| compile(s, false, depth + 1)).filter(|n| !n.is_empty()).map(Box::new);
+    let this = if rules_of(s).is_empty() { Type::Dyn } else { type_of(s, whole) };
     Node {
-        rules: rules_of(s).iter().filter_map(|r| rule(s, r, whole)).map(Arc::new).collect(),
+        rules: rules_of(s).iter().filter_map(|r| rule(s, &this, r)).map(Arc::new).collect(),
         properties: s["properties"]
             .as_object()
             .into_iter()

@@ -5,12 +5,9 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::{Context, Extra, Strategy, status};
+use crate::conditions::list as conditions;
 
 pub struct Requests;
-
-fn conditions(v: &Value) -> &[Value] {
-    v.pointer("/status/conditions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
 
 /// Decisions stay as they were, unless some are added or taken away: that is validation's to refuse.
 fn preserve(new: &mut Value, old: &Value, kind: &str) {

@@ -9,6 +9,7 @@ use super::super::rules;
 use super::structural::{self, said};
 use super::{Tolerated, defaults};
 use serde_json::Value;
+use std::collections::HashSet;
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 
@@ -303,7 +304,8 @@ fn lists(s: &At, old: Tolerated, e: &mut ErrorList) {
             );
         } else {
             let properties = items.get("properties");
-            for (i, k) in keys.list().iter().enumerate() {
+            let mut seen = HashSet::new();
+            for k in keys.list() {
                 let name = k.as_str().unwrap_or_default();
                 let p = At::new(properties.raw(name), properties.p.key(name));
                 if p.is_null() {
@@ -316,7 +318,7 @@ fn lists(s: &At, old: Tolerated, e: &mut ErrorList) {
                         "must be a scalar type if parent array's x-kubernetes-list-type is map",
                     );
                 }
-                if keys.list()[..i].contains(k) {
+                if !seen.insert(k) {
                     e.bad(&keys, "must not contain duplicate entries");
                 }
             }
@@ -343,13 +345,14 @@ pub fn told_apart(s: &At, e: &mut ErrorList) {
         return;
     }
     let (properties, required) = (items.get("properties"), items.get("required"));
+    let required: HashSet<&Value> = required.list().iter().collect();
     for k in s.get("x-kubernetes-list-map-keys").list() {
         let name = k.as_str().unwrap_or_default();
         let p = At::new(properties.raw(name), properties.p.key(name));
         if p.is_null() {
             continue;
         }
-        if !required.list().contains(k) && !p.has("default") {
+        if !required.contains(k) && !p.has("default") {
             e.required(&p.at("default"), "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property");
         }
         if p.b("nullable") {

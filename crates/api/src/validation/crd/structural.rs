@@ -169,7 +169,9 @@ fn validation(s: &At, skip: Skip, e: &mut ErrorList) {
     }
     nested(&s.get("not"), Skip::default(), e);
     let pattern = s.get("pattern");
-    if let Some(why) = Some(pattern.str()).filter(|p| !p.is_empty()).and_then(cel::regexp::syntax_error) {
+    if let Some(why) =
+        Some(pattern.str()).filter(|p| !p.is_empty()).and_then(|p| cel::regexp::compile(p).err())
+    {
         e.bad(&pattern, &format!("must be a valid regular expression, but isn't: {why}"));
     }
 }

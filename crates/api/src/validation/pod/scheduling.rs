@@ -5,7 +5,8 @@ use super::super::common::{Raw, format, label_selector, optional_one_of};
 use super::super::errors::{ErrorList, Shown};
 use super::super::internal::Internal;
 use super::super::{meta, names};
-use std::collections::HashSet;
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
@@ -242,11 +243,14 @@ pub fn topology_spread(list: &At, pod: bool, e: &mut ErrorList) {
                 meta::label_name(k.str(), &k, e);
             }
         }
+        let mut expressions: HashMap<&Value, usize> = HashMap::new();
+        for x in selector.raw("matchExpressions").as_array().into_iter().flatten() {
+            *expressions.entry(&x["key"]).or_default() += 1;
+        }
         for (i, k) in keys.iter().enumerate() {
             // A pod's keys become expressions of its selector; a template's stay keys.
-            let expressions = selector.raw("matchExpressions").as_array().into_iter().flatten();
             let named = usize::from(selector.raw("matchLabels").get(k.str()).is_some())
-                + expressions.filter(|x| x["key"] == *k.v).count()
+                + expressions.get(k.v).copied().unwrap_or(0)
                 + usize::from(pod);
             if named > 1 {
                 e.invalid(&c.p.index(i), k.str(), "exists in both matchLabelKeys and labelSelector");
