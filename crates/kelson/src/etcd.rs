@@ -91,7 +91,8 @@ impl Etcd {
     pub fn engine(&self) -> Options {
         Options {
             tls: self.tls.clone(),
-            prefix: self.prefix.clone(),
+            // With the slash: a neighbour's prefix may begin alike.
+            prefix: format!("{}/", self.prefix),
             compact_every: self.compact_every,
             // The original may have been here before.
             decode: Some(apiserver::storage::foreign::decoder()),

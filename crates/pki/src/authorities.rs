@@ -19,7 +19,7 @@ struct Authorities {
     bundle: Vec<CertificateDer<'static>>,
 }
 
-/// What in `bundle` can't be read is left out; at least one certificate has to be an authority's.
+/// What in `bundle` can't be read is left out; at least one certificate has to be readable.
 pub fn verifier(bundle: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ServerCertVerifier>, Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(bundle.iter().cloned());

@@ -15,7 +15,8 @@ pub(crate) enum Keep {
     Replaceable,
 }
 
-pub(crate) fn make_dir(dir: &Path) -> Result<(), Error> {
+/// A directory that only its owner may enter, and those above it.
+pub fn make_dir(dir: &Path) -> Result<(), Error> {
     match fs::DirBuilder::new().recursive(true).mode(0o700).create(dir) {
         Ok(()) => Ok(()),
         Err(source) => Err(Error::Io { what: "make directory", path: dir.display().to_string(), source }),
@@ -31,7 +32,12 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
     }
 }
 
-pub(crate) fn write(path: &Path, content: &str, keep: Keep) -> Result<(), Error> {
+/// Writes a file that has to survive a power loss; whole or not at all, readable by its owner only.
+pub fn write_durable(path: &Path, content: &[u8]) -> Result<(), Error> {
+    write(path, content, Keep::Durable)
+}
+
+pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>, keep: Keep) -> Result<(), Error> {
     let run = || -> io::Result<()> {
         let tmp = path.with_extension("tmp");
         match fs::remove_file(&tmp) {
@@ -39,7 +45,7 @@ pub(crate) fn write(path: &Path, content: &str, keep: Keep) -> Result<(), Error>
             _ => {}
         }
         let mut f = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&tmp)?;
-        f.write_all(content.as_bytes())?;
+        f.write_all(content.as_ref())?;
         if keep == Keep::Durable {
             f.sync_all()?;
         }

@@ -24,6 +24,7 @@ pub mod unverified;
 
 pub use authority::{Authority, CertKey, Subject, Usage};
 pub use dir::{Options, Pki};
+pub use files::{make_dir, write_durable};
 pub use token::{BoundRef, Claims, Signer, TokenError, Verifier};
 pub use trust::{CertIdentity, ClientTrust, RequestClientCert, provider};
 pub use unverified::any_server;

@@ -13,7 +13,7 @@ use super::Encoded;
 use crate::adapt;
 
 /// Where upstream's allocators keep bit maps of their own; nobody reads them here.
-const RANGES: &str = "/registry/ranges/";
+pub const RANGES: &str = "/registry/ranges/";
 /// What upstream's encryption of values begins with.
 const ENCRYPTED: &[u8] = b"k8s:enc:";
 

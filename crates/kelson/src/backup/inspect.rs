@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
+use apiserver::storage::foreign::RANGES;
 use serde_json::Value;
 use store::embedded::{self, offline};
 use store::{Record, Store as _};
@@ -99,7 +100,7 @@ async fn list(place: &Place, prefix: &str) -> anyhow::Result<()> {
 
 /// A record's object, as it is stored.
 fn object(r: &Record) -> Result<Value, String> {
-    if r.value.starts_with(b"k8s\0") {
+    if r.value.starts_with(api::protobuf::MAGIC) {
         return Err("it is protobuf, as upstream writes it, and not JSON".into());
     }
     serde_json::from_slice(&r.value).map_err(|e| format!("it is not JSON: {e}"))
@@ -164,8 +165,8 @@ async fn compact(place: Place, revision: Option<u64>) -> anyhow::Result<()> {
 
 /// What is wrong with a record; `None`: nothing.
 fn fault(r: &Record) -> Option<String> {
-    // What Kelson keeps for itself is no object.
-    if r.key.starts_with("/registry/kelson/") {
+    // What Kelson keeps for itself is no object, and neither is who has which address or port.
+    if r.key.starts_with("/registry/kelson/") || r.key.starts_with(RANGES) {
         return None;
     }
     let object = match object(r) {

@@ -2,11 +2,10 @@
 //! one to its clients, and the tokens of its pods would be worth nothing.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use store::backup::Named;
 
 const LEAD: &str = "pki/";
@@ -58,25 +57,11 @@ pub fn write(dir: &Path, files: &[Named]) -> anyhow::Result<()> {
     if files.is_empty() {
         return Ok(());
     }
-    let failed = || format!("failed to write the cluster's keys into {}", dir.display());
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(failed)?;
-    for f in files {
-        let name = name(f)?;
-        let tmp = dir.join(format!("{name}.tmp"));
-        match fs::remove_file(&tmp) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => bail!("{}: {e}", failed()),
-            _ => {}
-        }
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&tmp)
-            .with_context(failed)?;
-        file.write_all(&f.content).and_then(|()| file.sync_all()).with_context(failed)?;
-        fs::rename(&tmp, dir.join(name)).with_context(failed)?;
-    }
-    fs::File::open(dir).and_then(|d| d.sync_all()).with_context(failed)
+    let write = || -> anyhow::Result<()> {
+        pki::make_dir(dir)?;
+        files.iter().try_for_each(|f| Ok(pki::write_durable(&dir.join(name(f)?), &f.content)?))
+    };
+    write().with_context(|| format!("failed to write the cluster's keys into {}", dir.display()))
 }
 
 #[cfg(test)]

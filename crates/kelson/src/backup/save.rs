@@ -68,9 +68,15 @@ async fn run(args: BackupArgs) -> anyhow::Result<()> {
         more.insert(NETWORKS.into(), serde_json::to_value(networks)?);
     }
 
-    let tmp = Unfinished(PathBuf::from(format!("{}.partial", file.display())));
-    let out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tmp.0);
+    let tmp = PathBuf::from(format!("{}.partial", file.display()));
+    // A new file, of our own and no link, whatever is left there: all of the cluster's secrets go into it.
+    match fs::remove_file(&tmp) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).with_context(failed),
+        _ => {}
+    }
+    let out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&tmp);
     let out = BufWriter::with_capacity(1 << 20, out.with_context(failed)?);
+    let tmp = Unfinished(tmp);
     // Borrowed by both closures in turn.
     let (writer, header) = (std::cell::RefCell::new(None), std::cell::RefCell::new(Header::default()));
     let mut bar = Bar::counting(&format!("backing up into {}", file.display()), "objects");

@@ -52,7 +52,6 @@ fn prepare(config: &mut Config) -> anyhow::Result<()> {
         );
     }
     let instance = config.instance.clone();
-    restore::finished(&instance.data_dir)?;
     if config.own_networks {
         let kept = match mark::look(&instance.data_dir)? {
             mark::Place::Marked(m) => m.networks,
@@ -90,6 +89,7 @@ async fn run(mut config: Config, started: Instant, on: threads::Handles) -> anyh
 
     let config = Arc::new(config);
     let _hold = hold(&config).await?;
+    restore::finished(&config.instance.data_dir)?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!(
             "failed to listen on {}; is another server running there? Choose another port with --listen",

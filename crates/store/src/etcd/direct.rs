@@ -3,15 +3,17 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::base::{self, Base};
 use super::client::{self, Client};
+use super::feed::{after, number};
 use super::proto::{self, KeyValue};
 use super::{Decode, Options};
+use crate::embedded::{Clock, SystemClock};
 use crate::{Error, Record, Revision, prefix_end};
 
 /// Bytes that a page is meant to have, and keys in the first one.
@@ -47,15 +49,7 @@ pub struct Facts {
 }
 
 fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
-}
-
-fn positive(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or(0)
-}
-
-fn then(key: &[u8]) -> Bytes {
-    [key, &[0]].concat().into()
+    SystemClock.now_ms()
 }
 
 impl Direct {
@@ -87,8 +81,8 @@ impl Direct {
             id: s.header.map_or(0, |h| h.cluster_id),
             revision: self.base.ours(client::revision(s.header.as_ref())),
             offset: self.base.offset,
-            db_bytes: positive(s.db_size),
-            db_bytes_in_use: positive(s.db_size_in_use),
+            db_bytes: number(s.db_size),
+            db_bytes_in_use: number(s.db_size_in_use),
             restoring: self.base.restoring,
         })
     }
@@ -106,7 +100,7 @@ impl Direct {
         let (key, range_end) = self.bounds(prefix);
         let r = proto::RangeRequest { key, range_end, count_only: true, ..proto::RangeRequest::default() };
         let answer = self.range(r).await?;
-        Ok((positive(answer.count), self.base.ours(client::revision(answer.header.as_ref()))))
+        Ok((number(answer.count), self.base.ours(client::revision(answer.header.as_ref()))))
     }
 
     pub async fn get(&self, key: &str) -> Result<Option<Record>, Error> {
@@ -136,7 +130,7 @@ impl Direct {
                 ..proto::RangeRequest::default()
             };
             let page = self.range(page).await?;
-            let last = page.kvs.last().map(|kv| then(&kv.key));
+            let last = page.kvs.last().map(|kv| after(&kv.key));
             let (keys, bytes) = page.kvs.iter().fold((0, 0), |(n, b), kv| (n + 1, b + kv.value.len() as u64));
             if keys > 0 {
                 limit = (PAGE_BYTES / (bytes / keys).max(1)).clamp(1, LONGEST_PAGE);
@@ -164,7 +158,7 @@ impl Direct {
                     self.client.call(proto::LEASE_TIME, proto::LeaseTimeRequest { id }).await;
                 // A lease that is gone has ended.
                 let at = match left {
-                    Ok(l) => now_ms() + positive(l.ttl) * 1000,
+                    Ok(l) => now_ms() + number(l.ttl) * 1000,
                     Err(Error::Unavailable(why)) if why.contains("not found") => now_ms(),
                     Err(e) => return Err(e),
                 };
@@ -181,7 +175,7 @@ impl Direct {
             value: decoded.unwrap_or(raw),
             create_revision: self.base.ours(kv.create_revision),
             mod_revision: self.base.ours(kv.mod_revision),
-            version: positive(kv.version),
+            version: number(kv.version),
             expires_at_ms,
             aux: OnceLock::new(),
         }))
@@ -254,7 +248,7 @@ impl Direct {
             };
             let page = self.range(page).await?;
             let Some(last) = page.kvs.last() else { return Ok(()) };
-            let (key, range_end) = (start.clone(), then(&last.key));
+            let (key, range_end) = (start.clone(), after(&last.key));
             let delete = proto::DeleteRequest { key, range_end, prev_kv: false };
             let _: proto::DeleteResponse = self.client.call(proto::DELETE, delete).await?;
         }

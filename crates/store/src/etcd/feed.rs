@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::client::Failed;
 use super::proto::{self, KeyValue, WatchCreate, WatchRequest, WatchResponse, WatchUnion};
 use super::{Core, Sent};
+use crate::embedded::{Clock, SystemClock};
 use crate::memory::tombstone;
 use crate::{Error, EventKind, Record, Revision, prefix_end};
 
@@ -30,7 +31,13 @@ enum End {
     Behind(&'static str),
 }
 
-fn number(n: i64) -> u64 {
+/// The first key behind `key`.
+pub(super) fn after(key: &[u8]) -> Bytes {
+    [key, &[0]].concat().into()
+}
+
+/// Of what etcd counts, which is never below zero.
+pub(super) fn number(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
 
@@ -120,7 +127,7 @@ impl Core {
             let last = page.kvs.last().map(|kv| kv.key.clone());
             records.extend(page.kvs.into_iter().filter_map(|kv| self.known(kv)));
             match last {
-                Some(last) if page.more => key = [&last[..], &[0]].concat().into(),
+                Some(last) if page.more => key = after(&last),
                 _ => break,
             }
         }
@@ -249,7 +256,7 @@ impl Core {
 
     /// Makes changes visible.
     fn pass(&self, to: Revision, changes: Vec<(EventKind, Arc<Record>)>) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let now = SystemClock.now_ms();
         let mut view = self.view.write();
         let events = view.absorb(changes, now);
         view.revision = view.revision.max(to);

@@ -42,7 +42,10 @@ impl Core {
         let seconds = ttl + reuse;
         let request = LeaseGrantRequest { ttl: i64::try_from(seconds).unwrap_or(i64::MAX) };
         let granted: LeaseGrantResponse = self.client.call(proto::LEASE_GRANT, request).await?;
-        *last = Some(Lease { id: granted.id, ends: now + Duration::from_secs(seconds), records: 1 });
+        // One that nobody can share would only take the place of one that many do.
+        if reuse > 0 {
+            *last = Some(Lease { id: granted.id, ends: now + Duration::from_secs(seconds), records: 1 });
+        }
         Ok(granted.id)
     }
 }

@@ -72,8 +72,8 @@ impl Options {
         Self {
             endpoints,
             tls: Tls::default(),
-            prefix: "/registry".into(),
-            root: "/registry".into(),
+            prefix: "/registry/".into(),
+            root: "/registry/".into(),
             timeout: Duration::from_secs(10),
             compact_every: Some(Duration::from_secs(300)),
             decode: None,

@@ -31,7 +31,7 @@ pub async fn start(s: &ApiServer) -> Result<(), Status> {
     repair(s).await
 }
 
-/// Makes what is missing; `None`: it was there, or another server was faster.
+/// Makes what is missing. That it is there already, since another server was faster, is as good.
 async fn create(s: &ApiServer, group: &str, plural: &str, v: Value) -> Result<(), Status> {
     match s.reader().create(group, plural, v).await {
         Err(e) if e.is_already_exists() => Ok(()),
