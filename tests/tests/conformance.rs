@@ -5,8 +5,17 @@
 #[path = "conformance/world.rs"]
 mod world;
 
+#[path = "conformance/operations.rs"]
+mod operations;
+
+#[path = "conformance/aggregated_discovery.rs"]
+mod aggregated_discovery;
+#[path = "conformance/certificates.rs"]
+mod certificates;
 #[path = "conformance/discovery.rs"]
 mod discovery;
+#[path = "conformance/flow_control.rs"]
+mod flow_control;
 #[path = "conformance/watchers.rs"]
 mod watchers;
 
@@ -20,7 +29,14 @@ use world::{ENGINES, Engine, Tests};
 const NAMES: &str = include_str!("conformance/names.txt");
 
 /// One line a file.
-const FILES: &[Tests] = &[discovery::TESTS, watchers::TESTS];
+#[rustfmt::skip]
+const FILES: &[Tests] = &[
+    aggregated_discovery::TESTS,
+    certificates::TESTS,
+    discovery::TESTS,
+    flow_control::TESTS,
+    watchers::TESTS,
+];
 
 /// What `NAMES` asks for and is not there, and the other way.
 fn names_match() -> Result<(), Failed> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testkit::http::Lines;
 
-use crate::world::{Tests, World};
+use crate::world::{Tests, World, version};
 
 pub const TESTS: Tests = &[
     (
@@ -36,14 +36,8 @@ fn map(name: &str, label: &str) -> Value {
     json!({"metadata": {"name": name, "labels": {"watch": label}}})
 }
 
-fn version(object: &Value) -> &str {
-    object["metadata"]["resourceVersion"].as_str().expect("a resource version")
-}
-
-fn watch(w: &World, query: &str) -> Lines {
-    let lines = w.http.lines(&format!("{}?watch=1&timeoutSeconds=60&{query}", maps(w)), &[]);
-    assert_eq!(lines.code, 200);
-    lines
+fn watch(w: &World, from: &str, selector: &str) -> Lines {
+    w.watch(&maps(w), from, &format!("labelSelector={selector}"))
 }
 
 /// The next event as its type, the object's name and `mutation`.
@@ -69,7 +63,7 @@ fn label(w: &World, name: &str, to: &str) -> Value {
 
 fn add_update_and_delete(w: &World) {
     let from = version(&w.get(&maps(w))).to_owned();
-    let selected = |selector: &str| watch(w, &format!("resourceVersion={from}&labelSelector={selector}"));
+    let selected = |selector: &str| watch(w, &from, selector);
     let (mut a, mut b, mut both) = (selected("watch%3Da"), selected("watch%3Db"), selected("watch+in+(a,b)"));
     let mut own = Vec::new();
     for name in ["a", "b"] {
@@ -95,14 +89,14 @@ fn from_a_version(w: &World) {
     let first = mutate(w, "a", "1");
     mutate(w, "a", "2");
     w.delete(&format!("{}/a", maps(w)));
-    let mut lines = watch(w, &format!("labelSelector=watch%3Dfrom&resourceVersion={}", version(&first)));
+    let mut lines = watch(w, version(&first), "watch%3Dfrom");
     assert_eq!(next(&mut lines), told("MODIFIED", "a", "2"));
     assert_eq!(next(&mut lines), told("DELETED", "a", "2"));
 }
 
 fn from_the_last_one_seen(w: &World) {
     let from = version(&w.get(&maps(w))).to_owned();
-    let mut lines = watch(w, &format!("resourceVersion={from}"));
+    let mut lines = watch(w, &from, "");
     w.create(&maps(w), &map("a", "again"));
     // The first watch ends here; what happens next is for the second.
     let wanted = |event: &Value| event["object"]["metadata"]["name"] == "a";
@@ -110,15 +104,14 @@ fn from_the_last_one_seen(w: &World) {
     drop(lines);
     mutate(w, "a", "1");
     w.delete(&format!("{}/a", maps(w)));
-    let last = version(&seen["object"]);
-    let mut lines = watch(w, &format!("labelSelector=watch%3Dagain&resourceVersion={last}"));
+    let mut lines = watch(w, version(&seen["object"]), "watch%3Dagain");
     assert_eq!(next(&mut lines), told("MODIFIED", "a", "1"));
     assert_eq!(next(&mut lines), told("DELETED", "a", "1"));
 }
 
 fn out_of_the_selection(w: &World) {
     let from = version(&w.get(&maps(w))).to_owned();
-    let mut lines = watch(w, &format!("resourceVersion={from}&labelSelector=watch%3Din"));
+    let mut lines = watch(w, &from, "watch%3Din");
     w.create(&maps(w), &map("a", "in"));
     mutate(w, "a", "1");
     label(w, "a", "out");
@@ -159,10 +152,10 @@ fn same_order_for_all(w: &World) {
             }
         });
         // One that is there from the start, and others that begin at each tenth version while writes go on.
-        let filter = "labelSelector=watch%3Dorder";
-        let all = versions(&mut watch(w, &format!("{filter}&resourceVersion={from}")));
+        let filter = "watch%3Dorder";
+        let all = versions(&mut watch(w, &from, filter));
         for (i, start) in all.iter().enumerate().step_by(10) {
-            let mut lines = watch(w, &format!("{filter}&resourceVersion={start}"));
+            let mut lines = watch(w, start, filter);
             let rest: Vec<String> = all[i + 1..]
                 .iter()
                 .map(|_| version(&lines.event().expect("an event")["object"]).to_owned())

@@ -7,7 +7,7 @@ use std::sync::{Once, PoisonError, RwLock};
 
 use serde_json::Value;
 use testkit::etcd::Etcd;
-use testkit::http::{Answer, Http};
+use testkit::http::{Answer, Http, Lines};
 use testkit::{Cluster, Output, node_possible};
 
 /// A test by upstream's name.
@@ -19,7 +19,7 @@ pub const ENGINES: [&str; 2] = ["embedded", "etcd"];
 /// The fields end in this order: the cluster before what it stands on.
 struct Shared {
     cluster: Cluster,
-    _etcd: Option<Etcd>,
+    etcd: Option<Etcd>,
 }
 
 /// A cluster on one engine.
@@ -47,7 +47,7 @@ impl Engine {
             if node {
                 cluster.import_busybox();
             }
-            let shared = Shared { cluster, _etcd: etcd };
+            let shared = Shared { cluster, etcd };
             *self.shared.write().unwrap_or_else(PoisonError::into_inner) = Some(shared);
         });
     }
@@ -63,10 +63,10 @@ impl Engine {
             read = self.shared.read().unwrap_or_else(PoisonError::into_inner);
             read.as_ref()
         };
-        let Some(Shared { cluster, .. }) = shared else { panic!("the cluster did not start") };
+        let Some(Shared { cluster, etcd }) = shared else { panic!("the cluster did not start") };
         let namespace = format!("e2e-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         cluster.kubectl(&["create", "namespace", &namespace]);
-        let world = World { cluster, http: Http::admin(cluster), namespace };
+        let world = World { cluster, etcd: etcd.as_ref(), http: Http::admin(cluster), namespace };
         let outcome = catch_unwind(AssertUnwindSafe(|| test(&world)));
         cluster.kubectl(&["delete", "namespace", &world.namespace, "--wait=false", "--ignore-not-found"]);
         if let Err(panic) = outcome {
@@ -78,6 +78,8 @@ impl Engine {
 pub struct World<'c> {
     /// For what has no namespace. What a test makes there, it names after its namespace and removes.
     pub cluster: &'c Cluster,
+    /// Where the cluster is kept, if it is there.
+    pub etcd: Option<&'c Etcd>,
     pub http: Http,
     pub namespace: String,
 }
@@ -129,11 +131,109 @@ impl World<'_> {
         self.ask("DELETE", path, &Value::Null, 200)
     }
 
+    /// Whether there is nothing at this path.
+    pub fn gone(&self, path: &str) -> bool {
+        match self.http.get(path).code {
+            404 => true,
+            code => {
+                assert_eq!(code, 200, "GET {path}");
+                false
+            }
+        }
+    }
+
+    /// Reads an object, changes it and writes it to a subresource (or to none: ``), until nobody came between.
+    pub fn update(&self, path: &str, subresource: &str, change: impl Fn(&mut Value)) -> Value {
+        loop {
+            let mut object = self.get(path);
+            change(&mut object);
+            let to = format!("{path}{subresource}");
+            let answer = self.http.json("PUT", &to, &object);
+            if answer.code != 409 {
+                return checked(&answer, 200, &format!("PUT {to}"));
+            }
+        }
+    }
+
+    /// The items of a list; the path may have a query.
+    pub fn items(&self, path: &str) -> Vec<Value> {
+        let mut list = self.get(path);
+        match list["items"].take() {
+            Value::Array(items) => items,
+            _ => panic!("no list: {list}"),
+        }
+    }
+
+    /// A watch from a version on.
+    pub fn watch(&self, path: &str, from: &str, query: &str) -> Lines {
+        let lines =
+            self.http.lines(&format!("{path}?watch=1&timeoutSeconds=60&resourceVersion={from}&{query}"), &[]);
+        assert_eq!(lines.code, 200);
+        lines
+    }
+
+    /// What has no namespace and is deleted when the test ends, however it does; with a query it is what a list selects.
+    pub fn passing(&self, path: &str) -> Passing {
+        Passing { http: self.http.clone(), path: path.to_owned() }
+    }
+
     /// A patch of this kind: `merge-patch+json`, `strategic-merge-patch+json`, `json-patch+json`.
     pub fn patch(&self, path: &str, kind: &str, body: &Value) -> Value {
         let kind = format!("application/{kind}");
         let answer = self.http.send("PATCH", path, &[("content-type", &kind)], body.to_string().as_bytes());
         checked(&answer, 200, &format!("PATCH {path}"))
+    }
+}
+
+/// The version of an object or a list.
+pub fn version(object: &Value) -> &str {
+    object["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no resource version in {object}"))
+}
+
+/// Whether an object is a newer state than another.
+pub fn newer(object: &Value, than: &Value) -> bool {
+    let number = |o| version(o).parse::<u64>().expect("a resource version is a number");
+    number(object) > number(than)
+}
+
+/// Whether everything in `wanted` is in a value: fields of objects, values otherwise.
+pub fn holds(value: &Value, wanted: &Value) -> bool {
+    match wanted {
+        Value::Object(fields) => fields.iter().all(|(name, wanted)| holds(&value[name], wanted)),
+        wanted => value == wanted,
+    }
+}
+
+#[track_caller]
+pub fn assert_holds(value: &Value, wanted: &Value) {
+    assert!(holds(value, wanted), "{wanted} is not in {value:#}");
+}
+
+/// The next event of a watch that is as wanted; its object.
+pub fn event(lines: &mut Lines, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    loop {
+        let mut event = lines.event().expect("the watch ended before the event");
+        assert_ne!(event["type"], "ERROR", "{event}");
+        if event["type"] == kind && wanted(&event["object"]) {
+            return event["object"].take();
+        }
+    }
+}
+
+/// Deletes what is at a path at the end of a test.
+pub struct Passing {
+    http: Http,
+    path: String,
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        match self.http.try_send("DELETE", &self.path, &[], b"") {
+            Ok(answer) if matches!(answer.code, 200 | 202 | 404) => {}
+            failed => eprintln!("failed to delete {}: {failed:?}", self.path),
+        }
     }
 }
 
