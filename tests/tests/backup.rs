@@ -251,6 +251,11 @@ fn a_held_informer_goes_from_store_to_store() {
     other.run();
     assert_eq!(other.kubectl(&["get", "configmap", "same", "-o", "jsonpath={.data.k}"]), "1");
     other.stop();
+    // A neighbour whose prefix begins with the same letters keeps what it has.
+    good(&["restore", &second, "--without-keys", &servers, "--etcd-prefix=/be", "--force"]);
+    other.run();
+    assert_eq!(other.kubectl(&["get", "configmap", "same", "-o", "jsonpath={.data.k}"]), "1");
+    other.stop();
 
     // And home.
     good(&["backup", &third, "--data-dir", &data, &servers]);
@@ -331,6 +336,8 @@ fn a_store_is_looked_into_wherever_it_is() {
     let mut c = Cluster::unstarted(&[]);
     c.run();
     c.apply(&config_map("a", "1"));
+    // Its port is kept beside it, under a key that holds no object.
+    c.kubectl(&["create", "service", "nodeport", "n", "--tcp=80"]);
     let data = c.data();
     looks_inside(&["--data-dir", &data], "read through its server");
     c.stop();

@@ -95,6 +95,10 @@ mod tests {
             blocks(text).into_iter().map(|b| (b.label, b.headers, b.bytes)).collect();
         assert_eq!(got, [("A B".into(), false, b"ab".to_vec()), ("D".into(), true, b"a".to_vec())]);
         assert!(blocks("").is_empty());
+        // A million lines that begin or end what is not there: done at once, or not within the hour.
+        for line in ["-----BEGIN A-----\n", "-----END A-----\n", "-----BEGIN A-----\n-----END B-----\n"] {
+            assert!(blocks(&line.repeat(1_000_000)).is_empty());
+        }
     }
 
     #[test]
