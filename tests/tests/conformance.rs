@@ -14,8 +14,16 @@ mod aggregated_discovery;
 mod certificates;
 #[path = "conformance/discovery.rs"]
 mod discovery;
+#[path = "conformance/events.rs"]
+mod events;
 #[path = "conformance/flow_control.rs"]
 mod flow_control;
+#[path = "conformance/garbage.rs"]
+mod garbage;
+#[path = "conformance/lists.rs"]
+mod lists;
+#[path = "conformance/namespaces.rs"]
+mod namespaces;
 #[path = "conformance/watchers.rs"]
 mod watchers;
 
@@ -34,7 +42,11 @@ const FILES: &[Tests] = &[
     aggregated_discovery::TESTS,
     certificates::TESTS,
     discovery::TESTS,
+    events::TESTS,
     flow_control::TESTS,
+    garbage::TESTS,
+    lists::TESTS,
+    namespaces::TESTS,
     watchers::TESTS,
 ];
 
