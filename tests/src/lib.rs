@@ -2,6 +2,7 @@
 //! what several of them need is here.
 
 pub mod dns;
+pub mod extension;
 pub mod http;
 pub mod load;
 pub mod net;

@@ -2,6 +2,8 @@
 //! a cluster on each engine. `conformance/names.txt` holds the names; one without a test here, or a test without a name
 //! there, fails. `make conformance` runs upstream's own tests.
 
+#[path = "conformance/hooks.rs"]
+mod hooks;
 #[path = "conformance/world.rs"]
 mod world;
 
@@ -26,6 +28,10 @@ mod lists;
 mod namespaces;
 #[path = "conformance/watchers.rs"]
 mod watchers;
+#[path = "conformance/webhook_configurations.rs"]
+mod webhook_configurations;
+#[path = "conformance/webhooks.rs"]
+mod webhooks;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -48,6 +54,8 @@ const FILES: &[Tests] = &[
     lists::TESTS,
     namespaces::TESTS,
     watchers::TESTS,
+    webhook_configurations::TESTS,
+    webhooks::TESTS,
 ];
 
 /// What `NAMES` asks for and is not there, and the other way.

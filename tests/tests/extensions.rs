@@ -1,64 +1,9 @@
 //! What extends the API, as real processes beside the cluster: a conversion webhook by URL, an extension API server behind
 //! a Service, and a front proxy that speaks for its users.
 
-use std::net::IpAddr;
-use std::path::Path;
-use std::process::Command;
-
-use base64::Engine;
+use e2e::extension::Extension;
 use testkit::http::Http;
-use testkit::{Background, Cluster, run, wait_for};
-
-/// An address of this machine that is not loopback: endpoints may not be.
-fn address() -> IpAddr {
-    let out = run(Command::new("hostname").arg("-I"), None);
-    let first = out.stdout.split_whitespace().find_map(|a| a.parse::<IpAddr>().ok().filter(IpAddr::is_ipv4));
-    first.expect("an address of this machine")
-}
-
-/// The process of tests/clients/python/extension.py.
-struct Extension {
-    process: Option<Background>,
-    port: u16,
-    /// Base64, as a caBundle has it.
-    ca: String,
-}
-
-impl Extension {
-    /// With the authority of the front proxy as the cluster publishes it.
-    fn start(c: &Cluster) -> Self {
-        let names = ["127.0.0.1".to_owned(), "wardle.default.svc".to_owned()];
-        let made = rcgen::generate_simple_self_signed(names).expect("certificate");
-        let file = |name: &str, text: &str| {
-            std::fs::write(c.dir().join(name), text).expect("a file");
-        };
-        file("extension.crt", &made.cert.pem());
-        file("extension.key", &made.signing_key.serialize_pem());
-        let published = ["-n", "kube-system", "get", "configmap", "extension-apiserver-authentication", "-o"];
-        let path = r"jsonpath={.data.requestheader-client-ca-file}";
-        file("front-proxy.crt", &c.kubectl(&[&published[..], &[path]].concat()));
-        let ca = base64::engine::general_purpose::STANDARD.encode(made.cert.pem());
-        let mut e = Self { process: None, port: 0, ca };
-        e.run(c);
-        e
-    }
-
-    /// Starts it, again on the port that it had.
-    fn run(&mut self, c: &Cluster) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python/extension.py");
-        let mut command = Command::new("python3");
-        command
-            .arg(script)
-            .args(["extension.crt", "extension.key", "front-proxy.crt"].map(|f| c.dir().join(f)));
-        command.arg(self.port.to_string());
-        let mut process = Background::start(command);
-        process.wait_text("serving on ");
-        let text = process.text();
-        let port = text.lines().find_map(|l| l.strip_prefix("serving on ")?.trim().parse().ok());
-        self.port = port.expect("a port");
-        self.process = Some(process);
-    }
-}
+use testkit::{Background, Cluster, wait_for};
 
 const POINTS: &str = r#"
 apiVersion: apiextensions.k8s.io/v1
@@ -79,7 +24,7 @@ spec:
 #[test]
 fn a_webhook_converts_custom_resources() {
     let c = Cluster::control_plane();
-    let e = Extension::start(&c);
+    let e = Extension::start(&c, &[]);
     let definition = |v1: &str, v2: &str| {
         let url = format!("https://127.0.0.1:{}/convert", e.port);
         POINTS.replace("URL", &url).replace("CA", &e.ca).replace("STORE1", v1).replace("STORE2", v2)
@@ -138,22 +83,11 @@ fn a_webhook_converts_custom_resources() {
 #[test]
 fn an_extension_server_answers_its_group() {
     let c = Cluster::control_plane();
-    let mut e = Extension::start(&c);
-    let (ip, port, ca) = (address(), e.port, e.ca.clone());
+    let mut e = Extension::start(&c, &["wardle.default.svc"]);
+    e.service("wardle", 443).iter().for_each(|o| drop(c.apply(&o.to_string())));
+    let ca = &e.ca;
     c.apply(&format!(
         r#"
-apiVersion: v1
-kind: Service
-metadata: {{name: wardle}}
-spec: {{ports: [{{name: https, port: 443, targetPort: {port}}}]}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: wardle-1, labels: {{kubernetes.io/service-name: wardle}}}}
-addressType: IPv4
-ports: [{{name: https, port: {port}}}]
-endpoints: [{{addresses: ["{ip}"], conditions: {{ready: true}}}}]
----
 apiVersion: apiregistration.k8s.io/v1
 kind: APIService
 metadata: {{name: v1alpha1.wardle.example.com}}
@@ -200,7 +134,7 @@ spec: {{group: wardle.example.com, version: v1alpha1, groupPriorityMinimum: 2000
     c.kubectl(&["delete", "flunder", "one", "--timeout=60s"]);
 
     // It is gone, and comes back.
-    e.process = None;
+    e.stop();
     let condition = [
         "get",
         "apiservice",
@@ -218,7 +152,7 @@ spec: {{group: wardle.example.com, version: v1alpha1, groupPriorityMinimum: 2000
         said.contains("service unavailable") || said.contains("currently unable to handle the request"),
         "{said}"
     );
-    e.run(&c);
+    e.run();
     c.kubectl(&available);
     c.kubectl(&["delete", "apiservice", "v1alpha1.wardle.example.com"]);
     wait_for("the group to be gone", || !c.kubectl(&["api-versions"]).contains("wardle"));

@@ -1,13 +1,16 @@
-"""An extension API server and a conversion webhook in one process, over TLS.
+"""An extension API server and webhooks in one process, over TLS.
 
 extension.py CERT KEY CLIENT_CA PORT: serves flunders of wardle.example.com/v1alpha1 from memory, to callers whose
-certificate CLIENT_CA has signed, and POST /convert to anybody. Prints `serving on PORT`.
+certificate CLIENT_CA has signed, and to anybody the webhooks /convert and /admit/NAME, where NAME is one of ADMIT.
+Prints `serving on PORT`.
 """
+import base64
 import json
 import queue
 import ssl
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -43,6 +46,72 @@ def convert(review):
     return {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}
 
 
+def deny(message):
+    return {"allowed": False, "status": {"message": message}}
+
+
+def allow(*patch):
+    if not patch:
+        return {"allowed": True}
+    encoded = base64.b64encode(json.dumps(patch).encode()).decode()
+    return {"allowed": True, "patchType": "JSONPatch", "patch": encoded}
+
+
+def add(path, value):
+    return {"op": "add", "path": path, "value": value}
+
+
+def judge(request):
+    """What an object says of itself, in a label or its data, decides."""
+    o = request["object"] or request["oldObject"]
+    words = {**o["metadata"].get("labels", {}), **o.get("data", {})}.get("verdict", "").split(",")
+    words += [c["name"] for c in o.get("spec", {}).get("containers", [])]
+    if "hang" in words:
+        threading.Event().wait()
+    said = [f"{request['resource']['resource']} with {w} are unwanted" for w in words if w.startswith("bad")]
+    if request["operation"] == "DELETE":
+        said = ["this one is to be kept"] if "keep" in words else []
+    return deny("; ".join(said)) if said else allow()
+
+
+def stage(request):
+    """The first stage for who has started, the second for who has the first."""
+    data = request["object"].get("data", {})
+    if "first" in data:
+        return allow(add("/data/second", "yes"))
+    return allow(add("/data/first", "yes")) if "start" in data else allow()
+
+
+def slow(_):
+    time.sleep(2)
+    return allow()
+
+
+def attach(request):
+    if (request["subResource"], request["operation"]) != ("attach", "CONNECT"):
+        return deny("this is no attach")
+    options = request["object"]
+    if options["kind"] == "PodAttachOptions" and options.get("stdin") and options.get("container") == "main":
+        return deny(f"attaching to {request['name']} is not allowed")
+    return allow()
+
+
+ADMIT = {
+    "never": lambda _: deny("never"),
+    "judge": judge,
+    "stage": stage,
+    "slow": slow,
+    "attach": attach,
+    "label": lambda r: allow(add("/metadata/labels", {**r["object"]["metadata"].get("labels", {}), "added": "yes"})),
+    "init": lambda _: allow(add("/spec/initContainers", [{"name": "added", "image": "none", "resources": {}}])),
+}
+
+
+def admit(review, how):
+    response = {"uid": review["request"]["uid"], **how(review["request"])}
+    return {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -62,6 +131,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.body()
         if url.path == "/convert":
             return self.answer(200, convert(body))
+        if how := ADMIT.get(url.path.removeprefix("/admit/")):
+            return self.answer(200, admit(body, how))
         names = [v for part in (self.connection.getpeercert() or {}).get("subject", ()) for k, v in part if k == "commonName"]
         if names != ["front-proxy-client"]:
             return self.answer(*status(401, "Unauthorized", "who is asking?"))

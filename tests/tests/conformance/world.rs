@@ -1,14 +1,13 @@
 //! What one test is given: a cluster that it shares with the others, a namespace of its own that goes with it, kubectl and
 //! HTTP as an administrator. A cluster starts with the first test that wants it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Once, PoisonError, RwLock};
+use std::sync::{Mutex, Once, PoisonError, RwLock};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::etcd::Etcd;
 use testkit::http::{Answer, Http, Lines};
-use testkit::{Cluster, Output, node_possible};
+use testkit::{Cluster, Output, node_possible, wait_for};
 
 /// A test by upstream's name.
 pub type Test = (&'static str, fn(&World));
@@ -64,27 +63,36 @@ impl Engine {
             read.as_ref()
         };
         let Some(Shared { cluster, etcd }) = shared else { panic!("the cluster did not start") };
-        let namespace = format!("e2e-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        cluster.kubectl(&["create", "namespace", &namespace]);
-        let world = World { cluster, etcd: etcd.as_ref(), http: Http::admin(cluster), namespace };
-        let outcome = catch_unwind(AssertUnwindSafe(|| test(&world)));
-        cluster.kubectl(&["delete", "namespace", &world.namespace, "--wait=false", "--ignore-not-found"]);
-        if let Err(panic) = outcome {
-            resume_unwind(panic);
-        }
+        test(&World::new(cluster, etcd.as_ref()));
     }
 }
 
 pub struct World<'c> {
-    /// For what has no namespace. What a test makes there, it names after its namespace and removes.
+    /// For what has no namespace. What a test makes there, it names after its namespace and removes: see `remove_at_end`.
     pub cluster: &'c Cluster,
     /// Where the cluster is kept, if it is there.
     pub etcd: Option<&'c Etcd>,
     pub http: Http,
     pub namespace: String,
+    /// What goes when the test ends, the last first.
+    made: Mutex<Vec<Passing>>,
 }
 
-impl World<'_> {
+impl Drop for World<'_> {
+    fn drop(&mut self) {
+        let mut made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        while made.pop().is_some() {}
+    }
+}
+
+impl<'c> World<'c> {
+    fn new(cluster: &'c Cluster, etcd: Option<&'c Etcd>) -> Self {
+        let namespace = format!("e2e-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let w = Self { cluster, etcd, http: Http::admin(cluster), namespace, made: Mutex::default() };
+        w.create_namespace(&w.namespace, json!({}));
+        w
+    }
+
     fn own<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         [&["-n", &self.namespace], args].concat()
     }
@@ -110,12 +118,16 @@ impl World<'_> {
         format!("/{version}/namespaces/{}/{resource}", self.namespace)
     }
 
-    /// A request that must be answered with this code; its body.
-    pub fn ask(&self, method: &str, path: &str, body: &Value, code: u16) -> Value {
-        let answer = match body {
+    fn send(&self, method: &str, path: &str, body: &Value) -> Answer {
+        match body {
             Value::Null => self.http.send(method, path, &[], b""),
             body => self.http.json(method, path, body),
-        };
+        }
+    }
+
+    /// A request that must be answered with this code; its body.
+    pub fn ask(&self, method: &str, path: &str, body: &Value, code: u16) -> Value {
+        let answer = self.send(method, path, body);
         checked(&answer, code, &format!("{method} {path}"))
     }
 
@@ -125,6 +137,61 @@ impl World<'_> {
 
     pub fn create(&self, path: &str, body: &Value) -> Value {
         self.ask("POST", path, body, 201)
+    }
+
+    /// `passing` until the end of the test.
+    pub fn remove_at_end(&self, path: &str) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(self.passing(path));
+    }
+
+    /// What has no namespace, created and removed at the end of the test; its path.
+    pub fn create_for_test(&self, collection: &str, body: &Value) -> String {
+        let made = self.create(collection, body);
+        let path = format!("{collection}/{}", made["metadata"]["name"].as_str().expect("a name"));
+        self.remove_at_end(&path);
+        path
+    }
+
+    /// A namespace with these labels, in which pods may be made.
+    pub fn create_namespace(&self, name: &str, labels: Value) {
+        let body = json!({"metadata": {"name": name, "labels": labels}});
+        let path = self.create_for_test("/api/v1/namespaces", &body);
+        wait_for("a namespace's account", || {
+            self.http.get(&format!("{path}/serviceaccounts/default")).code == 200
+        });
+    }
+
+    /// A custom resource definition of the group `<namespace>.example.com` that is served when this returns; its path.
+    /// `spec` is laid over what follows from the kind's name.
+    pub fn define(&self, kind: &str, spec: &Value) -> String {
+        let (one, group) = (kind.to_lowercase(), format!("{}.example.com", self.namespace));
+        let names = json!({"plural": format!("{one}s"), "singular": one, "kind": kind});
+        let mut whole = json!({"group": group, "scope": "Namespaced", "names": names});
+        for (field, value) in spec.as_object().expect("a spec") {
+            whole[field] = value.clone();
+        }
+        let text = |v: &Value| v.as_str().expect("text").to_owned();
+        let (group, plural) = (text(&whole["group"]), text(&whole["names"]["plural"]));
+        let served = whole["versions"].as_array().expect("versions").iter().filter(|v| v["served"] == true);
+        let served: Vec<String> =
+            served.map(|v| format!("/apis/{group}/{}/{plural}", text(&v["name"]))).collect();
+        let body = json!({"metadata": {"name": format!("{plural}.{group}")}, "spec": whole});
+        let path = self.create_for_test("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &body);
+        wait_for("a kind to be served", || served.iter().all(|list| self.http.get(list).code == 200));
+        path
+    }
+
+    /// The path of a resource of the group that `define` makes, in this namespace.
+    pub fn custom(&self, version: &str, resource: &str) -> String {
+        self.path(&format!("apis/{}.example.com/{version}", self.namespace), resource)
+    }
+
+    /// A request that must be refused with words that have this part; the status.
+    pub fn refused(&self, method: &str, path: &str, body: &Value, part: &str) -> Value {
+        let answer = self.send(method, path, body);
+        let whole = answer.text();
+        assert!(answer.code >= 400 && answer.message().contains(part), "{method} {path}, {part}: {whole}");
+        answer.json()
     }
 
     pub fn delete(&self, path: &str) -> Value {
@@ -172,7 +239,7 @@ impl World<'_> {
         lines
     }
 
-    /// What has no namespace and is deleted when the test ends, however it does; with a query it is what a list selects.
+    /// What has no namespace and is deleted when what this returns goes, also in a panic; with a query it is what a list selects.
     pub fn passing(&self, path: &str) -> Passing {
         Passing { http: self.http.clone(), path: path.to_owned() }
     }
@@ -222,7 +289,7 @@ pub fn event(lines: &mut Lines, kind: &str, wanted: impl Fn(&Value) -> bool) -> 
     }
 }
 
-/// Deletes what is at a path at the end of a test.
+/// Deletes what is at a path when it goes.
 pub struct Passing {
     http: Http,
     path: String,
