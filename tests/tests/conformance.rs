@@ -26,6 +26,8 @@ mod garbage;
 mod lists;
 #[path = "conformance/namespaces.rs"]
 mod namespaces;
+#[path = "conformance/quota.rs"]
+mod quota;
 #[path = "conformance/watchers.rs"]
 mod watchers;
 #[path = "conformance/webhook_configurations.rs"]
@@ -53,6 +55,7 @@ const FILES: &[Tests] = &[
     garbage::TESTS,
     lists::TESTS,
     namespaces::TESTS,
+    quota::TESTS,
     watchers::TESTS,
     webhook_configurations::TESTS,
     webhooks::TESTS,
