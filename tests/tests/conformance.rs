@@ -10,6 +10,8 @@ mod world;
 #[path = "conformance/operations.rs"]
 mod operations;
 
+#[path = "conformance/accounts.rs"]
+mod accounts;
 #[path = "conformance/aggregated_discovery.rs"]
 mod aggregated_discovery;
 #[path = "conformance/certificates.rs"]
@@ -47,6 +49,7 @@ const NAMES: &str = include_str!("conformance/names.txt");
 /// One line a file.
 #[rustfmt::skip]
 const FILES: &[Tests] = &[
+    accounts::TESTS,
     aggregated_discovery::TESTS,
     certificates::TESTS,
     discovery::TESTS,

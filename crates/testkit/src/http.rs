@@ -55,6 +55,8 @@ impl Answer {
 #[derive(Clone)]
 pub struct Http {
     port: u16,
+    /// Whom the server's certificate must name.
+    server: ServerName<'static>,
     tls: Arc<ClientConfig>,
     /// Sent with each request.
     pub headers: Vec<(String, String)>,
@@ -86,7 +88,8 @@ impl Http {
                 builder.with_client_auth_cert(chain, key).expect("client identity")
             }
         };
-        Self { port: c.port(), tls: Arc::new(tls), headers: Vec::new() }
+        let server = ServerName::try_from("localhost").expect("a name");
+        Self { port: c.port(), server, tls: Arc::new(tls), headers: Vec::new() }
     }
 
     /// The user of `admin.kubeconfig`.
@@ -102,6 +105,11 @@ impl Http {
     pub fn with_certificate(c: &Cluster, cert: &str, key: &str) -> Self {
         Self::new(c, Some((cert.into(), key.into())))
     }
+    /// The server under another of its names, or an address.
+    pub fn under(mut self, name: &str) -> Self {
+        self.server = ServerName::try_from(name.to_owned()).expect("a name");
+        self
+    }
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -113,8 +121,8 @@ impl Http {
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;
         tcp.set_nodelay(true)?;
-        let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
-        let tls = ClientConnection::new(self.tls.clone(), name).map_err(std::io::Error::other)?;
+        let tls =
+            ClientConnection::new(self.tls.clone(), self.server.clone()).map_err(std::io::Error::other)?;
         Ok(StreamOwned::new(tls, tcp))
     }
 
