@@ -14,8 +14,14 @@ mod operations;
 mod accounts;
 #[path = "conformance/aggregated_discovery.rs"]
 mod aggregated_discovery;
+#[path = "conformance/aggregator.rs"]
+mod aggregator;
 #[path = "conformance/certificates.rs"]
 mod certificates;
+#[path = "conformance/conversion.rs"]
+mod conversion;
+#[path = "conformance/definitions.rs"]
+mod definitions;
 #[path = "conformance/discovery.rs"]
 mod discovery;
 #[path = "conformance/events.rs"]
@@ -51,7 +57,10 @@ const NAMES: &str = include_str!("conformance/names.txt");
 const FILES: &[Tests] = &[
     accounts::TESTS,
     aggregated_discovery::TESTS,
+    aggregator::TESTS,
     certificates::TESTS,
+    conversion::TESTS,
+    definitions::TESTS,
     discovery::TESTS,
     events::TESTS,
     flow_control::TESTS,

@@ -34,15 +34,18 @@ def change(kind, key, obj):
 
 
 def convert(review):
-    out = []
+    """Between v1 with hostPort and v2 with host and port; what is in the wanted version already is not to be asked for."""
+    wanted, out, result = review["request"]["desiredAPIVersion"], [], {"status": "Success"}
     for o in review["request"]["objects"]:
-        o["apiVersion"] = wanted = review["request"]["desiredAPIVersion"]
+        if o["apiVersion"] == wanted:
+            result = {"status": "Failure", "message": "nothing to convert"}
+        o["apiVersion"] = wanted
         if wanted.endswith("/v2") and "hostPort" in o:
             o["host"], o["port"] = o.pop("hostPort").split(":")
-        elif wanted.endswith("/v1") and "host" in o:
-            o["hostPort"] = o.pop("host") + ":" + o.pop("port")
+        elif wanted.endswith("/v1") and ("host" in o or "port" in o):
+            o["hostPort"] = o.pop("host", "") + ":" + o.pop("port", "")
         out.append(o)
-    response = {"uid": review["request"]["uid"], "result": {"status": "Success"}, "convertedObjects": out}
+    response = {"uid": review["request"]["uid"], "result": result, "convertedObjects": out}
     return {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}
 
 

@@ -7,7 +7,7 @@ use testkit::wait_for;
 
 use crate::world::World;
 
-pub const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1";
+const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1";
 const SERVICE: &str = "hooks";
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -27,7 +27,7 @@ impl Subject<'_> {
 
     /// Discovery, then every verb; `inner` is given the path of one object, and the object, for its subresources.
     pub fn lives(&self, w: &World, inner: impl FnOnce(&str, &Value)) {
-        self.is_discovered(w);
+        is_discovered(w, self.api, self.resource, self.subresources);
         let path = self.path();
         let selected = format!("{path}?{}", self.selected);
         let _passing = w.passing(&selected);
@@ -60,27 +60,6 @@ impl Subject<'_> {
         assert!(w.items(&selected).is_empty());
     }
 
-    fn is_discovered(&self, w: &World) {
-        let (group, _) = self.api.split_once('/').expect("group and version");
-        let among = |list: &Value, field: &str, name: &str| {
-            list.as_array().is_some_and(|l| l.iter().any(|e| e[field] == name))
-        };
-        let groups = w.get("/apis");
-        let known = groups["groups"].as_array().and_then(|l| l.iter().find(|g| g["name"] == group));
-        let known = known.unwrap_or_else(|| panic!("no group {group}"));
-        assert!(among(&known["versions"], "groupVersion", self.api), "{known}");
-        let one = w.get(&format!("/apis/{group}"));
-        assert!(among(&one["versions"], "groupVersion", self.api), "{one}");
-        let resources = w.get(&format!("/apis/{}", self.api));
-        assert!(among(&resources["resources"], "name", self.resource), "{resources}");
-        for sub in self.subresources {
-            assert!(
-                among(&resources["resources"], "name", &format!("{}/{sub}", self.resource)),
-                "{resources}"
-            );
-        }
-    }
-
     /// What a subresource reads is the object as a whole.
     pub fn reads(&self, w: &World, one: &str, subresource: &str, created: &Value) {
         let got = w.get(&format!("{one}{subresource}"));
@@ -91,8 +70,7 @@ impl Subject<'_> {
     /// `/status` is read, patched and updated; its conditions are a list.
     pub fn status_has_conditions(&self, w: &World, one: &str, created: &Value) {
         self.reads(w, one, "/status", created);
-        let condition = json!({"type": "PatchStatusFailed", "status": "False", "reason": "e2e"});
-        let patch = json!({"status": {"conditions": [condition]}});
+        let patch = json!({"status": {"conditions": [condition("PatchStatusFailed", "False")]}});
         let patched = w.patch(&format!("{one}/status"), "merge-patch+json", &patch);
         assert!(has_condition(&patched, "PatchStatusFailed"), "{patched}");
         let updated = w.update(one, "/status", |o| add_condition(o, "StatusUpdateFailed", "False"));
@@ -100,12 +78,40 @@ impl Subject<'_> {
     }
 }
 
+/// That discovery names a resource at each step of the way to it, and its subresources.
+pub fn is_discovered(w: &World, api: &str, resource: &str, subresources: &[&str]) {
+    let (group, _) = api.split_once('/').expect("group and version");
+    let among = |list: &Value, field: &str, name: &str| {
+        list.as_array().is_some_and(|l| l.iter().any(|e| e[field] == name))
+    };
+    let groups = w.get("/apis");
+    let known = groups["groups"].as_array().and_then(|l| l.iter().find(|g| g["name"] == group));
+    let known = known.unwrap_or_else(|| panic!("no group {group}"));
+    assert!(among(&known["versions"], "groupVersion", api), "{known}");
+    let one = w.get(&format!("/apis/{group}"));
+    assert_eq!(one["name"], group);
+    assert!(among(&one["versions"], "groupVersion", api), "{one}");
+    let resources = w.get(&format!("/apis/{api}"));
+    assert_eq!(resources["groupVersion"], api);
+    assert!(among(&resources["resources"], "name", resource), "{resources}");
+    for sub in subresources {
+        assert!(among(&resources["resources"], "name", &format!("{resource}/{sub}")), "{resources}");
+    }
+}
+
 pub fn has_condition(object: &Value, kind: &str) -> bool {
     object["status"]["conditions"].as_array().is_some_and(|l| l.iter().any(|c| c["type"] == kind))
 }
 
+fn condition(kind: &str, status: &str) -> Value {
+    json!({
+        "type": kind, "status": status, "reason": "E2E", "message": "Set from a test",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    })
+}
+
 pub fn add_condition(object: &mut Value, kind: &str, status: &str) {
-    let condition = json!({"type": kind, "status": status, "reason": "E2E", "message": "Set from a test"});
+    let condition = condition(kind, status);
     match object["status"]["conditions"].as_array_mut() {
         Some(list) => list.push(condition),
         None => object["status"]["conditions"] = json!([condition]),
