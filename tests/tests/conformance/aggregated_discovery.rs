@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use testkit::wait_for;
 
-use crate::world::{Passing, Tests, World};
+use crate::world::{Tests, World};
 
 pub const TESTS: Tests = &[
     (
@@ -76,22 +76,11 @@ fn has(list: &Value, (group, version, resource): (&str, &str, &str)) -> bool {
 }
 
 /// A definition in a group of the test's own; the group.
-fn definition(w: &World) -> (String, Passing) {
-    let group = format!("{}.example.com", w.namespace);
-    let name = format!("testcrds.{group}");
-    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    let passing = w.passing(&format!("{path}/{name}"));
+fn definition(w: &World) -> String {
     let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-    w.create(path, &json!({
-        "metadata": {"name": name},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"plural": "testcrds", "singular": "testcrd", "kind": "Testcrd", "listKind": "TestcrdList"},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
-        },
-    }));
-    (group, passing)
+    let version = json!({"name": "v1", "served": true, "storage": true, "schema": schema});
+    w.define("Testcrd", &json!({"versions": [version]}));
+    format!("{}.example.com", w.namespace)
 }
 
 fn raw(w: &World) {
@@ -103,7 +92,7 @@ fn raw(w: &World) {
 }
 
 fn raw_of_a_definition(w: &World) {
-    let (group, _passing) = definition(w);
+    let group = definition(w);
     wait_for("the definition in discovery", || has(&document(w, "/apis"), (&group, "v1", "testcrds")));
 }
 
@@ -132,6 +121,6 @@ fn as_a_client_reads_it(w: &World) {
 }
 
 fn definition_as_a_client_reads_it(w: &World) {
-    let (group, _passing) = definition(w);
+    let group = definition(w);
     wait_for("the definition as kubectl knows it", || resources(w, &group).iter().any(|r| r == "testcrds"));
 }

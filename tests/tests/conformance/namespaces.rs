@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use testkit::{node_possible, skip, wait_for};
 
 use crate::operations::{add_condition, has_condition};
-use crate::world::{Passing, Tests, World, assert_holds, newer};
+use crate::world::{Tests, World, assert_holds, newer};
 
 pub const TESTS: Tests = &[
     (
@@ -31,14 +31,11 @@ pub const TESTS: Tests = &[
     ),
 ];
 
-/// A namespace beside the test's own, with the account that pods need; its path.
-fn second(w: &World) -> (String, Passing) {
+/// A namespace beside the test's own; its path.
+fn second(w: &World) -> String {
     let name = format!("{}-second", w.namespace);
-    let path = format!("/api/v1/namespaces/{name}");
-    let passing = w.passing(&path);
-    w.create("/api/v1/namespaces", &json!({"metadata": {"name": name}}));
-    wait_for("the default account", || !w.gone(&format!("{path}/serviceaccounts/default")));
-    (path, passing)
+    w.create_namespace(&name, json!({}));
+    format!("/api/v1/namespaces/{name}")
 }
 
 /// A pod that runs; its path.
@@ -68,14 +65,14 @@ fn pods_go(w: &World) {
     if !node_possible() {
         return skip("running containers needs root");
     }
-    let (namespace, _passing) = second(w);
+    let namespace = second(w);
     let pod = running(w, &namespace, &json!([]));
     begin_anew(w, &namespace);
     assert!(w.gone(&pod));
 }
 
 fn services_go(w: &World) {
-    let (namespace, _passing) = second(w);
+    let namespace = second(w);
     let spec = json!({"selector": {"foo": "bar", "baz": "blah"}, "ports": [{"port": 80, "targetPort": 80}]});
     w.create(&format!("{namespace}/services"), &json!({"metadata": {"name": "service"}, "spec": spec}));
     begin_anew(w, &namespace);
@@ -83,7 +80,7 @@ fn services_go(w: &World) {
 }
 
 fn patch(w: &World) {
-    let (path, _passing) = second(w);
+    let path = second(w);
     let before = w.get(&path);
     let patch = json!({"metadata": {"labels": {"testLabel": "testValue"}}});
     assert!(newer(&w.patch(&path, "strategic-merge-patch+json", &patch), &before));
@@ -114,7 +111,7 @@ fn update(w: &World) {
 
 fn finalizer(w: &World) {
     const OURS: &str = "e2e.example.com/fakeFinalizer";
-    let (path, _passing) = second(w);
+    let path = second(w);
     let has = |o: &Value| o["spec"]["finalizers"].as_array().is_some_and(|l| l.iter().any(|f| f == OURS));
     let added = w.update(&path, "/finalize", |o| match o["spec"]["finalizers"].as_array_mut() {
         Some(list) => list.push(OURS.into()),
@@ -133,7 +130,7 @@ fn pods_go_first(w: &World) {
     if !node_possible() {
         return skip("running containers needs root");
     }
-    let (namespace, _passing) = second(w);
+    let namespace = second(w);
     let pod = running(w, &namespace, &json!(["e2e.example.com/finalizer"]));
     let map = format!("{namespace}/configmaps/map");
     w.create(

@@ -30,7 +30,7 @@ impl Subject<'_> {
         is_discovered(w, self.api, self.resource, self.subresources);
         let path = self.path();
         let selected = format!("{path}?{}", self.selected);
-        let _passing = w.passing(&selected);
+        w.remove_at_end(&selected);
         let [_, _, created] = [(); 3].map(|()| w.create(&path, &self.object));
         let one = format!("{path}/{}", created["metadata"]["name"].as_str().expect("a name"));
         let got = w.get(&one);
