@@ -26,6 +26,8 @@ mod definitions;
 mod discovery;
 #[path = "conformance/events.rs"]
 mod events;
+#[path = "conformance/field_validation.rs"]
+mod field_validation;
 #[path = "conformance/flow_control.rs"]
 mod flow_control;
 #[path = "conformance/garbage.rs"]
@@ -34,6 +36,10 @@ mod garbage;
 mod lists;
 #[path = "conformance/namespaces.rs"]
 mod namespaces;
+#[path = "conformance/openapi.rs"]
+mod openapi;
+#[path = "conformance/policies.rs"]
+mod policies;
 #[path = "conformance/quota.rs"]
 mod quota;
 #[path = "conformance/watchers.rs"]
@@ -63,10 +69,13 @@ const FILES: &[Tests] = &[
     definitions::TESTS,
     discovery::TESTS,
     events::TESTS,
+    field_validation::TESTS,
     flow_control::TESTS,
     garbage::TESTS,
     lists::TESTS,
     namespaces::TESTS,
+    openapi::TESTS,
+    policies::TESTS,
     quota::TESTS,
     watchers::TESTS,
     webhook_configurations::TESTS,
