@@ -18,10 +18,14 @@ mod aggregated_discovery;
 mod aggregator;
 #[path = "conformance/certificates.rs"]
 mod certificates;
+#[path = "conformance/cli.rs"]
+mod cli;
 #[path = "conformance/conversion.rs"]
 mod conversion;
 #[path = "conformance/definitions.rs"]
 mod definitions;
+#[path = "conformance/demo.rs"]
+mod demo;
 #[path = "conformance/discovery.rs"]
 mod discovery;
 #[path = "conformance/events.rs"]
@@ -65,6 +69,8 @@ const FILES: &[Tests] = &[
     aggregated_discovery::TESTS,
     aggregator::TESTS,
     certificates::TESTS,
+    cli::TESTS,
+    demo::TESTS,
     conversion::TESTS,
     definitions::TESTS,
     discovery::TESTS,
