@@ -1,6 +1,7 @@
 //! What one test is given: a cluster that it shares with the others, a namespace of its own that goes with it, kubectl and
 //! HTTP as an administrator. A cluster starts with the first test that wants it.
 
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, Once, PoisonError, RwLock};
 
@@ -63,7 +64,13 @@ impl Engine {
             read.as_ref()
         };
         let Some(Shared { cluster, etcd }) = shared else { panic!("the cluster did not start") };
-        test(&World::new(cluster, etcd.as_ref()));
+        // What is skipped, and what panics, is told by the name of the thread.
+        let thread = std::thread::Builder::new().name(format!("{}: {name}", self.name));
+        std::thread::scope(|scope| {
+            let run = || test(&World::new(cluster, etcd.as_ref()));
+            let ended = thread.spawn_scoped(scope, run).expect("a thread").join();
+            ended.unwrap_or_else(|panic| resume_unwind(panic));
+        });
     }
 }
 
