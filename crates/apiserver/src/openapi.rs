@@ -23,25 +23,42 @@ struct Document {
     hash: String,
 }
 
+#[derive(Default)]
+struct Made {
+    /// How often the catalog has changed.
+    changes: u64,
+    documents: HashMap<String, Arc<Document>>,
+}
+
 /// Documents that were asked for already, by path below `/openapi/`.
 #[derive(Default)]
-pub struct Documents(Mutex<HashMap<String, Arc<Document>>>);
+pub struct Documents(Mutex<Made>);
 
 impl Documents {
     fn get(&self, key: &str, make: impl FnOnce() -> Vec<u8>) -> Arc<Document> {
-        if let Some(d) = self.0.lock().get(key) {
-            return d.clone();
-        }
+        let changes = {
+            let made = self.0.lock();
+            if let Some(d) = made.documents.get(key) {
+                return d.clone();
+            }
+            made.changes
+        };
         let bytes = Bytes::from(make());
         let hash = Sha512::digest(&bytes).iter().map(|b| format!("{b:02X}")).collect();
         let d = Arc::new(Document { bytes, hash });
-        self.0.lock().insert(key.to_owned(), d.clone());
+        let mut made = self.0.lock();
+        // The catalog may have changed in the meantime: then this is for who asked before, and for nobody after.
+        if made.changes == changes {
+            made.documents.insert(key.to_owned(), d.clone());
+        }
         d
     }
 
     /// After a change of the catalog.
     pub fn forget(&self) {
-        self.0.lock().clear();
+        let mut made = self.0.lock();
+        made.changes += 1;
+        made.documents.clear();
     }
 }
 
@@ -121,4 +138,22 @@ fn document(s: &ApiServer, group: &str, version: &str, path: &str) -> Arc<Docume
                 .unwrap_or_default(),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_change_overtakes_is_not_kept() {
+        let documents = Documents::default();
+        let overtaken = documents.get("v2", || {
+            documents.forget();
+            b"old".to_vec()
+        });
+        assert_eq!(overtaken.bytes, "old");
+        for made in ["new", "never made"] {
+            assert_eq!(documents.get("v2", || made.into()).bytes, "new");
+        }
+    }
 }
