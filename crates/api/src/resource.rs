@@ -81,6 +81,7 @@ resources! {
     CONFIG_MAPS = "" / "v1", "configmaps", "ConfigMap", true;
     SECRETS = "" / "v1", "secrets", "Secret", true;
     CLUSTER_TRUST_BUNDLES = "certificates.k8s.io" / "v1", "clustertrustbundles", "ClusterTrustBundle", false;
+    POD_CERTIFICATE_REQUESTS = "certificates.k8s.io" / "v1", "podcertificaterequests", "PodCertificateRequest", true;
     EVENTS = "" / "v1", "events", "Event", true;
     SERVICE_ACCOUNTS = "" / "v1", "serviceaccounts", "ServiceAccount", true;
     RESOURCE_QUOTAS = "" / "v1", "resourcequotas", "ResourceQuota", true;

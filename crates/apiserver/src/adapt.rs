@@ -33,7 +33,7 @@ pub fn canonical(kind: &Descriptor, v: &mut Value) {
     }
 }
 
-fn invalid(kind: &Descriptor, v: &Value, errors: ErrorList) -> Result<(), Status> {
+pub fn invalid(kind: &Descriptor, v: &Value, errors: ErrorList) -> Result<(), Status> {
     if errors.is_empty() {
         return Ok(());
     }

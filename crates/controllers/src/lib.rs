@@ -25,6 +25,7 @@ mod garbage;
 mod job;
 mod namespace;
 mod nodes;
+mod pod_certificates;
 mod replicaset;
 mod resourcequota;
 mod serviceaccount;

@@ -4,7 +4,8 @@ use futures::FutureExt;
 
 use crate::{
     Loop, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage, job, namespace,
-    nodes, replicaset, resourcequota, serviceaccount, statefulset, ttl_after_finished, volumes,
+    nodes, pod_certificates, replicaset, resourcequota, serviceaccount, statefulset, ttl_after_finished,
+    volumes,
 };
 
 pub const LOOPS: &[Loop] = &[
@@ -137,6 +138,13 @@ pub const LOOPS: &[Loop] = &[
         watches: &["certificatesigningrequests"],
         writes: &["certificatesigningrequests/status"],
         run: |c| certificates::run(c).boxed(),
+    },
+    Loop {
+        name: "podcertificaterequest-cleaner",
+        account: "podcertificaterequestcleaner",
+        watches: &["podcertificaterequests"],
+        writes: &["deletes podcertificaterequests"],
+        run: |c| pod_certificates::run(c).boxed(),
     },
     Loop {
         name: "root-ca",

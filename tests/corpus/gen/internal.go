@@ -9,6 +9,7 @@ import (
 
 	v1apps "k8s.io/api/apps/v1"
 	v1batch "k8s.io/api/batch/v1"
+	v1beta1certificates "k8s.io/api/certificates/v1beta1"
 	v1core "k8s.io/api/core/v1"
 	v1flow "k8s.io/api/flowcontrol/v1"
 	v1policy "k8s.io/api/policy/v1"
@@ -18,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/kubernetes/pkg/apis/apps"
 	"k8s.io/kubernetes/pkg/apis/batch"
+	"k8s.io/kubernetes/pkg/apis/certificates"
 	"k8s.io/kubernetes/pkg/apis/core"
 	"k8s.io/kubernetes/pkg/apis/flowcontrol"
 	"k8s.io/kubernetes/pkg/apis/policy"
@@ -164,6 +166,7 @@ func internal() {
 		{batch.SuccessPolicy{}, v1batch.SuccessPolicy{}},
 		{policy.PodDisruptionBudgetSpec{}, v1policy.PodDisruptionBudgetSpec{}},
 		{rbac.RoleRef{}, v1rbac.RoleRef{}},
+		{certificates.PodCertificateRequestSpec{}, v1beta1certificates.PodCertificateRequestSpec{}},
 		{flowcontrol.FlowDistinguisherMethod{}, v1flow.FlowDistinguisherMethod{}},
 		{crd.CustomResourceDefinitionVersion{}, v1crd.CustomResourceDefinitionVersion{}},
 		{metav1.OwnerReference{}, metav1.OwnerReference{}},

@@ -50,6 +50,7 @@ import (
 	"k8s.io/kubernetes/pkg/registry/batch/cronjob"
 	"k8s.io/kubernetes/pkg/registry/batch/job"
 	csr "k8s.io/kubernetes/pkg/registry/certificates/certificates"
+	"k8s.io/kubernetes/pkg/registry/certificates/podcertificaterequest"
 	"k8s.io/kubernetes/pkg/registry/coordination/lease"
 	"k8s.io/kubernetes/pkg/registry/core/configmap"
 	"k8s.io/kubernetes/pkg/registry/core/endpoint"
@@ -87,6 +88,7 @@ import (
 	"k8s.io/kubernetes/pkg/registry/storage/storageclass"
 	"k8s.io/kubernetes/pkg/registry/storage/volumeattachment"
 	"k8s.io/kubernetes/pkg/registry/storage/volumeattributesclass"
+	"k8s.io/utils/clock"
 )
 
 type kind struct {
@@ -117,6 +119,7 @@ func kinds() map[string]*kind {
 	}
 	allow := authorizerfactory.NewAlwaysAllowAuthorizer()
 	vap := validatingadmissionpolicy.NewStrategy(allow, nil)
+	pcr := podcertificaterequest.NewStrategy()
 	crds := crdregistry.NewStrategy(apiextensions.Scheme)
 	crd := of("customresourcedefinitions", crds, "status", crdregistry.NewStatusStrategy(apiextensions.Scheme))
 	crd.codecs = apiextensions.Codecs
@@ -170,6 +173,8 @@ func kinds() map[string]*kind {
 		"rbac.authorization.k8s.io/v1/ClusterRoleBinding": of("clusterrolebindings", clusterrolebinding.Strategy),
 		"certificates.k8s.io/v1/CertificateSigningRequest": of("certificatesigningrequests", csr.Strategy,
 			"status", csr.StatusStrategy, "approval", csr.ApprovalStrategy),
+		"certificates.k8s.io/v1/PodCertificateRequest": of("podcertificaterequests", pcr,
+			"status", podcertificaterequest.NewStatusStrategy(pcr, allow, clock.RealClock{})),
 		"flowcontrol.apiserver.k8s.io/v1/FlowSchema": of("flowschemas", flowschema.Strategy, "status", flowschema.StatusStrategy),
 		"flowcontrol.apiserver.k8s.io/v1/PriorityLevelConfiguration": of("prioritylevelconfigurations",
 			prioritylevelconfiguration.Strategy, "status", prioritylevelconfiguration.StatusStrategy),

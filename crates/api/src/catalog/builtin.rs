@@ -104,6 +104,9 @@ fn new_version(d: &Descriptor, name: &str, verbs: Vec<String>) -> Version {
                     from_hub: conversion::resource::claim_from_v1,
                 }
             }
+            ("certificates.k8s.io", "podcertificaterequests", "v1") => {
+                Conversion::Functions { to_hub: |_| {}, from_hub: conversion::certificates::request_to_v1 }
+            }
             ("resource.k8s.io", "resourceslices", "v1beta1") => Conversion::Functions {
                 to_hub: conversion::resource::slice_to_v1,
                 from_hub: conversion::resource::slice_from_v1,
@@ -127,6 +130,8 @@ fn new_version(d: &Descriptor, name: &str, verbs: Vec<String>) -> Version {
 fn hub(d: &Descriptor) -> Hub {
     let (group, version) = match (d.group.as_str(), d.plural.as_str()) {
         ("events.k8s.io", "events") => ("", "v1"),
+        // It still knows an older form of requests.
+        ("certificates.k8s.io", "podcertificaterequests") => ("certificates.k8s.io", "v1beta1"),
         // The most stable version; within a stage the highest.
         (g, _) => (g, d.versions.first().map_or("v1", |v| v.name.as_str())),
     };

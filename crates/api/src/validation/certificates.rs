@@ -43,6 +43,11 @@ pub fn path_qualified(a: &At, e: &mut ErrorList) {
     }
 }
 
+/// Whether the signer is one of Kubernetes' own.
+pub fn is_kubernetes_signer(name: &str) -> bool {
+    name.split('/').next().is_some_and(|d| d == "kubernetes.io" || d.ends_with(".kubernetes.io"))
+}
+
 /// Signers: a domain and a path.
 pub fn signer_name(a: &At, e: &mut ErrorList) {
     const LONGEST: usize = 253 + 1 + 63 + 1 + 253;

@@ -28,6 +28,7 @@ mod networking;
 pub mod path;
 mod pem;
 mod pod;
+mod pod_certificates;
 mod policy;
 mod rbac;
 mod rules;
@@ -43,7 +44,7 @@ mod tests;
 
 pub use amount::is_extended;
 pub use cel_library::functions as cel_functions;
-pub use errors::{Error, ErrorList, ErrorType};
+pub use errors::{Error, ErrorList, ErrorType, same};
 pub use meta::{NameRule, Scope};
 pub use path::Path;
 pub use rules::{escape as cel_name, untyped as cel_value};

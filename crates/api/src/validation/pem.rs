@@ -57,10 +57,14 @@ pub fn certificates(der: &[u8]) -> Result<(), &'static str> {
     if der.is_empty() { Err("found CERTIFICATE PEM block containing 0 certificates") } else { Ok(()) }
 }
 
+/// The bytes as one certificate.
+pub fn certificate(der: &[u8]) -> Option<X509Certificate<'_>> {
+    X509Certificate::from_der(der).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, c)| c)
+}
+
 /// Whether the bytes are one certificate; then whether it is one of an authority.
 pub fn authority(der: &[u8]) -> Option<bool> {
-    let (rest, c) = X509Certificate::from_der(der).ok()?;
-    rest.is_empty().then(|| c.is_ca())
+    certificate(der).map(|c| c.is_ca())
 }
 
 /// A certificate request that is signed with the key it names.

@@ -3,7 +3,8 @@
 use super::errors::ErrorList;
 use super::{
     admission, autoscaling, batch, certificates, config, core, crd, endpoints, events, extensions, flow,
-    networking, pod, policy, rbac, service, storage, storage_migration, structural, workloads,
+    networking, pod, pod_certificates, policy, rbac, service, storage, storage_migration, structural,
+    workloads,
 };
 use serde_json::Value;
 
@@ -66,6 +67,7 @@ pub fn create(group: &str, kind: &str, o: &Value, e: &mut ErrorList) {
         (MIGRATION, "StorageVersionMigration") => storage_migration::migration(o, e),
         (CERTIFICATES, "CertificateSigningRequest") => certificates::csr(o, e),
         (CERTIFICATES, "ClusterTrustBundle") => certificates::trust_bundle(o, e),
+        (CERTIFICATES, "PodCertificateRequest") => pod_certificates::create(o, e),
         (ADMISSION, "ValidatingWebhookConfiguration") => admission::webhooks(o, false, e),
         (ADMISSION, "MutatingWebhookConfiguration") => admission::webhooks(o, true, e),
         (ADMISSION, "ValidatingAdmissionPolicy") => admission::policy(o, false, e),
@@ -120,6 +122,7 @@ pub fn update(group: &str, kind: &str, n: &Value, o: &Value, e: &mut ErrorList) 
         (MIGRATION, "StorageVersionMigration") => storage_migration::migration_update(n, o, e),
         (CERTIFICATES, "CertificateSigningRequest") => certificates::csr_update(n, o, "", e),
         (CERTIFICATES, "ClusterTrustBundle") => certificates::trust_bundle_update(n, o, e),
+        (CERTIFICATES, "PodCertificateRequest") => pod_certificates::update(n, o, e),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => crd::definition_update(n, o, e),
         _ => create(group, kind, n, e),
     }
@@ -155,6 +158,7 @@ pub fn update_subresource(group: &str, kind: &str, sub: &str, n: &Value, o: &Val
         (FLOW, _, "status") => flow::status(n, e),
         ("policy", "PodDisruptionBudget", "status") => policy::budget_status(n, e),
         (MIGRATION, "StorageVersionMigration", "status") => storage_migration::migration_status(n, o, e),
+        (CERTIFICATES, "PodCertificateRequest", "status") => pod_certificates::status(n, o, e),
         (CERTIFICATES, "CertificateSigningRequest", sub) => certificates::csr_update(n, o, sub, e),
         ("apiextensions.k8s.io", "CustomResourceDefinition", "status") => crd::definition_status(n, e),
         _ => {}

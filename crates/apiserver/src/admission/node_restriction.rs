@@ -1,12 +1,13 @@
 //! NodeRestriction: a kubelet writes its own node, lease and CSINode, the status of its own pods, mirror pods of its
 //! own, and asks for tokens of pods that run on it.
 
-use api::{Object, Status};
+use api::{Object, Reason, Status};
 use async_trait::async_trait;
 use serde_json::Value;
 
 use super::json::{containers, items, text};
 use super::{Context, Operation, Plugin, Request};
+use crate::authz::Attributes;
 use crate::user::NODES_GROUP;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -54,6 +55,7 @@ impl Plugin for NodeRestriction {
             ("", "persistentvolumeclaims") if r.subresource == "status" => claim_status(node, r),
             ("", "persistentvolumeclaims") => Err("may only update PVC status".into()),
             ("", "serviceaccounts") => token(cx, node, r).await?,
+            ("certificates.k8s.io", "podcertificaterequests") => certificate_request(cx, node, r).await?,
             ("coordination.k8s.io", "leases") => {
                 if r.namespace != "kube-node-lease" {
                     Err("can only access leases in the \"kube-node-lease\" system namespace".into())
@@ -325,6 +327,112 @@ async fn token(cx: &Context, node: &str, r: &Request<'_>) -> Judged {
         return Ok(Err("node requested token bound to a pod scheduled on a different node".into()));
     }
     Ok(Ok(()))
+}
+
+/// A certificate for a pod of this node. What may be behind (another uid, an object not seen yet) is no refusal, so that a
+/// kubelet tries again.
+async fn certificate_request(cx: &Context, node: &str, r: &Request<'_>) -> Judged {
+    if r.operation != Operation::Create {
+        return Ok(Err(format!("unexpected operation {}", r.operation.as_str())));
+    }
+    if !r.subresource.is_empty() {
+        return Ok(Err(format!("unexpected subresource {}", r.subresource)));
+    }
+    let spec = &r.object["spec"];
+    let asked = |f: &str| text(spec, f);
+    if asked("nodeName") != node {
+        return Ok(Err(format!(
+            "PodCertificateRequest.Spec.NodeName={:?}, which is not the requesting node {node:?}",
+            asked("nodeName")
+        )));
+    }
+    let named = |name: &str| format!("{}/{name}", r.namespace);
+    let found = async |what: &str, plural: &str, ns: &str, name: &str, shown: &str| {
+        cx.reader.get("", plural, ns, name).await?.ok_or_else(|| {
+            let why = Status::not_found("", plural, name).message;
+            let message =
+                format!("while retrieving {what} {shown:?} named in the PodCertificateRequest: {why}");
+            Status::new(Reason::Unknown, message)
+        })
+    };
+    let (pod_name, account) = (named(asked("podName")), named(asked("serviceAccountName")));
+    let own = found("node", "nodes", "", node, node).await?;
+    if own.uid() != asked("nodeUID") {
+        return Err(Status::new(
+            Reason::Unknown,
+            format!(
+                "PodCertificateRequest for pod {pod_name:?} names node UID {:?}, inconsistent with the running node ({:?})",
+                asked("nodeUID"),
+                own.uid()
+            ),
+        ));
+    }
+    let pod = found("pod", "pods", r.namespace, asked("podName"), &pod_name).await?;
+    if pod.uid() != asked("podUID") {
+        return Err(Status::new(
+            Reason::Unknown,
+            format!(
+                "PodCertificateRequest for pod {pod_name:?} contains pod UID ({:?}) which differs from running pod {:?}",
+                asked("podUID"),
+                pod.uid()
+            ),
+        ));
+    }
+    if node_of(&pod) != node {
+        return Ok(Err(format!(
+            "pod {pod_name:?} is not running on node {node:?} named in the PodCertificateRequest"
+        )));
+    }
+    let pod = pod.value().map_err(Status::internal)?;
+    if !pod["metadata"]["annotations"][MIRROR].is_null() {
+        return Ok(Err(format!("pod {pod_name:?} is a mirror pod")));
+    }
+    let runs_as = text(&pod["spec"], "serviceAccountName");
+    if runs_as != asked("serviceAccountName") {
+        return Ok(Err(format!(
+            "PodCertificateRequest for pod {pod_name:?} contains serviceAccountName ({:?}) that differs from running pod ({runs_as:?})",
+            asked("serviceAccountName")
+        )));
+    }
+    let sa = found("service account", "serviceaccounts", r.namespace, asked("serviceAccountName"), &account)
+        .await?;
+    if sa.uid() != asked("serviceAccountUID") {
+        return Err(Status::new(
+            Reason::Unknown,
+            format!(
+                "PodCertificateRequest for pod {pod_name:?} names service account UID {:?}, which differs from the running service account ({:?})",
+                asked("serviceAccountUID"),
+                sa.uid()
+            ),
+        ));
+    }
+    let signer = asked("signerName");
+    if shows_certificate_of(&pod["spec"], signer) {
+        return Ok(Ok(()));
+    }
+    // Names of resources have no slash.
+    let resource = signer.replace('/', ":");
+    let permitted = Attributes {
+        verb: "request-serviceaccounts-podcertificate-signer",
+        group: r.group,
+        resource: &resource,
+        namespace: r.namespace,
+        name: asked("serviceAccountName"),
+        is_resource: true,
+        ..Attributes::of(r.user)
+    };
+    if cx.authorizer.authorize(&permitted).await.allowed() {
+        return Ok(Ok(()));
+    }
+    Ok(Err(format!(
+        "pod {pod_name:?} does not mount a podCertificate projected volume for signer {signer:?}"
+    )))
+}
+
+/// Whether a volume of the pod shows a certificate of the signer.
+fn shows_certificate_of(spec: &Value, signer: &str) -> bool {
+    let sources = items(spec, "volumes").iter().flat_map(|v| items(&v["projected"], "sources"));
+    sources.filter(|s| s["podCertificate"].is_object()).any(|s| s["podCertificate"]["signerName"] == signer)
 }
 
 #[cfg(test)]

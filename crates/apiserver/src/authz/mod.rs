@@ -129,6 +129,20 @@ impl Authorizer {
         Decision::NoOpinion(reasons.join("\n"))
     }
 
+    /// The verb on `signers` of certificates, for this one or for all of its domain.
+    pub async fn permits_signer(&self, user: &User, verb: &str, signer: &str) -> bool {
+        let base = Attributes {
+            verb,
+            group: "certificates.k8s.io",
+            resource: "signers",
+            is_resource: true,
+            ..Attributes::of(user)
+        };
+        let domain = format!("{}/*", signer.split('/').next().unwrap_or_default());
+        self.authorize(&Attributes { name: signer, ..base }).await.allowed()
+            || self.authorize(&Attributes { name: &domain, ..base }).await.allowed()
+    }
+
     /// `Ok` or the 403 that goes out.
     pub async fn check(&self, a: &Attributes<'_>) -> Result<(), Status> {
         match self.authorize(a).await {

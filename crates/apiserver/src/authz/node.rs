@@ -113,6 +113,7 @@ impl NodeAuthorizer {
                 )
             }
             ("resource.k8s.io", "resourceslices") => slice(node, a, reader).await,
+            ("certificates.k8s.io", "podcertificaterequests") => certificate_request(node, a, reader).await,
             ("", "nodes") => node_object(node, a),
             ("", "pods") => self.pod(node, a, reader).await,
             _ => allow_if(self.rules.iter().any(|r| r.allows(a)), ""),
@@ -249,14 +250,7 @@ async fn slice(node: &str, a: &Attributes<'_>, reader: &dyn Reader) -> Decision 
     }
     match a.verb {
         "create" => Decision::Allow(String::new()),
-        "get" | "update" | "patch" | "delete" => {
-            let found = reader.get("resource.k8s.io", "resourceslices", "", a.name).await.ok().flatten();
-            let owner = found.and_then(|o| o.value().ok()).and_then(|v| v["spec"]["nodeName"].as_str().map(str::to_owned));
-            if owner.as_deref() == Some(node) {
-                return Decision::Allow(String::new());
-            }
-            Decision::NoOpinion(unrelated(node))
-        }
+        "get" | "update" | "patch" | "delete" => of_node(node, a, reader).await,
         "watch" | "list" | "deletecollection" if selects(a.field_selector, "spec.nodeName", node) => {
             Decision::Allow(String::new())
         }
@@ -269,6 +263,32 @@ async fn slice(node: &str, a: &Attributes<'_>, reader: &dyn Reader) -> Decision 
                 .into(),
         ),
     }
+}
+
+async fn certificate_request(node: &str, a: &Attributes<'_>, reader: &dyn Reader) -> Decision {
+    let no = |why: &str| Decision::NoOpinion(why.to_owned());
+    if !a.subresource.is_empty() {
+        return no("nodes may not access the status subresource of PodCertificateRequests");
+    }
+    match a.verb {
+        // Admission keeps these to the node's own pods.
+        "create" => Decision::Allow(String::new()),
+        "get" => of_node(node, a, reader).await,
+        "list" | "watch" if selects(a.field_selector, "spec.nodeName", node) => {
+            Decision::Allow(String::new())
+        }
+        "list" | "watch" => no("can only list/watch podcertificaterequests with nodeName field selector"),
+        verb => Decision::NoOpinion(format!("nodes may not {verb} podcertificaterequests")),
+    }
+}
+
+/// Whether the object names the node as its own.
+async fn of_node(node: &str, a: &Attributes<'_>, reader: &dyn Reader) -> Decision {
+    let found = reader.get(a.group, a.resource, a.namespace, a.name).await.ok().flatten();
+    if found.and_then(|o| o.value().ok()).is_some_and(|v| v["spec"]["nodeName"] == node) {
+        return Decision::Allow(String::new());
+    }
+    Decision::NoOpinion(unrelated(node))
 }
 
 async fn attachment_of_node(node: &str, name: &str, reader: &dyn Reader) -> Result<bool, Status> {

@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod core;
 pub mod definitions;
 mod expressions;
+mod pod_certificates;
 pub mod rules;
 mod status;
 
@@ -120,6 +121,7 @@ pub fn strategy(group: &str, plural: &str) -> &'static dyn Strategy {
         ("apiregistration.k8s.io", "apiservices") => &api_services::ApiServices,
         ("batch", "cronjobs") => &batch::CronJobs,
         ("certificates.k8s.io", "certificatesigningrequests") => &certificates::Requests,
+        ("certificates.k8s.io", "podcertificaterequests") => &pod_certificates::Requests,
         _ => &Plain,
     }
 }

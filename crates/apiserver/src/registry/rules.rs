@@ -46,6 +46,7 @@ pub fn unconditional_update(group: &str, plural: &str, custom: bool) -> bool {
                 | ("admissionregistration.k8s.io", _)
                 | ("flowcontrol.apiserver.k8s.io", _)
                 | ("policy", "poddisruptionbudgets")
+                | ("certificates.k8s.io", "podcertificaterequests")
                 | ("node.k8s.io", "runtimeclasses")
                 | ("storage.k8s.io", "volumeattachments" | "csidrivers" | "csinodes")
         )

@@ -5,6 +5,7 @@ use super::super::certificates::signer_name;
 use super::super::common::{label_selector, local_non_reserved_path, required};
 use super::super::errors::ErrorList;
 use super::super::names;
+use super::super::pod_certificates::{SHORTEST_LIFE, longest_life, user_annotations};
 use super::env;
 use std::collections::HashSet;
 
@@ -147,6 +148,7 @@ fn projection<'v>(kind: &str, p: &At<'v, '_>, volume: &At, paths: &mut HashSet<&
         "podCertificate" => {
             let signer = p.get("signerName");
             signer_name(&signer, e);
+            user_annotations(&p.get("userAnnotations"), e);
             let key = p.get("keyType");
             if !KEY_TYPES.contains(&key.str()) {
                 e.not_supported(&key, key.str(), &KEY_TYPES);
@@ -169,14 +171,12 @@ fn projection<'v>(kind: &str, p: &At<'v, '_>, volume: &At, paths: &mut HashSet<&
     }
 }
 
-/// How long a certificate may hold: three months, and a day where the cluster's own signers are asked.
+/// How long a certificate may hold.
 fn lifetime(seconds: &At, signer: &str, e: &mut ErrorList) {
-    const SHORTEST: i64 = 3600;
-    let own = signer.split('/').next().is_some_and(|d| d == "kubernetes.io" || d.ends_with(".kubernetes.io"));
-    let longest = if own { 86_400 } else { 91 * 86_400 };
+    let longest = longest_life(signer);
     match seconds.int() {
-        Some(s) if s < SHORTEST => {
-            e.invalid(seconds, s, &format!("if provided, maxExpirationSeconds must be >= {SHORTEST}"));
+        Some(s) if s < SHORTEST_LIFE => {
+            e.invalid(seconds, s, &format!("if provided, maxExpirationSeconds must be >= {SHORTEST_LIFE}"));
         }
         Some(s) if s > longest => {
             e.invalid(seconds, s, &format!("if provided, maxExpirationSeconds must be <= {longest}"));
