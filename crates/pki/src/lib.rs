@@ -3,6 +3,7 @@
 //! - [`authority`]: a certificate authority that issues leaf certificates
 //! - [`authorities`]: which servers a TLS client believes
 //! - [`dir`]: what lies in the pki directory, made or renewed at start
+//! - [`request`]: a key, and a request that proves it
 //! - [`trust`]: who a client certificate belongs to
 //! - [`token`]: bound service-account tokens, minted and verified
 //! - [`oidc`]: the discovery documents that let others verify those tokens
@@ -18,6 +19,7 @@ pub mod dir;
 mod files;
 pub mod kubeconfig;
 pub mod oidc;
+pub mod request;
 pub mod token;
 pub mod trust;
 pub mod unverified;
@@ -40,6 +42,8 @@ pub enum Error {
     Unusable { path: String, why: String },
     #[error("failed to make a certificate for {name}: {source}")]
     Issue { name: String, source: rcgen::Error },
+    #[error("keys of type {wanted} can't be made on this node, use one of {known}")]
+    KeyType { wanted: String, known: String },
     #[error("failed to set up TLS: {0}")]
     Tls(#[from] rustls::Error),
     #[error("failed to read certificate: {0}")]

@@ -49,21 +49,22 @@ pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
 
 /// Certificates as PEM text.
 pub fn to_pem<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> String {
+    certificates.into_iter().map(|der| pem_block("CERTIFICATE", der)).collect()
+}
+
+/// One PEM block.
+pub fn pem_block(label: &str, der: &[u8]) -> String {
     use base64::Engine;
-    let mut out = String::new();
-    for der in certificates {
-        out.push_str("-----BEGIN CERTIFICATE-----\n");
-        let text = base64::engine::general_purpose::STANDARD.encode(der);
-        let mut rest = text.as_str();
-        while !rest.is_empty() {
-            let (line, more) = rest.split_at(rest.len().min(64));
-            out.push_str(line);
-            out.push('\n');
-            rest = more;
-        }
-        out.push_str("-----END CERTIFICATE-----\n");
+    let mut out = format!("-----BEGIN {label}-----\n");
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at(rest.len().min(64));
+        out.push_str(line);
+        out.push('\n');
+        rest = more;
     }
-    out
+    out + &format!("-----END {label}-----\n")
 }
 
 /// The authorities whose client certificates count.
