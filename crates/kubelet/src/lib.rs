@@ -73,6 +73,11 @@ impl Kubelet {
         let node = Node {
             refs: refs::Refs::new(client.clone()),
             tokens: volumes::token::Tokens::new(client.clone()),
+            certificates: volumes::certificate::Issuer::new(
+                client.clone(),
+                informers.clone(),
+                &cfg.node_name,
+            ),
             itself: informers.scoped(
                 &api::resource::NODES,
                 client::Scope {

@@ -13,6 +13,7 @@ use crate::containers::fields::NodeFacts;
 use crate::containers::resources::Layout;
 use crate::pod::{Pod, Qty};
 use crate::refs::Refs;
+use crate::volumes::certificate::Issuer;
 use crate::volumes::mounter::Mounter;
 use crate::volumes::token::Tokens;
 
@@ -24,6 +25,7 @@ pub struct Node {
     pub recorder: EventRecorder,
     pub refs: Refs,
     pub tokens: Tokens,
+    pub certificates: Issuer,
     pub services: Informer,
     /// The node's own object.
     pub itself: Informer,

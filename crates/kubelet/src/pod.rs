@@ -269,8 +269,18 @@ view!(ProjectedSource {
     downward_api: Option<DownwardVolume>,
     service_account_token: Option<TokenSource>,
     cluster_trust_bundle: Option<TrustSource>,
+    pod_certificate: Option<CertificateSource>,
     #[serde(flatten)]
     other: BTreeMap<String, Value>,
+});
+view!(CertificateSource {
+    signer_name: String,
+    key_type: String,
+    max_expiration_seconds: Option<i64>,
+    credential_bundle_path: String,
+    key_path: String,
+    certificate_chain_path: String,
+    user_annotations: BTreeMap<String, String>,
 });
 view!(TrustSource {
     name: Option<String>,

@@ -160,6 +160,7 @@ pub fn rig() -> Rig {
     let node = Node {
         refs: crate::refs::Refs::new(client.clone()),
         tokens: crate::volumes::token::Tokens::new(client.clone()),
+        certificates: crate::volumes::certificate::Issuer::new(client.clone(), informers.clone(), "n1"),
         itself: informers.scoped(
             &api::resource::NODES,
             client::Scope { field_selector: "metadata.name=n1".into(), ..client::Scope::default() },

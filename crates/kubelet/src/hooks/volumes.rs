@@ -25,6 +25,7 @@ impl PodStep for PodVolumes {
         setup::tear_down(&cx.node, &cx.pod.metadata.uid).map_err(|e| StepError::new("FailedUnmount", e))?;
         cx.node.refs.release(&cx.user.uid);
         cx.node.tokens.release(&cx.user.uid);
+        cx.node.certificates.release(&cx.user.uid);
         Ok(())
     }
 }

@@ -88,6 +88,14 @@ pub fn metrics(cx: &Cx) -> String {
         "# HELP {name} The node's name. The count is always 1.\n# TYPE {name} gauge\n{name}{{node=\"{}\"}} 1",
         cx.node.cfg.node_name
     );
+    let name = "kubelet_pod_certificate_states";
+    let _ = writeln!(
+        out,
+        "# HELP {name} Gauge vector reporting the number of pod certificate projected volume sources, faceted by signer_name and state.\n# TYPE {name} gauge"
+    );
+    for ((signer, state), n) in cx.node.certificates.states() {
+        let _ = writeln!(out, "{name}{{signer_name=\"{signer}\",state=\"{state}\"}} {n}");
+    }
     out
 }
 

@@ -2,8 +2,10 @@
 //! show has changed) and taken down from what lies on disk alone.
 
 pub mod atomic;
+pub mod certificate;
 pub mod claim;
 pub mod host_path;
+pub mod issuance;
 pub mod mounter;
 pub mod mounts;
 pub mod ownership;

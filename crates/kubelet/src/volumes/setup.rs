@@ -10,6 +10,7 @@ use crate::node_ctx::Node;
 use crate::pod::{Pod, Projected, Volume};
 use crate::refs::User;
 use crate::volumes::atomic::{self, File, Payload};
+use crate::volumes::certificate::Certificates;
 use crate::volumes::{claim, host_path, ownership, payload, trust};
 
 /// Where each volume lies, and when a token in one of them has to be renewed (ms).
@@ -36,10 +37,12 @@ fn single_user(pod: &Pod) -> Option<u32> {
 }
 
 pub async fn set_up(node: &Node, pod: &Pod, user: &User, pod_ips: &[String]) -> Result<Volumes, String> {
-    let mut out = Volumes::default();
+    let certificates = node.certificates.of(node, pod, user).await;
+    let mut out = Volumes { refresh_at: certificates.look_again, ..Volumes::default() };
+    let cx = Cx { node, pod, user, ips: pod_ips, certificates };
     // An image is the runtime's to mount, once for each container.
     for v in pod.spec.volumes.iter().filter(|v| v.image.is_none()) {
-        let path = one(node, pod, v, user, pod_ips, &mut out.refresh_at)
+        let path = one(&cx, v, &mut out.refresh_at)
             .await
             .map_err(|e| format!("MountVolume.SetUp failed for volume \"{}\" : {e}", v.name))?;
         out.paths.insert(v.name.clone(), path);
@@ -47,14 +50,17 @@ pub async fn set_up(node: &Node, pod: &Pod, user: &User, pod_ips: &[String]) -> 
     Ok(out)
 }
 
-async fn one(
-    node: &Node,
-    pod: &Pod,
-    v: &Volume,
-    user: &User,
-    ips: &[String],
-    refresh: &mut Option<i64>,
-) -> Result<PathBuf, String> {
+/// What all volumes of a pod are made from.
+struct Cx<'a> {
+    node: &'a Node,
+    pod: &'a Pod,
+    user: &'a User,
+    ips: &'a [String],
+    certificates: Certificates,
+}
+
+async fn one(cx: &Cx<'_>, v: &Volume, refresh: &mut Option<i64>) -> Result<PathBuf, String> {
+    let Cx { node, pod, user, ips, .. } = *cx;
     let ns = &pod.metadata.namespace;
     let default = |m: Option<i32>| m.unwrap_or(payload::DEFAULT_MODE);
     if let Some(h) = &v.host_path {
@@ -103,7 +109,7 @@ async fn one(
         return show(node, pod, &dir(node, pod, "downward-api", &v.name), files, true);
     }
     if let Some(p) = &v.projected {
-        let files = projected(node, pod, p, user, ips, refresh).await?;
+        let files = projected(cx, &v.name, p, refresh).await?;
         return show(node, pod, &dir(node, pod, "projected", &v.name), files, true);
     }
     if let Some(c) = &v.persistent_volume_claim {
@@ -124,17 +130,16 @@ async fn one(
 }
 
 async fn projected(
-    node: &Node,
-    pod: &Pod,
+    cx: &Cx<'_>,
+    volume: &str,
     p: &Projected,
-    user: &User,
-    ips: &[String],
     refresh: &mut Option<i64>,
 ) -> Result<Payload, String> {
+    let Cx { node, pod, user, ips, .. } = *cx;
     let ns = &pod.metadata.namespace;
     let mode = p.default_mode.unwrap_or(payload::DEFAULT_MODE);
     let mut all = Payload::new();
-    for s in &p.sources {
+    for (i, s) in p.sources.iter().enumerate() {
         if let Some(r) = &s.config_map {
             let optional = r.optional == Some(true);
             match node.refs.config_map(ns, &r.name, user).await? {
@@ -162,6 +167,19 @@ async fn projected(
         if let Some(t) = &s.cluster_trust_bundle {
             let anchors = trust::anchors(&node.refs.trust_bundles(user).await?, t)?;
             all.insert(t.path.clone(), credential(pod, anchors, mode));
+        }
+        if let Some(c) = &s.pod_certificate {
+            let bundle = cx.certificates.bundles.get(&(volume.to_owned(), i)).cloned();
+            let b = bundle.ok_or("credential bundle is not issued yet")??;
+            for (path, text) in [
+                (&c.credential_bundle_path, format!("{}{}", b.key, b.chain)),
+                (&c.key_path, b.key.clone()),
+                (&c.certificate_chain_path, b.chain.clone()),
+            ] {
+                if !path.is_empty() {
+                    all.insert(path.clone(), credential(pod, text, mode));
+                }
+            }
         }
         if let Some(kind) = s.other.keys().next() {
             return Err(format!("projected volume source {kind} is not supported by this node"));
