@@ -14,6 +14,8 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 
+use crate::lines::{self, Form};
+
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type WireBody = UnsyncBoxBody<Bytes, BoxError>;
 
@@ -154,25 +156,26 @@ fn list_chunks(l: ListBody) -> impl Iterator<Item = Bytes> + Send {
 
 /// One watch event as a line.
 pub fn event_line(e: &WatchEvent, api_version: &str, kind: &str) -> Bytes {
-    let mut out = Vec::new();
-    let mut put = |word: &str, o: &Object| {
-        out.reserve(o.stored_bytes().len() + 96);
-        out.extend_from_slice(b"{\"type\":\"");
-        out.extend_from_slice(word.as_bytes());
-        out.extend_from_slice(b"\",\"object\":");
-        o.write_json(&mut out);
-        out.extend_from_slice(b"}\n");
+    let put = |word: &'static str, o: &Object| {
+        lines::shared(o, word, Form::Json, || {
+            let mut out = Vec::with_capacity(o.stored_bytes().len() + 96);
+            out.extend_from_slice(b"{\"type\":\"");
+            out.extend_from_slice(word.as_bytes());
+            out.extend_from_slice(b"\",\"object\":");
+            o.write_json(&mut out);
+            out.extend_from_slice(b"}\n");
+            out.into()
+        })
     };
     match e {
         WatchEvent::Added(o) => put("ADDED", o),
         WatchEvent::Modified(o) => put("MODIFIED", o),
         WatchEvent::Deleted(o) => put("DELETED", o),
         WatchEvent::Bookmark { revision, initial_events_end } => {
-            return value_line("BOOKMARK", &bookmark(*revision, *initial_events_end, api_version, kind));
+            value_line("BOOKMARK", &bookmark(*revision, *initial_events_end, api_version, kind))
         }
-        WatchEvent::Error(s) => return value_line("ERROR", &s.to_value()),
+        WatchEvent::Error(s) => value_line("ERROR", &s.to_value()),
     }
-    out.into()
 }
 
 pub fn value_line(word: &str, object: &Value) -> Bytes {

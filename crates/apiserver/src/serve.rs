@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::body::{WireBody, encode};
 use crate::call::{BodySource, Peer};
 use crate::chain;
+use crate::coalesce::gather;
 use crate::negotiate::accepts_gzip;
 use crate::server::ApiServer;
 
@@ -97,6 +98,13 @@ async fn connection(
         .max_header_list_size(HEADER_BYTES as u32)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
+    // A connection of HTTP/1.1 writes an answer at a time, and what it is upgraded to may not flush.
+    if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
+        return gather(tls, |io| {
+            watcher.watch(builder.serve_connection(TokioIo::new(io), service).into_owned())
+        })
+        .await;
+    }
     let conn = builder.serve_connection_with_upgrades(TokioIo::new(tls), service);
     watcher.watch(conn).await
 }

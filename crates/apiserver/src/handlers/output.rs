@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{Target, convert};
 use crate::body::{self, Body, ListBody, Reply, WatchBody};
 use crate::call::Call;
+use crate::lines;
 use crate::negotiate::{self, Accepted, Form, Offer};
 use crate::server::ApiServer;
 
@@ -256,10 +257,10 @@ pub fn watch(
                 let meta = ListMeta { resource_version: o.revision().to_string(), ..ListMeta::default() };
                 body::raw_line(word, &table(&t, std::slice::from_ref(o), w.include, &meta))
             }
-            _ => match partial(o) {
+            _ => lines::shared(o, word, lines::Form::Partial, || match partial(o) {
                 Ok(v) => body::value_line(word, &v),
                 Err(s) => body::value_line("ERROR", &s.to_value()),
-            },
+            }),
         })
     });
     let mut r = Reply::new(Body::Stream(body::stream(lines)));
@@ -273,26 +274,32 @@ fn protobuf_watch(target: &Target, events: client::WatchStream, form: Form) -> R
         Form::Partial => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadata".to_owned()),
         _ => (target.api_version(), target.kind.kind.clone()),
     };
-    let frames = events.map(move |e| {
-        let value = |o: &Object| match form {
-            Form::Partial => partial(o),
-            _ => o.value().map_err(Status::internal),
-        };
-        let (word, v) = match &e {
-            WatchEvent::Added(o) => ("ADDED", value(o)),
-            WatchEvent::Modified(o) => ("MODIFIED", value(o)),
-            WatchEvent::Deleted(o) => ("DELETED", value(o)),
-            WatchEvent::Bookmark { revision, initial_events_end } => {
-                ("BOOKMARK", Ok(body::bookmark(*revision, *initial_events_end, &api_version, &kind)))
-            }
-            WatchEvent::Error(s) => ("ERROR", Ok(s.to_value())),
-        };
+    let frame = |word: &str, v: Result<Value, Status>| {
         let encoded = v.and_then(|v| api::protobuf::encode(&v).map_err(Status::internal));
         let (word, bytes) = match encoded {
             Ok(b) => (word, b),
             Err(s) => ("ERROR", api::protobuf::encode(&s.to_value()).unwrap_or_default()),
         };
-        Ok::<_, std::convert::Infallible>(bytes::Bytes::from(api::protobuf::watch_frame(word, &bytes)))
+        bytes::Bytes::from(api::protobuf::watch_frame(word, &bytes))
+    };
+    let about = move |word: &'static str, o: &Object| match form {
+        Form::Partial => lines::shared(o, word, lines::Form::PartialProtobuf, || frame(word, partial(o))),
+        _ => {
+            let whole = || frame(word, o.value().map_err(Status::internal));
+            lines::shared(o, word, lines::Form::Protobuf, whole)
+        }
+    };
+    let frames = events.map(move |e| {
+        Ok::<_, std::convert::Infallible>(match &e {
+            WatchEvent::Added(o) => about("ADDED", o),
+            WatchEvent::Modified(o) => about("MODIFIED", o),
+            WatchEvent::Deleted(o) => about("DELETED", o),
+            WatchEvent::Bookmark { revision, initial_events_end } => {
+                let mark = body::bookmark(*revision, *initial_events_end, &api_version, &kind);
+                frame("BOOKMARK", Ok(mark))
+            }
+            WatchEvent::Error(s) => frame("ERROR", Ok(s.to_value())),
+        })
     });
     let mut r = Reply::new(Body::Stream(body::stream(frames)));
     r.headers_mut().insert(
