@@ -11,6 +11,7 @@ pub mod decode;
 pub mod defaults;
 pub mod indexes;
 pub mod int_or_string;
+pub mod label_set;
 pub mod labels;
 pub mod object;
 pub mod openapi;
@@ -27,6 +28,7 @@ pub mod time;
 pub mod validation;
 pub mod volumes;
 
+pub use label_set::{LabelSet, Mark};
 pub use object::{Meta, Object, OwnerReference};
 pub use resource::Resource;
 pub use status::{Cause, Reason, Status};

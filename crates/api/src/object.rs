@@ -1,12 +1,13 @@
 //! One API object as it travels through Kelson: canonical JSON bytes (shared, never copied), the revision that the
 //! store gave it, and its parsed metadata. The bytes hold no resourceVersion; it is spliced in on the way out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::LabelSet;
 
 /// `metadata.ownerReferences[]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +30,6 @@ pub struct OwnerReference {
 pub struct Meta {
     pub name: String,
     pub namespace: String,
-    pub generate_name: String,
     pub uid: String,
     pub generation: i64,
     /// RFC 3339, as stored.
@@ -38,7 +38,7 @@ pub struct Meta {
     pub deletion_timestamp: Option<Box<str>>,
     pub deletion_grace_period_seconds: Option<i64>,
     #[serde(deserialize_with = "null_default")]
-    pub labels: BTreeMap<String, String>,
+    pub labels: LabelSet,
     #[serde(deserialize_with = "null_default")]
     pub finalizers: Vec<String>,
     #[serde(deserialize_with = "null_default")]

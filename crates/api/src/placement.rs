@@ -1,9 +1,9 @@
 //! Which pods may run on which nodes: taints and their tolerations, and node selector terms over labels and the field
 //! `metadata.name`. Shared by the scheduler, by loops that place pods themselves, and by volumes bound to nodes.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
+
+use crate::selector::Labels;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -87,11 +87,11 @@ pub struct NodeTerm {
 
 impl NodeTerm {
     /// A term without any requirement matches nothing, as upstream has it.
-    pub fn matches(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+    pub fn matches(&self, name: &str, labels: &dyn Labels) -> bool {
         if self.match_expressions.is_empty() && self.match_fields.is_empty() {
             return false;
         }
-        self.match_expressions.iter().all(|r| r.matches(labels.get(&r.key).map(String::as_str)))
+        self.match_expressions.iter().all(|r| r.matches(labels.label(&r.key)))
             && self.match_fields.iter().all(|r| r.key == "metadata.name" && r.matches(Some(name)))
     }
 }

@@ -1,14 +1,12 @@
 //! Claims and volumes as the binding loop and the scheduler see them, and which volume suits a claim. Pure.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use crate::object::DecodeError;
 use crate::placement::NodeTerm;
 use crate::quantity::Quantity;
-use crate::selector::LabelSelector;
-use crate::{Object, quota};
+use crate::selector::{LabelSelector, Labels};
+use crate::{LabelSet, Object, quota};
 
 /// On a claim and a volume: the binding is complete.
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
@@ -124,7 +122,7 @@ impl ClaimRef {
 pub struct Volume {
     pub name: String,
     pub revision: u64,
-    pub labels: BTreeMap<String, String>,
+    pub labels: LabelSet,
     pub class: String,
     pub modes: Vec<String>,
     pub size: Quantity,
@@ -170,7 +168,7 @@ impl Volume {
         })
     }
 
-    pub fn reaches(&self, node: &str, labels: &BTreeMap<String, String>) -> bool {
+    pub fn reaches(&self, node: &str, labels: &dyn Labels) -> bool {
         self.nodes.as_ref().is_none_or(|terms| terms.iter().any(|t| t.matches(node, labels)))
     }
 
@@ -224,7 +222,7 @@ impl Class {
         })
     }
 
-    pub fn allows(&self, node: &str, labels: &BTreeMap<String, String>) -> bool {
+    pub fn allows(&self, node: &str, labels: &dyn Labels) -> bool {
         self.topologies.is_empty() || self.topologies.iter().any(|t| t.matches(node, labels))
     }
 }
@@ -250,7 +248,7 @@ pub fn mismatch(c: &Claim, v: &Volume) -> Option<&'static str> {
 }
 
 /// A node that the volume must be reachable from.
-pub type Place<'a> = (&'a str, &'a BTreeMap<String, String>);
+pub type Place<'a> = (&'a str, &'a dyn Labels);
 
 /// The volume for a claim that names none: the one reserved for it, else the smallest that suits. Without a place and with
 /// `waits` only a reserved one: the scheduler chooses then.
@@ -363,7 +361,7 @@ mod tests {
         assert_eq!(pick(&claim(json!({})), &reserved).as_deref(), Some("mine"));
 
         let placed = [volume("a", "1Gi", on("n1")), volume("b", "1Gi", on("n2"))];
-        let labels = BTreeMap::from([("h".to_owned(), "n2".to_owned())]);
+        let labels = LabelSet::from([("h", "n2")]);
         let c = claim(json!({}));
         let at = best(&c, &placed, Some(("n2", &labels)), true, &|_| false);
         assert_eq!(at.map(|v| v.name.as_str()), Some("b"));

@@ -42,7 +42,7 @@ impl Revision {
     }
 
     pub fn label(&self, key: &str) -> &str {
-        self.object.meta().labels.get(key).map_or("", String::as_str)
+        self.object.meta().labels.get(key).unwrap_or_default()
     }
 
     /// The pod template it keeps.

@@ -115,7 +115,7 @@ impl Source for Cluster {
     }
     fn endpoints_by_ip(&self, ip: IpAddr) -> Vec<(String, String)> {
         let found = self.slices.by_index("dns-ip", &ip.to_string());
-        let service = |o: &Object| o.meta().labels.get("kubernetes.io/service-name").cloned();
+        let service = |o: &Object| o.meta().labels.get("kubernetes.io/service-name").map(str::to_owned);
         found.iter().filter_map(|o| Some((o.namespace().to_owned(), service(o)?))).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! Whether this node takes a pod that was placed on it: pods may be placed by hand, past the scheduler. Pure; upstream's
 //! reasons and sentences.
 
+use api::LabelSet;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::quantity;
 pub struct NodeView<'a> {
     pub allocatable: &'a BTreeMap<String, Qty>,
     /// Of the node's object; absent while it is not known.
-    pub labels: Option<&'a BTreeMap<String, String>>,
+    pub labels: Option<&'a LabelSet>,
     pub pressure: Pressure,
     /// The pods that are here and have not ended.
     pub pods: &'a [Arc<Pod>],

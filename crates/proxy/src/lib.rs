@@ -85,7 +85,7 @@ impl Dirty {
 
 fn service_of(slice: &Object) -> Option<Key> {
     let name = slice.meta().labels.get("kubernetes.io/service-name")?;
-    Some((slice.namespace().to_owned(), name.clone()))
+    Some((slice.namespace().to_owned(), name.to_owned()))
 }
 
 /// Runs until the token is cancelled. The tables stay, so that services go on while the daemon restarts.

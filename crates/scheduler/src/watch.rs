@@ -55,7 +55,7 @@ impl Watched {
             c.budgets.remove(&(o.namespace().to_owned(), o.name().to_owned()));
         });
         let namespaces = get(&NAMESPACES);
-        let labels = |o: &Object| Ok((o.name().to_owned(), o.meta().labels.clone()));
+        let labels = |o: &Object| Ok((o.name().to_owned(), o.meta().labels.to_map()));
         keep(
             shared,
             &namespaces,

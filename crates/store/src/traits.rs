@@ -13,7 +13,12 @@ use bytes::Bytes;
 pub type Revision = u64;
 
 /// What a layer above has parsed out of a value, kept beside it so that it is parsed once.
-pub type Aux = Arc<dyn Any + Send + Sync>;
+pub trait Parsed: Any + Send + Sync {
+    /// What is true of the value, as bits that a range can ask for.
+    fn marks(&self) -> u64;
+}
+
+pub type Aux = Arc<dyn Parsed>;
 
 /// One key at one revision.
 pub struct Record {
@@ -45,6 +50,9 @@ pub struct Range {
     pub count_only: bool,
     /// `count` is not wanted, and may be too small; `more` is right all the same. Spares a walk over all that follows.
     pub uncounted: bool,
+    /// Records that lack one of these marks are left out where that is known; others may come all the same. They are not
+    /// counted either.
+    pub marks: u64,
 }
 
 /// How new a read must be where several servers share a store. With one server there is no difference.

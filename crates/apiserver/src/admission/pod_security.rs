@@ -1,8 +1,6 @@
 //! PodSecurity: a namespace's label says which of the Pod Security Standards its pods must meet. All checks are at their
 //! latest version.
 
-use std::collections::BTreeMap;
-
 use api::Status;
 use async_trait::async_trait;
 use serde_json::Value;
@@ -29,9 +27,9 @@ fn template<'a>(r: &'a Request<'_>) -> Option<&'a Value> {
 }
 
 /// The level that a namespace's label asks for, as `level:version`, and whether it is the strict one.
-fn level(labels: &BTreeMap<String, String>, mode: &str) -> Option<(String, bool)> {
-    let version = labels.get(&format!("{PREFIX}{mode}-version")).map_or("latest", String::as_str);
-    let (name, strict) = match labels.get(&format!("{PREFIX}{mode}")).map(String::as_str) {
+fn level(labels: &api::LabelSet, mode: &str) -> Option<(String, bool)> {
+    let version = labels.get(&format!("{PREFIX}{mode}-version")).unwrap_or("latest");
+    let (name, strict) = match labels.get(&format!("{PREFIX}{mode}")) {
         None | Some("privileged") => return None,
         Some("baseline") => ("baseline", false),
         // What can't be read is taken for the strictest, as upstream does.

@@ -245,7 +245,7 @@ async fn wake(server: &ApiServer, group: &str, plural: &str) {
                 let (Change::Put(o) | Change::Deleted(o)) = c;
                 let service = match plural {
                     "services" => Some(o.name()),
-                    _ => o.meta().labels.get("kubernetes.io/service-name").map(String::as_str),
+                    _ => o.meta().labels.get("kubernetes.io/service-name"),
                 };
                 let is = |r: &&Arc<Remote>| {
                     r.backend.namespace == o.namespace() && Some(r.backend.name.as_str()) == service

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use api::Object;
+use api::{LabelSet, Object};
 use serde::Deserialize;
 
 use super::Attributes;
@@ -31,7 +31,7 @@ pub struct Subject {
 #[derive(Debug, Clone, Default)]
 struct Role {
     rules: Arc<Vec<Rule>>,
-    labels: BTreeMap<String, String>,
+    labels: LabelSet,
     gathers: Vec<BTreeMap<String, String>>,
 }
 
@@ -285,10 +285,9 @@ impl RbacIndex {
             return;
         }
         for other in self.cluster_roles.values() {
-            let chosen = role
-                .gathers
-                .iter()
-                .any(|sel| !sel.is_empty() && sel.iter().all(|(k, v)| other.labels.get(k) == Some(v)));
+            let chosen = role.gathers.iter().any(|sel| {
+                !sel.is_empty() && sel.iter().all(|(k, v)| other.labels.get(k) == Some(v.as_str()))
+            });
             if chosen && !out.iter().any(|r| Arc::ptr_eq(r, &other.rules)) {
                 out.push(other.rules.clone());
                 self.gather(other, depth + 1, out);

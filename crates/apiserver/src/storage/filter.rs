@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use api::catalog::Descriptor;
 use api::selector::{FieldOp, FieldSelector, LabelSelector};
-use api::{Object, Status};
+use api::{Mark, Object, Status};
 use store::Record;
 
-use super::{object, parsed};
+use super::{object_of, parsed};
 
 /// A compiled pair of selectors over one kind.
 #[derive(Clone)]
@@ -61,6 +61,12 @@ impl Filter {
         self.labels.is_none() && self.fields.is_empty()
     }
 
+    /// What all selected objects have, for a read that passes over those who have not.
+    pub fn marks(&self) -> u64 {
+        let requirements = self.labels.iter().flat_map(|l| l.requirements());
+        requirements.fold(Mark::default(), |m, r| m.with(Mark::asked_by(r))).0
+    }
+
     /// Names one object: the list is a lookup.
     pub fn single_name(&self) -> Option<&str> {
         self.fields.iter().find(|(l, _, eq)| *eq && l == "metadata.name").map(|(_, v, _)| v.as_str())
@@ -84,7 +90,7 @@ impl Filter {
                 return Ok(None);
             }
         }
-        object(record).map(Some)
+        Ok(Some(object_of(record, &p)))
     }
 }
 

@@ -47,6 +47,7 @@ impl Storage {
             count_only: false,
             // How many follow is told of lists without selectors only.
             uncounted: !filter.is_everything(),
+            marks: filter.marks(),
         };
         if let (Some(key), false) = (exact_key, page.continued) {
             range.start = key;

@@ -8,6 +8,7 @@ pub mod list;
 pub mod paging;
 pub mod watch;
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,12 @@ pub struct Parsed {
 pub struct Encoded {
     pub bytes: Bytes,
     pub meta: Arc<Meta>,
+}
+
+impl store::Parsed for Parsed {
+    fn marks(&self) -> u64 {
+        self.meta.labels.mark().0
+    }
 }
 
 impl Encoded {
@@ -78,8 +85,11 @@ fn exact_json(value: &Value) -> Result<Bytes, Status> {
 
 /// The parsed part of a record.
 pub fn parsed(record: &Record) -> Result<Arc<Parsed>, Status> {
-    if let Some(p) = record.aux.get().and_then(|a| a.clone().downcast::<Parsed>().ok()) {
-        return Ok(p);
+    if let Some(aux) = record.aux.get() {
+        let any: Arc<dyn Any + Send + Sync> = aux.clone();
+        if let Ok(p) = any.downcast::<Parsed>() {
+            return Ok(p);
+        }
     }
     let object = Object::from_stored(record.value.clone(), record.mod_revision)
         .map_err(|e| Status::internal(format!("stored object {} is damaged: {e}", record.key)))?;
@@ -91,7 +101,11 @@ pub fn parsed(record: &Record) -> Result<Arc<Parsed>, Status> {
 
 pub fn object(record: &Record) -> Result<Object, Status> {
     let p = parsed(record)?;
-    Ok(Object::from_parts(record.value.clone(), p.meta.clone(), record.mod_revision))
+    Ok(object_of(record, &p))
+}
+
+fn object_of(record: &Record, p: &Parsed) -> Object {
+    Object::from_parts(record.value.clone(), p.meta.clone(), record.mod_revision)
 }
 
 /// The store, seen as objects. Cheap to clone.

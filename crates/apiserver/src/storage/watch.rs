@@ -174,7 +174,7 @@ impl Storage {
             From::After(r) => r,
             From::Now => newest,
             From::State => {
-                let range = Range { fresh: o.fresh, ..Range::prefix(prefix) };
+                let range = Range { fresh: o.fresh, marks: filter.marks(), ..Range::prefix(prefix) };
                 let r = self.store.range(range).await.map_err(failed)?;
                 initial = r.records;
                 if o.mark_initial_end {

@@ -52,7 +52,7 @@ async fn leaving_a_selector_is_a_deletion_with_the_last_selected_state() {
     let first = w.next().await.expect("event");
     assert_eq!(text(&first), "ADDED a");
     let Some(WatchEvent::Deleted(o)) = w.next().await else { panic!("no deletion") };
-    assert_eq!((o.name(), o.meta().labels["app"].as_str()), ("a", "x"));
+    assert_eq!((o.name(), o.meta().labels.get("app").unwrap_or_default()), ("a", "x"));
     let now = s.client.get(&CONFIG_MAPS, "default", "a").await.expect("get");
     assert_eq!(o.revision(), now.revision());
     assert_eq!(take(&mut w, 1).await, ["ADDED other"]);

@@ -186,7 +186,7 @@ impl Loop {
                 failure = self.carry_out(&key, &set, &view, &inputs, plan, &pods).await.err();
             }
             let hashes: HashSet<&str> =
-                pods.iter().filter_map(|p| p.object.meta().labels.get(HASH)).map(String::as_str).collect();
+                pods.iter().filter_map(|p| p.object.meta().labels.get(HASH)).collect();
             let mut live: HashSet<&str> =
                 revisions.iter().filter(|r| hashes.contains(r.label(HASH))).map(Revision::name).collect();
             live.insert(present.name());
@@ -214,10 +214,7 @@ impl Loop {
         let doubles: Vec<Revision> = all.iter().filter(|r| is_double(r)).cloned().collect();
         let client = &self.ctx.client;
         for double in &doubles {
-            for p in pods
-                .iter()
-                .filter(|p| p.object.meta().labels.get(HASH).map(String::as_str) == Some(double.label(HASH)))
-            {
+            for p in pods.iter().filter(|p| p.object.meta().labels.get(HASH) == Some(double.label(HASH))) {
                 let patch = Patch::Merge(
                     json!({ "metadata": { "uid": p.object.uid(), "labels": { HASH: present.label(HASH) } } }),
                 );

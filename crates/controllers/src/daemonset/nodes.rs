@@ -1,5 +1,6 @@
 //! Which nodes a DaemonSet's pods belong on, and how a pod is pinned to one. Pure.
 
+use api::LabelSet;
 use std::collections::BTreeMap;
 
 use api::Object;
@@ -12,7 +13,7 @@ use crate::pods::Pod;
 #[derive(Debug, Clone)]
 pub struct Node {
     pub name: String,
-    pub labels: BTreeMap<String, String>,
+    pub labels: LabelSet,
     pub taints: Vec<Taint>,
 }
 

@@ -52,7 +52,7 @@ pub struct Version<'a> {
 
 impl Version<'_> {
     pub fn of_this(self, pod: &Pod) -> bool {
-        let label = |k: &str| pod.object.meta().labels.get(k).map(String::as_str);
+        let label = |k: &str| pod.object.meta().labels.get(k);
         label(HASH).is_some_and(|h| h == self.hash)
             || (self.generation.is_some() && label(GENERATION) == self.generation)
     }

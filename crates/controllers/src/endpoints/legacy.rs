@@ -116,7 +116,7 @@ async fn reconcile(
 }
 
 fn labels(service: &Object, s: &Service) -> BTreeMap<String, String> {
-    let mut l = service.meta().labels.clone();
+    let mut l = service.meta().labels.to_map();
     l.insert(MANAGED.into(), MANAGER.into());
     if is_headless(s) {
         l.insert(HEADLESS.into(), String::new());

@@ -171,7 +171,7 @@ async fn reconcile(
         );
         ctx.events.warning(about, "TooManyAddressesToMirror", text);
     }
-    let mut labels = object.meta().labels.clone();
+    let mut labels = object.meta().labels.to_map();
     labels.insert(SERVICE_NAME.into(), key.1.clone());
     labels.insert(MANAGED_BY.into(), MANAGER.into());
     let annotations = view.metadata.annotations.iter().flatten();

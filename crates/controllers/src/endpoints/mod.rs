@@ -77,7 +77,8 @@ pub fn enqueue_by_pods(services: &Informer, pods: &Informer, queue: &Queue) {
                     continue;
                 }
                 let selected = s.view::<Service>().is_ok_and(|v| {
-                    selects(&v).is_some_and(|m| m.iter().all(|(k, v)| o.meta().labels.get(k) == Some(v)))
+                    selects(&v)
+                        .is_some_and(|m| m.iter().all(|(k, v)| o.meta().labels.get(k) == Some(v.as_str())))
                 });
                 if selected {
                     seen.insert(s.name().to_owned());
@@ -92,7 +93,7 @@ pub fn enqueue_by_pods(services: &Informer, pods: &Informer, queue: &Queue) {
 pub fn selected(service: &Service, namespace: &str, pods: &Informer) -> Result<Vec<Pod>, Error> {
     let Some(selector) = selects(service) else { return Ok(Vec::new()) };
     let mut objects = pods.list(Some(namespace));
-    objects.retain(|o| selector.iter().all(|(k, v)| o.meta().labels.get(k) == Some(v)));
+    objects.retain(|o| selector.iter().all(|(k, v)| o.meta().labels.get(k) == Some(v.as_str())));
     Ok(pods::parse(objects)?)
 }
 
@@ -116,7 +117,7 @@ pub async fn run(ctx: Context) {
     slices.watch(&queue);
     let (q, all) = (queue.clone(), services.clone());
     nodes.on_change(move |c| {
-        let zone = |o: Option<&Object>| o.and_then(|o| o.meta().labels.get(ZONE).cloned());
+        let zone = |o: Option<&Object>| o.and_then(|o| o.meta().labels.get(ZONE).map(str::to_owned));
         if c.old.is_some() && c.new.is_some() && zone(c.old) != zone(c.new) {
             all.list(None).iter().for_each(|s| q.add(key_of(s)));
         }
@@ -130,7 +131,7 @@ pub async fn run(ctx: Context) {
 
 /// The labels of a service's slices: the service's own, and those that tell whose they are.
 fn labels(service: &Object, s: &Service) -> BTreeMap<String, String> {
-    let mut l = service.meta().labels.clone();
+    let mut l = service.meta().labels.to_map();
     if is_headless(s) {
         l.insert(HEADLESS.into(), String::new());
     } else {
@@ -172,7 +173,7 @@ impl Loop {
             existing.iter().map(|o| Have::of(o, &labels, service.uid())).collect::<Result<Vec<_>, _>>()?;
         let families = plan::families(&s);
         let node = |name: &str| match self.nodes.get("", name) {
-            Some(n) => plan::Node::In(n.meta().labels.get(ZONE).filter(|z| !z.is_empty()).cloned()),
+            Some(n) => plan::Node::In(n.meta().labels.get(ZONE).filter(|z| !z.is_empty()).map(str::to_owned)),
             None => plan::Node::Unknown,
         };
         let mut waits = false;

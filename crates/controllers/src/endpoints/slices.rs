@@ -51,7 +51,7 @@ impl Slices {
     pub fn key(&self, o: &Object) -> Option<Key> {
         let labels = &o.meta().labels;
         labels.get(MANAGED_BY).filter(|m| *m == self.manager)?;
-        Some((o.namespace().to_owned(), labels.get(SERVICE_NAME)?.clone()))
+        Some((o.namespace().to_owned(), labels.get(SERVICE_NAME)?.to_owned()))
     }
 
     /// Queues the key of each slice that somebody changes: it is put right. To be called once.

@@ -1,7 +1,8 @@
 //! What is known of the nodes' health, pure: the last sign of life of each, which conditions turn `Unknown`, the state of
 //! the zones, and how fast nodes of a zone may be tainted so that their pods go.
 
-use std::collections::{BTreeMap, HashMap};
+use api::LabelSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use client::clock::between;
@@ -115,10 +116,8 @@ pub enum Turn {
     Back,
 }
 
-pub fn zone(labels: &BTreeMap<String, String>) -> String {
-    let get = |k: &str, old: &str| {
-        labels.get(k).or_else(|| labels.get(old)).map(String::as_str).unwrap_or_default()
-    };
+pub fn zone(labels: &LabelSet) -> String {
+    let get = |k: &str, old: &str| labels.get(k).or_else(|| labels.get(old)).unwrap_or_default();
     let region = get("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region");
     let zone = get("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone");
     if region.is_empty() && zone.is_empty() { String::new() } else { format!("{region}:{zone}") }

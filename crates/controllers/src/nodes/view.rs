@@ -173,7 +173,7 @@ fn swap(
 }
 
 /// Beta labels that follow their stable ones, as a patch; `None` when they do already.
-pub fn labels(labels: &std::collections::BTreeMap<String, String>) -> Option<Value> {
+pub fn labels(labels: &api::LabelSet) -> Option<Value> {
     let mut change = json!({});
     for name in ["os", "arch"] {
         let beta = format!("beta.kubernetes.io/{name}");

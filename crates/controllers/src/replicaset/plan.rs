@@ -75,9 +75,7 @@ pub fn status(
 ) -> Value {
     let labels = template["metadata"]["labels"].as_object();
     let labeled = active.iter().filter(|p| {
-        labels.is_none_or(|want| {
-            want.iter().all(|(k, v)| p.object.meta().labels.get(k).map(String::as_str) == v.as_str())
-        })
+        labels.is_none_or(|want| want.iter().all(|(k, v)| p.object.meta().labels.get(k) == v.as_str()))
     });
     let mut new = if old.is_object() { old.clone() } else { json!({}) };
     let counts = [

@@ -142,7 +142,10 @@ pub fn pod(set: &Object, spec: &Spec, template: &Value, revision: &str, ordinal:
 pub fn missing_labels(pod: &Pod, ordinal: i64) -> Map<String, Value> {
     let have = &pod.object.meta().labels;
     let want = labels(pod.object.name(), ordinal);
-    want.into_iter().filter(|(k, v)| have.get(*k) != Some(v)).map(|(k, v)| (k.to_owned(), json!(v))).collect()
+    want.into_iter()
+        .filter(|(k, v)| have.get(k) != Some(v.as_str()))
+        .map(|(k, v)| (k.to_owned(), json!(v)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub struct Member {
 
 impl Member {
     pub fn revision(&self) -> &str {
-        self.pod.object.meta().labels.get(identity::REVISION).map_or("", String::as_str)
+        self.pod.object.meta().labels.get(identity::REVISION).unwrap_or_default()
     }
     fn is_terminating(&self) -> bool {
         self.pod.object.meta().is_deleting()

@@ -61,7 +61,7 @@ impl NodeInfo {
             .collect();
         Ok(Self {
             name: o.name().to_owned(),
-            labels: o.meta().labels.clone(),
+            labels: o.meta().labels.to_map(),
             taints: v.spec.taints,
             unschedulable: v.spec.unschedulable,
             allocatable: Amounts::from_list(&v.status.allocatable),

@@ -231,7 +231,7 @@ impl PodInfo {
         let s = v.spec;
         let ns = o.namespace();
         let requests = total(&s, &v.status);
-        let labels = &o.meta().labels;
+        let labels = &o.meta().labels.to_map();
         let terms = |list: Vec<TermView>| list.into_iter().map(|t| t.into_term(ns, labels, 0)).collect();
         let mut preferred: Vec<PodTerm> = Vec::new();
         for p in s.affinity.pod_affinity.preferred {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use api::volumes::{Claim, ClaimRef, Class, NO_PROVISIONER, Volume, best};
+use api::volumes::{Claim, ClaimRef, Class, NO_PROVISIONER, Place, Volume, best};
 
 use super::{NodeInfo, PodInfo};
 
@@ -152,7 +152,7 @@ impl Volumes {
             // A volume is being made for that node.
             return (c.selected_node == node.name).then_some(Choice::Provision { claim });
         }
-        let place = Some((node.name.as_str(), &node.labels));
+        let place: Option<Place<'_>> = Some((node.name.as_str(), &node.labels));
         if let Some(v) = best(c, self.volumes.values(), place, true, &taken) {
             return Some(Choice::Bind { claim, volume: v.name.clone(), revision: v.revision });
         }

@@ -117,7 +117,7 @@ impl Core {
     fn pending_get(&self, p: &Pending, key: &str) -> Option<Arc<Record>> {
         match p.overlay.get(key) {
             Some((_, state)) => state.clone(),
-            None => self.view.read().map.get(key).cloned(),
+            None => self.view.read().get(key).cloned(),
         }
     }
 

@@ -367,7 +367,7 @@ impl Store for Engine {
     async fn get_fresh(&self, key: &str, fresh: Fresh) -> Result<Option<Arc<Record>>, Error> {
         self.open_now()?;
         self.new_enough(fresh)?;
-        Ok(self.core.view.read().map.get(key).cloned())
+        Ok(self.core.view.read().get(key).cloned())
     }
 
     async fn check(&self) -> Result<(), Error> {
@@ -419,7 +419,7 @@ impl Store for Engine {
         Stats {
             revision: view.revision,
             compacted: view.compacted,
-            keys: view.map.len() as u64,
+            keys: view.len() as u64,
             bytes_in_memory: view.live_bytes + view.history_bytes as u64,
             bytes_on_disk: self.core.maintainer.bytes_on_disk(self.core.segment_bytes),
             fsyncs: self.core.fsyncs.load(Ordering::Relaxed),

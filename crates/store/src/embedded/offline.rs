@@ -90,7 +90,7 @@ impl Offline {
     }
 
     pub fn keys(&self) -> u64 {
-        self.view.map.len() as u64
+        self.view.len() as u64
     }
 
     /// Paths and sizes.
@@ -101,8 +101,8 @@ impl Offline {
     /// In key order.
     pub fn records<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<Record>> {
         let end = prefix_end(prefix);
-        let all = self.view.map.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
-        all.take_while(move |(key, _)| ***key < *end).map(|(_, r)| r)
+        let all = self.view.range((Bound::Included(prefix), Bound::Unbounded));
+        all.take_while(move |r| *r.key < *end)
     }
 }
 

@@ -336,7 +336,7 @@ fn apply(
         }
         *last = record.mod_revision;
         if record.mod_revision <= ended {
-            let newer = view.map.get(&*record.key).is_none_or(|now| now.mod_revision < record.mod_revision);
+            let newer = view.get(&record.key).is_none_or(|now| now.mod_revision < record.mod_revision);
             if newer {
                 view.set(kind, &record);
             }

@@ -120,7 +120,7 @@ pub(super) fn write(core: &Core, log_seq: u64) -> Result<Option<u64>, Error> {
             let view = core.view.read();
             let from = last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
             let mut size = 0;
-            for (_, record) in view.map.range::<str, _>((from, Bound::Unbounded)) {
+            for record in view.range((from, Bound::Unbounded)) {
                 size += record.key.len() + record.value.len() + 64;
                 batch.push(record.clone());
                 if size >= CHUNK {

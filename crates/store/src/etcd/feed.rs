@@ -56,7 +56,7 @@ impl Core {
     /// What etcd has, as a record: the one that is known already, where it is the same.
     pub(super) fn known(&self, kv: KeyValue) -> Option<Arc<Record>> {
         let key = self.inner(&kv.key)?;
-        let known = self.view.read().map.get(&*key).cloned();
+        let known = self.view.read().get(&key).cloned();
         match known {
             Some(r) if r.mod_revision == self.base.ours(kv.mod_revision) => Some(r),
             other => Some(self.record(other.map_or_else(|| Arc::from(&*key), |r| r.key.clone()), kv)),
@@ -243,7 +243,7 @@ impl Core {
         for e in message.events {
             let Some(kv) = e.kv else { continue };
             let Some(key) = self.inner(&kv.key) else { continue };
-            let key = self.view.read().map.get(&*key).map_or_else(|| Arc::from(&*key), |r| r.key.clone());
+            let key = self.view.read().get(&key).map_or_else(|| Arc::from(&*key), |r| r.key.clone());
             changes.push(match e.kind {
                 1 => (EventKind::Delete, tombstone(key, self.base.ours(kv.mod_revision))),
                 _ => (EventKind::Put, self.record(key, kv)),

@@ -275,7 +275,7 @@ impl Store for Engine {
             return Ok(self.range(range).await?.records.pop());
         }
         self.open_now()?;
-        Ok(self.core.view.read().map.get(key).cloned())
+        Ok(self.core.view.read().get(key).cloned())
     }
 
     async fn check(&self) -> Result<(), Error> {
@@ -340,7 +340,7 @@ impl Store for Engine {
         Stats {
             revision: view.revision,
             compacted: view.compacted,
-            keys: view.map.len() as u64,
+            keys: view.len() as u64,
             bytes_in_memory: view.live_bytes + view.history_bytes as u64,
             bytes_on_disk: self.core.bytes_on_disk.load(Ordering::Relaxed),
             fsyncs: 0,

@@ -132,7 +132,7 @@ impl Core {
                     return Before::Known(None);
                 }
                 Compare::ModRevision { key: k, equals } if k == key => {
-                    let known = self.view.read().map.get(&**key).cloned();
+                    let known = self.view.read().get(key).cloned();
                     if let Some(r) = known.filter(|r| r.mod_revision == *equals) {
                         return Before::Known(Some(r));
                     }
@@ -270,7 +270,7 @@ impl Core {
                     None => return Ok(None),
                 },
                 Op::Delete { key } => {
-                    let now = self.view.read().map.get(&**key).map_or(0, |r| r.create_revision);
+                    let now = self.view.read().get(key).map_or(0, |r| r.create_revision);
                     let was = match before.get(i) {
                         Some(Before::Known(Some(r))) => r.mod_revision,
                         _ => 0,

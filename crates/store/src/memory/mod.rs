@@ -68,12 +68,13 @@ fn walk(lock: &RwLock<View>, range: &Range, end: &str, step: usize) -> Result<Ra
         result.revision = revision;
         let start = from.as_deref().unwrap_or(&range.start);
         view.check_read(start, Some(end), revision)?;
-        let known = if from.is_none() { view.known_count(start, end, revision) } else { None };
+        let known =
+            if from.is_none() && range.marks == 0 { view.known_count(start, end, revision) } else { None };
         if let (Some(count), true) = (known, range.count_only) {
             result.count = count;
             return Ok(result);
         }
-        from = view.walk(Bound::Included(start), end, revision, step, |record| {
+        from = view.walk(Bound::Included(start), end, revision, step, range.marks, |record| {
             if range.uncounted && result.records.len() >= limit {
                 result.more = true;
                 return false;

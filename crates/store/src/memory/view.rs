@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::{Error, Event, EventKind, Record, Revision};
@@ -25,7 +26,7 @@ pub(crate) struct Limits {
 }
 
 pub(crate) struct View {
-    pub map: BTreeMap<Arc<str>, Arc<Record>>,
+    map: BTreeMap<Arc<str>, Slot>,
     pub revision: Revision,
     /// By `compact`: reads and watches below are refused.
     pub compacted: Revision,
@@ -41,6 +42,37 @@ pub(crate) struct View {
     /// (milliseconds, newest revision then), about one a second while there are writes.
     marks: VecDeque<(u64, Revision)>,
     limits: Limits,
+}
+
+/// A current record, and what can be told of it without looking at it: a walk that passes it over touches nothing else.
+struct Slot {
+    record: Arc<Record>,
+    marks: AtomicU64,
+}
+
+/// It may be anything.
+const UNKNOWN: u64 = u64::MAX;
+
+impl Slot {
+    fn new(record: Arc<Record>) -> Self {
+        let marks = record.aux.get().map_or(UNKNOWN, |a| a.marks());
+        Self { record, marks: marks.into() }
+    }
+
+    fn may_have(&self, asked: u64) -> bool {
+        if asked == 0 {
+            return true;
+        }
+        let mut marks = self.marks.load(Ordering::Relaxed);
+        // Read from disk, and perhaps parsed since.
+        if marks == UNKNOWN
+            && let Some(parsed) = self.record.aux.get()
+        {
+            marks = parsed.marks();
+            self.marks.store(marks, Ordering::Relaxed);
+        }
+        marks & asked == asked
+    }
 }
 
 #[derive(Default)]
@@ -99,7 +131,20 @@ impl View {
                 self.expiry.insert((at, r.key.clone()));
             }
         }
-        self.map = records.into_iter().map(|r| (r.key.clone(), r)).collect();
+        self.map = records.into_iter().map(|r| (r.key.clone(), Slot::new(r))).collect();
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Arc<Record>> {
+        self.map.get(key).map(|s| &s.record)
+    }
+
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// The current records of keys within these bounds, in order.
+    pub fn range(&self, bounds: (Bound<&str>, Bound<&str>)) -> impl Iterator<Item = &Arc<Record>> {
+        self.map.range::<str, _>(bounds).map(|(_, s)| &s.record)
     }
 
     fn kind(&mut self, key: &str) -> &mut Kind {
@@ -116,9 +161,10 @@ impl View {
     /// Makes one change without history. Answers the state before.
     pub fn set(&mut self, kind: EventKind, record: &Arc<Record>) -> Option<Arc<Record>> {
         let before = match kind {
-            EventKind::Put => self.map.insert(record.key.clone(), record.clone()),
+            EventKind::Put => self.map.insert(record.key.clone(), Slot::new(record.clone())),
             EventKind::Delete => self.map.remove(&*record.key),
-        };
+        }
+        .map(|s| s.record);
         if let Some(b) = &before {
             self.live_bytes = self.live_bytes.saturating_sub(live_cost(b));
             if let Some(at) = b.expires_at_ms {
@@ -312,17 +358,18 @@ impl View {
                 return e.previous.clone();
             }
         }
-        self.map.get(key).cloned()
+        self.get(key).cloned()
     }
 
-    /// Walks up to `step` keys of the range as it was at a revision and hands them out; answers the last key when
-    /// there may be more.
+    /// Walks up to `step` keys of the range as it was at a revision and hands out those that may have the marks; answers
+    /// the last key when there may be more.
     pub fn walk(
         &self,
         from: Bound<&str>,
         end: &str,
         at: Revision,
         step: usize,
+        marks: u64,
         mut visit: impl FnMut(&Arc<Record>) -> bool,
     ) -> Option<Arc<str>> {
         let start = match from {
@@ -354,7 +401,7 @@ impl View {
                     then.next().and_then(|(_, r)| r.as_ref())
                 }
                 (None, Some(_)) => then.next().and_then(|(_, r)| r.as_ref()),
-                (Some(_), _) => now.next().map(|(_, r)| r),
+                (Some(_), _) => now.next().filter(|(_, s)| s.may_have(marks)).map(|(_, s)| &s.record),
             };
             if let Some(r) = record
                 && !visit(r)

@@ -271,3 +271,54 @@ pub(super) async fn keys_and_prefixes_do_not_mix(s: Subject) {
     assert_eq!(count("").await, 8);
     assert!(s.store.get("/r/pods/").await.unwrap().is_none());
 }
+
+/// Marks as a layer above finds them.
+struct Marked(u64);
+
+impl crate::Parsed for Marked {
+    fn marks(&self) -> u64 {
+        self.0
+    }
+}
+
+pub(super) async fn records_without_the_marks_are_passed_over(s: Subject) {
+    let marked = |key: &str, marks| {
+        let aux: crate::Aux = Arc::new(Marked(marks));
+        let op = Op::Put { key: key.into(), value: "x".into(), ttl: None, aux: Some(aux) };
+        Txn { then: vec![op], ..Txn::default() }
+    };
+    let asked = |marks, limit, at| {
+        let range = Range { marks, limit, at, uncounted: true, ..Range::prefix("/r/m/") };
+        let store = s.store.clone();
+        async move {
+            let r = store.range(range).await.expect("a range");
+            let keys: Vec<String> =
+                r.records.iter().map(|r| r.key.rsplit('/').next().unwrap_or_default().into()).collect();
+            (keys.concat(), r.more)
+        }
+    };
+    for (key, marks) in [("a", 0b01), ("b", 0b10), ("c", 0b11), ("d", 0), ("e", 0b10)] {
+        must(&s.store, marked(&format!("/r/m/{key}"), marks)).await;
+    }
+    let then = s.store.revision();
+    assert_eq!(asked(0b01, 0, None).await, ("ac".into(), false));
+    assert_eq!(asked(0b11, 0, None).await, ("c".into(), false));
+    assert_eq!(asked(0, 0, None).await, ("abcde".into(), false));
+    assert_eq!(asked(0b100, 0, None).await, (String::new(), false));
+    // What follows the last one that has them is no reason to come again.
+    assert_eq!(asked(0b01, 2, None).await, ("ac".into(), false));
+    assert_eq!(asked(0b10, 2, None).await, ("bc".into(), true));
+    // What is not known yet comes, until somebody has looked.
+    must(&s.store, put("/r/m/f", "x")).await;
+    assert_eq!(asked(0b01, 0, None).await, ("acf".into(), false));
+    let f = s.store.get("/r/m/f").await.expect("read").expect("a record");
+    assert!(f.aux.set(Arc::new(Marked(0))).is_ok());
+    assert_eq!(asked(0b01, 0, None).await, ("ac".into(), false));
+    // A change is judged by its new marks; the past still has the old state.
+    must(&s.store, marked("/r/m/a", 0)).await;
+    must(&s.store, marked("/r/m/d", 0b01)).await;
+    must(&s.store, delete("/r/m/c")).await;
+    assert_eq!(asked(0b01, 0, None).await, ("d".into(), false));
+    let (past, _) = asked(0b01, 0, Some(then)).await;
+    assert!(past.contains('a') && past.contains('c'), "{past}");
+}

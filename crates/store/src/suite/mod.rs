@@ -35,6 +35,7 @@ const TESTS: &[Test] = tests![
     basic::compares_guard_writes,
     basic::ops_of_a_transaction_see_each_other,
     basic::range_limits_and_counts,
+    basic::records_without_the_marks_are_passed_over,
     basic::ranges_at_old_revisions,
     basic::long_ranges_at_old_revisions,
     basic::future_and_compacted_revisions_are_refused,
