@@ -159,7 +159,8 @@ fn has(set: u64, n: i8) -> bool {
 
 fn descriptor(text: &str) -> Result<Kind, CronError> {
     if let Some(d) = text.strip_prefix("@every ") {
-        let seconds = go_duration(d).map_err(|why| CronError::Duration(text.into(), why))?;
+        let nanos = cel::functions::duration(d).map_err(|why| CronError::Duration(text.into(), why))?;
+        let seconds = nanos / 1_000_000_000;
         return Ok(Kind::Every(seconds.max(1)));
     }
     let fields = match text {
@@ -171,42 +172,6 @@ fn descriptor(text: &str) -> Result<Kind, CronError> {
         _ => return Err(CronError::Descriptor(text.into())),
     };
     Kind::parse(fields)
-}
-
-/// Whole seconds of `1h30m`; the error is Go's.
-fn go_duration(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {text:?}");
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Ok(0);
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut nanos = 0f64;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (number, tail) = rest.split_at(digits);
-        let number = number.parse::<f64>().map_err(|_| invalid())?;
-        let unit_len = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_len);
-        let scale = match unit {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            "" => return Err(format!("time: missing unit in duration {text:?}")),
-            _ => return Err(format!("time: unknown unit {unit:?} in duration {text:?}")),
-        };
-        nanos += number * scale;
-        rest = tail;
-    }
-    Ok(sign * (nanos / 1e9) as i64)
 }
 
 /// The bits of one field, and whether it was a star.

@@ -214,38 +214,10 @@ impl Drop for Counted<'_> {
 /// `timeout=10s`, cut to the server's own limit.
 fn deadline(q: &Query) -> Result<Duration, Status> {
     let Some(t) = q.get("timeout").filter(|t| !t.is_empty()) else { return Ok(DEADLINE) };
-    let d = go_duration(t).ok_or_else(|| {
-        Status::bad_request(format!(
-            "invalid timeout specified in the request URL - time: invalid duration {t:?}"
-        ))
+    let nanos = cel::functions::duration(t).map_err(|why| {
+        Status::bad_request(format!("invalid timeout specified in the request URL - {why}"))
     })?;
-    Ok(if d.is_zero() { DEADLINE } else { d.min(DEADLINE) })
-}
-
-/// `1m30s`, `500ms`.
-pub fn go_duration(s: &str) -> Option<Duration> {
-    let (mut rest, mut total) = (s, 0f64);
-    if rest == "0" {
-        return Some(Duration::ZERO);
-    }
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-        let (n, tail) = rest.split_at(end);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, next) = tail.split_at(unit_end);
-        let scale = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        total += n.parse::<f64>().ok()? * scale;
-        rest = next;
-    }
-    (!s.is_empty()).then(|| Duration::try_from_secs_f64(total).ok()).flatten()
+    Ok(if nanos == 0 { DEADLINE } else { Duration::from_nanos(nanos.try_into().unwrap_or(0)).min(DEADLINE) })
 }
 
 fn labels(s: &ApiServer, info: &RequestInfo, method: &str) -> Key {
@@ -316,11 +288,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
-        assert_eq!(go_duration("1m30s"), Some(Duration::from_secs(90)));
-        assert_eq!(go_duration("500ms"), Some(Duration::from_millis(500)));
-        assert_eq!(go_duration("x"), None);
-        assert_eq!(go_duration(""), None);
-        assert_eq!(go_duration("10"), None);
+    fn deadlines() {
+        let of = |q: &str| deadline(&Query::parse(q));
+        assert_eq!(of("timeout=1m30s").expect("a timeout"), DEADLINE.min(Duration::from_secs(90)));
+        assert_eq!(of("timeout=500ms").expect("a timeout"), Duration::from_millis(500));
+        for none in ["", "timeout=", "timeout=0", "timeout=0s", "timeout=9h"] {
+            assert_eq!(of(none).expect("a timeout"), DEADLINE, "{none}");
+        }
+        assert_eq!(of("timeout=-1s").expect("a timeout"), Duration::ZERO);
+        let refused = of("timeout=10").expect_err("no unit");
+        assert_eq!(
+            (refused.code, refused.message.as_str()),
+            (400, "invalid timeout specified in the request URL - time: missing unit in duration \"10\"")
+        );
     }
 }

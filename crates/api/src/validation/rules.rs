@@ -163,7 +163,7 @@ fn string(format: &str, t: &str) -> cel::Value {
             let bytes = base64::engine::general_purpose::STANDARD.decode(t).ok();
             bytes.map(|b| cel::Value::Bytes(b.into()))
         }
-        "duration" => cel::functions::duration(t).map(cel::Value::Duration),
+        "duration" => cel::functions::duration(t).ok().map(cel::Value::Duration),
         "date-time" => t.parse().ok().map(cel::Value::Timestamp),
         "date" => format!("{t}T00:00:00Z").parse().ok().map(cel::Value::Timestamp),
         _ => None,

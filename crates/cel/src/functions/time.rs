@@ -7,38 +7,54 @@ use crate::value::Value;
 
 type R = Result<Value, String>;
 
-/// `1h2m3.5s` in nanoseconds.
-pub fn parse_duration(s: &str) -> Option<i64> {
+/// `1h2m3.5s` in nanoseconds, as Go's `time.ParseDuration` reads it; the error is its own.
+pub fn parse_duration(s: &str) -> Result<i64, String> {
+    let invalid = || format!("time: invalid duration {s:?}");
     let (negative, mut rest) = match s.strip_prefix('-') {
         Some(r) => (true, r),
         None => (false, s.strip_prefix('+').unwrap_or(s)),
     };
     if rest == "0" {
-        return Some(0);
+        return Ok(0);
     }
     if rest.is_empty() {
-        return None;
+        return Err(invalid());
     }
-    let mut total = 0f64;
+    let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let mut total = 0u64;
     while !rest.is_empty() {
-        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-        let (number, tail) = rest.split_at(end);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, next) = tail.split_at(unit_end);
-        let scale = match unit {
-            "h" => 3_600e9,
-            "m" => 60e9,
-            "s" => 1e9,
-            "ms" => 1e6,
-            "us" | "µs" => 1e3,
-            "ns" => 1.0,
-            _ => return None,
+        let (whole, tail) = rest.split_at(digits(rest));
+        let (part, tail) = match tail.strip_prefix('.') {
+            Some(tail) => tail.split_at(digits(tail)),
+            None => ("", tail),
         };
-        total += number.parse::<f64>().ok()? * scale;
-        rest = next;
+        if whole.is_empty() && part.is_empty() {
+            return Err(invalid());
+        }
+        let (unit, tail) =
+            tail.split_at(tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len()));
+        let scale: u64 = match unit {
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            "" => return Err(format!("time: missing unit in duration {s:?}")),
+            _ => return Err(format!("time: unknown unit {unit:?} in duration {s:?}")),
+        };
+        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
+        let part = if part.is_empty() { 0.0 } else { format!("0.{part}").parse().unwrap_or(0.0) };
+        let more = whole.checked_mul(scale).and_then(|n| n.checked_add((part * scale as f64) as u64));
+        total = more.and_then(|n| total.checked_add(n)).filter(|n| *n <= 1 << 63).ok_or_else(invalid)?;
+        rest = tail;
     }
-    let total = if negative { -total } else { total };
-    (total.abs() < 9.2e18).then_some(total.round() as i64)
+    match i64::try_from(total) {
+        Ok(n) => Ok(if negative { -n } else { n }),
+        // The one that has no positive.
+        Err(_) if negative => Ok(i64::MIN),
+        Err(_) => Err(invalid()),
+    }
 }
 
 /// The text of a duration: seconds with an `s`.
@@ -50,8 +66,7 @@ fn duration(a: &[Value]) -> R {
     match value(a, 0)? {
         d @ Value::Duration(_) => Ok(d.clone()),
         _ => {
-            let s = text(a, 0)?;
-            parse_duration(s).map(Value::Duration).ok_or_else(|| format!("time: invalid duration {s:?}"))
+            parse_duration(text(a, 0)?).map(Value::Duration)
         }
     }
 }
@@ -167,3 +182,42 @@ pub const ALL: &[(&str, Function)] = &[
     ("duration:getSeconds()->int", whole_seconds),
     ("duration:getMilliseconds()->int", milliseconds),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::parse_duration;
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        let minute = 60_000_000_000;
+        for (text, nanos) in [
+            ("0", 0),
+            ("+0", 0),
+            ("1m30s", minute + minute / 2),
+            ("-1.5m", -minute - minute / 2),
+            (".5s", 500_000_000),
+            ("1.s", 1_000_000_000),
+            ("3us2µs1μs", 6_000),
+            ("1h1ns", 60 * minute + 1),
+            ("-9223372036854775808ns", i64::MIN),
+            ("9223372036854775807ns", i64::MAX),
+        ] {
+            assert_eq!(parse_duration(text), Ok(nanos), "{text}");
+        }
+        for (text, why) in [
+            ("", "invalid duration \"\""),
+            ("-", "invalid duration \"-\""),
+            (".s", "invalid duration \".s\""),
+            ("x", "invalid duration \"x\""),
+            ("1.2.3s", "missing unit in duration \"1.2.3s\""),
+            ("10", "missing unit in duration \"10\""),
+            ("1d", "unknown unit \"d\" in duration \"1d\""),
+            ("1é", "unknown unit \"é\" in duration \"1é\""),
+            ("9223372036854775808ns", "invalid duration \"9223372036854775808ns\""),
+            ("99999999999999999999h", "invalid duration \"99999999999999999999h\""),
+            ("2562048h", "invalid duration \"2562048h\""),
+        ] {
+            assert_eq!(parse_duration(text), Err(format!("time: {why}")), "{text}");
+        }
+    }
+}
