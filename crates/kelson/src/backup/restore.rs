@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use apiserver::bootstrap::keys::KEY as FINGERPRINT;
+use apiserver::registry::core::kubernetes_endpoints::LEASES;
 use store::Record;
 use store::backup::{Header, Item, Named, Reader};
 use store::embedded::offline::{self, Offline};
@@ -241,6 +242,12 @@ async fn into_etcd(
     if keys > 0 && !args.force {
         bail!(
             "etcd holds {keys} keys below this prefix already; replace them with --force, or name another --etcd-prefix"
+        );
+    }
+    let (servers, _) = direct.count(LEASES).await?;
+    if servers > 0 {
+        bail!(
+            "API servers are using this etcd ({servers}, which kelson store ls {LEASES} names): stop them first; one that was killed is forgotten within 15 seconds"
         );
     }
     let target = match backup.files.is_empty() {

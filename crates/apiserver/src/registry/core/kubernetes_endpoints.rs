@@ -23,7 +23,7 @@ use crate::handlers::meta;
 use crate::server::ApiServer;
 use crate::storage::failed;
 
-const LEASES: &str = "/registry/masterleases/";
+pub const LEASES: &str = "/registry/masterleases/";
 /// As upstream: a record ends unless it is renewed half a time more often.
 const TTL: Duration = Duration::from_secs(15);
 const RENEW: Duration = Duration::from_secs(10);
