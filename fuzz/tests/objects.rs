@@ -222,7 +222,7 @@ fn quantities_times_names() {
             let _ = n::mask(ip, len);
         }
         let _ = runtime::images::reference::Reference::parse(s).map(|r| r.name());
-        let _ = apiserver::chain::go_duration(s);
+        let _ = cel::functions::duration(s);
         let _ = kubelet::containers::netfiles::parse_resolv_conf(s);
         let _ = kubelet::containers::expand::expand(s, &|_| Some("x".into()));
     });

@@ -237,7 +237,10 @@ fn a_held_informer_goes_from_store_to_store() {
     assert_eq!(settled(&c), without_leases);
     refused(&["backup", &second, "--data-dir", &data], &servers);
     refused(&["restore", &first, &servers, "--without-keys"], "--force");
-    refused(&["restore", &first, &servers, "--without-keys", "--force"], "API servers are using this etcd (1,");
+    refused(
+        &["restore", &first, &servers, "--without-keys", "--force"],
+        "API servers are using this etcd (1,",
+    );
 
     // The etcd it is of, while it runs; put back into it, it goes on from there.
     good(&["backup", &second, "--data-dir", &data, &servers]);

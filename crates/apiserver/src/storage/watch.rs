@@ -3,6 +3,7 @@
 //! driven by whoever reads it, and the store ends readers that fall too far behind.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use api::{Object, Status};
 use client::{WatchEvent, WatchStream};
 use futures::StreamExt;
 use store::{EventKind, Fresh, Range, Record, WatchItem, Watcher};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::filter::Filter;
 use super::paging::{
@@ -107,6 +108,9 @@ pub fn translate(
     record: &Record,
     previous: Option<&Record>,
 ) -> Result<Option<WatchEvent>, Status> {
+    if filter.is_everything() {
+        return plain(kind, record, previous);
+    }
     let before = match previous {
         Some(p) => filter.select(p)?,
         None => None,
@@ -127,6 +131,11 @@ pub fn translate(
     })
 }
 
+/// Until when a watch has nothing to do unless something happens.
+fn pause(now: Instant, deadline: Instant, bookmarks: bool) -> Instant {
+    if bookmarks { deadline.min(now + BOOKMARK_EVERY) } else { deadline }
+}
+
 struct Pump {
     watcher: Option<Box<dyn Watcher>>,
     initial: std::vec::IntoIter<Arc<Record>>,
@@ -138,8 +147,11 @@ struct Pump {
     after: u64,
     bookmarks: bool,
     sent_bookmark: u64,
-    next_bookmark: Instant,
     deadline: Instant,
+    /// The next bookmark or the deadline, whichever comes first. These two are kept from event to event: to register
+    /// them anew costs more than an event.
+    timer: Pin<Box<Sleep>>,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
     stop: CancellationToken,
 }
 
@@ -199,8 +211,9 @@ impl Storage {
             after,
             bookmarks: o.bookmarks,
             sent_bookmark: after,
-            next_bookmark: now + BOOKMARK_EVERY,
             deadline: now + life,
+            timer: Box::pin(tokio::time::sleep_until(pause(now, now + life, o.bookmarks))),
+            stopped: Box::pin(stop.clone().cancelled_owned()),
             stop,
         })
     }
@@ -234,13 +247,16 @@ impl Pump {
             let watcher = self.watcher.as_mut()?;
             let item = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => None,
-                item = watcher.next() => Some(item),
-                () = tokio::time::sleep_until(self.deadline) => None,
-                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
-                    watcher.request_progress();
-                    self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
-                    continue;
+                item = watcher.next(), if !self.stop.is_cancelled() => Some(item),
+                () = &mut self.stopped => None,
+                () = &mut self.timer => {
+                    let now = Instant::now();
+                    if now < self.deadline {
+                        watcher.request_progress();
+                        self.timer.as_mut().reset(pause(now, self.deadline, self.bookmarks));
+                        continue;
+                    }
+                    None
                 }
             };
             match item {

@@ -65,9 +65,7 @@ pub fn seconds(nanos: i64) -> String {
 fn duration(a: &[Value]) -> R {
     match value(a, 0)? {
         d @ Value::Duration(_) => Ok(d.clone()),
-        _ => {
-            parse_duration(text(a, 0)?).map(Value::Duration)
-        }
+        _ => parse_duration(text(a, 0)?).map(Value::Duration),
     }
 }
 
