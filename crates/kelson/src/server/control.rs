@@ -94,7 +94,13 @@ pub async fn start(
     let pki_dir = dir.join("pki");
     let now = clock::now().as_second();
     let keys = tokio::task::spawn_blocking(move || pki::Pki::open(&pki_dir, &pki_options, now));
-    let store = engine.await?.map_err(|e| anyhow!(e)).context("failed to open the store")?;
+    // A server that is asked for its certificate and has none is often hung up on before it hears why.
+    let bare = |e: &Etcd| e.tls.cert.is_none() && e.servers.iter().any(|s| s.starts_with("https://"));
+    let opening = match config.etcd.as_ref().is_some_and(bare) {
+        true => "failed to open the store without a client certificate (--etcd-certfile, --etcd-keyfile)",
+        false => "failed to open the store",
+    };
+    let store = engine.await?.map_err(|e| anyhow!(e)).context(opening)?;
     let pki = Arc::new(keys.await?.context("failed to prepare the cluster's keys")?);
     if config.etcd.is_some() {
         let of = || format!("the keys in {} do not fit", dir.join("pki").display());
