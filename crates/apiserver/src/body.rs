@@ -158,13 +158,7 @@ fn list_chunks(l: ListBody) -> impl Iterator<Item = Bytes> + Send {
 pub fn event_line(e: &WatchEvent, api_version: &str, kind: &str) -> Bytes {
     let put = |word: &'static str, o: &Object| {
         lines::shared(o, word, Form::Json, || {
-            let mut out = Vec::with_capacity(o.stored_bytes().len() + 96);
-            out.extend_from_slice(b"{\"type\":\"");
-            out.extend_from_slice(word.as_bytes());
-            out.extend_from_slice(b"\",\"object\":");
-            o.write_json(&mut out);
-            out.extend_from_slice(b"}\n");
-            out.into()
+            framed(word, o.stored_bytes().len() + 96, |out| o.write_json(out))
         })
     };
     match e {
@@ -184,11 +178,15 @@ pub fn value_line(word: &str, object: &Value) -> Bytes {
 
 /// As `value_line`, for an object that is encoded already.
 pub fn raw_line(word: &str, object: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(object.len() + 40);
+    framed(word, object.len() + 40, |out| out.extend_from_slice(object))
+}
+
+fn framed(word: &str, size: usize, put: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut out = Vec::with_capacity(size);
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(word.as_bytes());
     out.extend_from_slice(b"\",\"object\":");
-    out.extend_from_slice(object);
+    put(&mut out);
     out.extend_from_slice(b"}\n");
     out.into()
 }

@@ -329,8 +329,13 @@ async fn token(cx: &Context, node: &str, r: &Request<'_>) -> Judged {
     Ok(Ok(()))
 }
 
-/// A certificate for a pod of this node. What may be behind (another uid, an object not seen yet) is no refusal, so that a
-/// kubelet tries again.
+/// Either side may not have seen yet what the other has (another uid, a new object): no refusal, so that a kubelet tries
+/// again.
+fn behind(message: String) -> Status {
+    Status::new(Reason::Unknown, message)
+}
+
+/// A certificate for a pod of this node.
 async fn certificate_request(cx: &Context, node: &str, r: &Request<'_>) -> Judged {
     if r.operation != Operation::Create {
         return Ok(Err(format!("unexpected operation {}", r.operation.as_str())));
@@ -350,33 +355,25 @@ async fn certificate_request(cx: &Context, node: &str, r: &Request<'_>) -> Judge
     let found = async |what: &str, plural: &str, ns: &str, name: &str, shown: &str| {
         cx.reader.get("", plural, ns, name).await?.ok_or_else(|| {
             let why = Status::not_found("", plural, name).message;
-            let message =
-                format!("while retrieving {what} {shown:?} named in the PodCertificateRequest: {why}");
-            Status::new(Reason::Unknown, message)
+            behind(format!("while retrieving {what} {shown:?} named in the PodCertificateRequest: {why}"))
         })
     };
     let (pod_name, account) = (named(asked("podName")), named(asked("serviceAccountName")));
     let own = found("node", "nodes", "", node, node).await?;
     if own.uid() != asked("nodeUID") {
-        return Err(Status::new(
-            Reason::Unknown,
-            format!(
-                "PodCertificateRequest for pod {pod_name:?} names node UID {:?}, inconsistent with the running node ({:?})",
-                asked("nodeUID"),
-                own.uid()
-            ),
-        ));
+        return Err(behind(format!(
+            "PodCertificateRequest for pod {pod_name:?} names node UID {:?}, inconsistent with the running node ({:?})",
+            asked("nodeUID"),
+            own.uid()
+        )));
     }
     let pod = found("pod", "pods", r.namespace, asked("podName"), &pod_name).await?;
     if pod.uid() != asked("podUID") {
-        return Err(Status::new(
-            Reason::Unknown,
-            format!(
-                "PodCertificateRequest for pod {pod_name:?} contains pod UID ({:?}) which differs from running pod {:?}",
-                asked("podUID"),
-                pod.uid()
-            ),
-        ));
+        return Err(behind(format!(
+            "PodCertificateRequest for pod {pod_name:?} contains pod UID ({:?}) which differs from running pod {:?}",
+            asked("podUID"),
+            pod.uid()
+        )));
     }
     if node_of(&pod) != node {
         return Ok(Err(format!(
@@ -397,14 +394,11 @@ async fn certificate_request(cx: &Context, node: &str, r: &Request<'_>) -> Judge
     let sa = found("service account", "serviceaccounts", r.namespace, asked("serviceAccountName"), &account)
         .await?;
     if sa.uid() != asked("serviceAccountUID") {
-        return Err(Status::new(
-            Reason::Unknown,
-            format!(
-                "PodCertificateRequest for pod {pod_name:?} names service account UID {:?}, which differs from the running service account ({:?})",
-                asked("serviceAccountUID"),
-                sa.uid()
-            ),
-        ));
+        return Err(behind(format!(
+            "PodCertificateRequest for pod {pod_name:?} names service account UID {:?}, which differs from the running service account ({:?})",
+            asked("serviceAccountUID"),
+            sa.uid()
+        )));
     }
     let signer = asked("signerName");
     if shows_certificate_of(&pod["spec"], signer) {

@@ -71,10 +71,7 @@ impl NodeAuthorizer {
             },
             ("storage.k8s.io", "volumeattachments") => match gettable(a) {
                 Err(why) => no(why),
-                Ok(()) => match attachment_of_node(node, a.name, reader).await {
-                    Ok(true) => Decision::Allow(String::new()),
-                    _ => Decision::NoOpinion(unrelated(node)),
-                },
+                Ok(()) => of_node(node, a, reader).await,
             },
             ("", "serviceaccounts") if a.subresource.is_empty() && a.verb == "get" => {
                 self.related(node, Kind::ServiceAccount, a, reader).await
@@ -289,11 +286,6 @@ async fn of_node(node: &str, a: &Attributes<'_>, reader: &dyn Reader) -> Decisio
         return Decision::Allow(String::new());
     }
     Decision::NoOpinion(unrelated(node))
-}
-
-async fn attachment_of_node(node: &str, name: &str, reader: &dyn Reader) -> Result<bool, Status> {
-    let o = reader.get("storage.k8s.io", "volumeattachments", "", name).await?;
-    Ok(o.and_then(|o| o.value().ok()).is_some_and(|v| v["spec"]["nodeName"] == node))
 }
 
 async fn volume_uses_secret(

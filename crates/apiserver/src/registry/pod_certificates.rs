@@ -41,15 +41,17 @@ impl Strategy for Requests {
         if api::validation::same(&old["status"], &new["status"]) {
             return Ok(());
         }
-        let mut e = ErrorList::new();
-        begins_now(new, client::clock::now(), &mut e);
-        adapt::invalid(&c.target.kind, new, std::mem::take(&mut e))?;
+        let mut late = ErrorList::new();
+        begins_now(new, client::clock::now(), &mut late);
+        adapt::invalid(&c.target.kind, new, late)?;
         let signer = old["spec"]["signerName"].as_str().unwrap_or_default();
-        if !c.server.authorizer.permits_signer(c.user, "sign", signer).await {
-            let spec = Path::new("spec");
-            let why = format!("User {:?} is not permitted to \"sign\" for signer {signer:?}", c.user.name);
-            e.forbidden(&spec.child("signerName"), &why);
+        if c.server.authorizer.permits_signer(c.user, "sign", signer).await {
+            return Ok(());
         }
+        let mut e = ErrorList::new();
+        let spec = Path::new("spec");
+        let why = format!("User {:?} is not permitted to \"sign\" for signer {signer:?}", c.user.name);
+        e.forbidden(&spec.child("signerName"), &why);
         adapt::invalid(&c.target.kind, new, e)
     }
 }
