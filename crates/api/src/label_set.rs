@@ -35,13 +35,17 @@ impl LabelSet {
         self.get(key).is_some()
     }
 
+    pub fn has_all(&self, wanted: &BTreeMap<String, String>) -> bool {
+        wanted.iter().all(|(k, v)| self.get(k) == Some(v.as_str()))
+    }
+
     pub fn to_map(&self) -> BTreeMap<String, String> {
         self.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
     }
 
     /// What is true of these labels as a set of bits: whoever asks for `Mark`s that are not all in here is not met.
     pub fn mark(&self) -> Mark {
-        self.iter().fold(Mark::default(), |m, (k, v)| m.with(Mark::of_key(k)).with(Mark::of_label(k, v)))
+        self.iter().fold(Mark::default(), |m, (k, v)| m.with(Mark::of(k)).with(Mark::of((k, v))))
     }
 }
 
@@ -121,24 +125,22 @@ impl Mark {
         Self(1 << (h & 63) | 1 << (h >> 6 & 63))
     }
 
-    fn of_key(key: &str) -> Self {
-        Self::of(key)
-    }
-
-    fn of_label(key: &str, value: &str) -> Self {
-        Self::of((key, value))
-    }
-
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// What everything that meets the requirement has.
-    pub fn asked_by(r: &Requirement) -> Self {
+    /// What everything that meets the requirements has.
+    pub fn asked_by(requirements: &[Requirement]) -> Self {
+        requirements.iter().fold(Self::default(), |m, r| m.with(Self::of_one(r)))
+    }
+
+    fn of_one(r: &Requirement) -> Self {
         match (r.op, r.values.as_slice()) {
-            (Op::Equals | Op::In, [one]) => Self::of_label(&r.key, one),
-            (Op::Equals | Op::In | Op::Exists | Op::GreaterThan | Op::LessThan, _) => Self::of_key(&r.key),
+            (Op::Equals | Op::In, [one]) => Self::of((r.key.as_str(), one.as_str())),
+            (Op::Equals | Op::In | Op::Exists | Op::GreaterThan | Op::LessThan, _) => {
+                Self::of(r.key.as_str())
+            }
             (Op::NotEquals | Op::NotIn | Op::DoesNotExist, _) => Self::default(),
         }
     }
@@ -173,7 +175,7 @@ mod tests {
         ) {
             let set: LabelSet = map.iter().collect();
             let selector = LabelSelector::parse(&selector.join(",")).expect("a selector");
-            let asked = selector.requirements().iter().fold(Mark::default(), |m, r| m.with(Mark::asked_by(r)));
+            let asked = Mark::asked_by(selector.requirements());
             if selector.matches(&set) {
                 prop_assert_eq!(set.mark().with(asked), set.mark());
             }

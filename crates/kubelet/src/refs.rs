@@ -41,7 +41,8 @@ impl RefKind {
     }
 }
 
-type Users = Arc<Mutex<HashMap<String, Arc<Notify>>>>;
+/// By the pod, who is told of changes.
+pub type Users = Arc<Mutex<HashMap<String, Arc<Notify>>>>;
 
 struct Entry {
     informer: Informer,

@@ -217,8 +217,13 @@ pub fn check_texts(s: &At, e: &mut ErrorList) {
         ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
     const NO_BREAKS: &str = "must not contain line breaks";
     let broken = |t: &str| t.contains(['\n', '\r']);
+    let rules = s.get("x-kubernetes-validations");
+    if rules.is_empty() {
+        return;
+    }
+    // Walks all below, so not for each node of a schema.
     let supported = structural::unsupported(s.v).is_none();
-    for r in s.get("x-kubernetes-validations").iter() {
+    for r in rules.iter() {
         let (message, path) = (r.get("message"), r.get("fieldPath"));
         let (text, said) = (trimmed(r.v, "rule"), trimmed(r.v, "message"));
         if text.is_empty() {
@@ -256,7 +261,10 @@ pub fn check_texts(s: &At, e: &mut ErrorList) {
 /// a change, so that rules can't ask for what was before.
 pub fn check_programs(s: &At, whole: bool, alone: Option<&Path>, e: &mut ErrorList) {
     let rules = s.get("x-kubernetes-validations");
-    let this = (!rules.is_empty()).then(|| type_of(s.v, whole)).unwrap_or(Type::Dyn);
+    if rules.is_empty() {
+        return;
+    }
+    let this = type_of(s.v, whole);
     for r in rules.iter() {
         let failed = |field: &str, why: &CompileError, e: &mut ErrorList| {
             let text = format!("compilation failed: {}", why.show(trimmed(r.v, field)));

@@ -285,9 +285,7 @@ impl RbacIndex {
             return;
         }
         for other in self.cluster_roles.values() {
-            let chosen = role.gathers.iter().any(|sel| {
-                !sel.is_empty() && sel.iter().all(|(k, v)| other.labels.get(k) == Some(v.as_str()))
-            });
+            let chosen = role.gathers.iter().any(|sel| !sel.is_empty() && other.labels.has_all(sel));
             if chosen && !out.iter().any(|r| Arc::ptr_eq(r, &other.rules)) {
                 out.push(other.rules.clone());
                 self.gather(other, depth + 1, out);

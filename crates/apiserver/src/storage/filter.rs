@@ -63,8 +63,7 @@ impl Filter {
 
     /// What all selected objects have, for a read that passes over those who have not.
     pub fn marks(&self) -> u64 {
-        let requirements = self.labels.iter().flat_map(|l| l.requirements());
-        requirements.fold(Mark::default(), |m, r| m.with(Mark::asked_by(r))).0
+        self.labels.as_ref().map_or(Mark::default(), |l| Mark::asked_by(l.requirements())).0
     }
 
     /// Names one object: the list is a lookup.

@@ -122,13 +122,15 @@ pub fn translate(
     Ok(match (before, now) {
         (None, Some(o)) => Some(WatchEvent::Added(o)),
         (Some(_), Some(o)) => Some(WatchEvent::Modified(o)),
-        (Some(old), None) => Some(WatchEvent::Deleted(Object::from_parts(
-            old.stored_bytes().clone(),
-            old.meta_shared().clone(),
-            record.mod_revision,
-        ))),
+        (Some(old), None) => Some(gone(&old, record)),
         (None, None) => None,
     })
+}
+
+/// A deletion shows the last state, with the revision at which it ended.
+fn gone(last: &Object, record: &Record) -> WatchEvent {
+    let (bytes, meta) = (last.stored_bytes().clone(), last.meta_shared().clone());
+    WatchEvent::Deleted(Object::from_parts(bytes, meta, record.mod_revision))
 }
 
 /// Until when a watch has nothing to do unless something happens.
@@ -152,6 +154,7 @@ struct Pump {
     /// them anew costs more than an event.
     timer: Pin<Box<Sleep>>,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// As `stopped`, asked before each item without the lock that polling takes.
     stop: CancellationToken,
 }
 
@@ -310,14 +313,7 @@ pub fn plain(
     Ok(match (kind, previous) {
         (EventKind::Put, None) => Some(WatchEvent::Added(object(record)?)),
         (EventKind::Put, Some(_)) => Some(WatchEvent::Modified(object(record)?)),
-        (EventKind::Delete, Some(p)) => {
-            let old = object(p)?;
-            Some(WatchEvent::Deleted(Object::from_parts(
-                old.stored_bytes().clone(),
-                old.meta_shared().clone(),
-                record.mod_revision,
-            )))
-        }
+        (EventKind::Delete, Some(p)) => Some(gone(&object(p)?, record)),
         (EventKind::Delete, None) => None,
     })
 }

@@ -76,10 +76,9 @@ pub fn enqueue_by_pods(services: &Informer, pods: &Informer, queue: &Queue) {
                 if seen.contains(s.name()) {
                     continue;
                 }
-                let selected = s.view::<Service>().is_ok_and(|v| {
-                    selects(&v)
-                        .is_some_and(|m| m.iter().all(|(k, v)| o.meta().labels.get(k) == Some(v.as_str())))
-                });
+                let selected = s
+                    .view::<Service>()
+                    .is_ok_and(|v| selects(&v).is_some_and(|wanted| o.meta().labels.has_all(wanted)));
                 if selected {
                     seen.insert(s.name().to_owned());
                     q.add(key_of(&s));
@@ -93,7 +92,7 @@ pub fn enqueue_by_pods(services: &Informer, pods: &Informer, queue: &Queue) {
 pub fn selected(service: &Service, namespace: &str, pods: &Informer) -> Result<Vec<Pod>, Error> {
     let Some(selector) = selects(service) else { return Ok(Vec::new()) };
     let mut objects = pods.list(Some(namespace));
-    objects.retain(|o| selector.iter().all(|(k, v)| o.meta().labels.get(k) == Some(v.as_str())));
+    objects.retain(|o| o.meta().labels.has_all(selector));
     Ok(pods::parse(objects)?)
 }
 

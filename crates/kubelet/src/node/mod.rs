@@ -101,7 +101,7 @@ async fn register(node: &Node) -> Result<(), Status> {
     let labels = status::labels(node);
     let runtime = node.runtime.status().await;
     if let Some(old) = node.client.find(&NODES, "", &node.cfg.node_name).await? {
-        let same = labels.iter().all(|(k, v)| old.meta().labels.get(k) == Some(v.as_str()));
+        let same = old.meta().labels.has_all(&labels);
         if !same {
             let body = Patch::Strategic(json!({"metadata": {"labels": labels}}));
             node.client.patch(&NODES, "", &node.cfg.node_name, "", &body).await?;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::node_ctx::Node;
 use crate::pod::{CertificateSource, Pod};
-use crate::refs::User;
+use crate::refs::{User, Users};
 use crate::volumes::issuance::{Bundle, JITTER, Request, State};
 
 /// How long a signer may take before the pod's other volumes go on, and the pod is told to wait.
@@ -45,7 +45,7 @@ pub struct Issuer {
     informers: Informers,
     node_name: String,
     requests: OnceLock<Informer>,
-    users: Arc<Mutex<HashMap<String, Arc<Notify>>>>,
+    users: Users,
     changed: Arc<Notify>,
     held: Mutex<HashMap<Key, Arc<Entry>>>,
 }
