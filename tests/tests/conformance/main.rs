@@ -1,57 +1,31 @@
 //! The behaviours that upstream's conformance tests ask of the API, each under its name there, with kubectl and HTTP against
-//! a cluster on each engine. `conformance/names.txt` holds the names; one without a test here, or a test without a name
+//! a cluster on each engine. `names.txt` holds the names; one without a test here, or a test without a name
 //! there, fails. `make conformance` runs upstream's own tests.
 
-#[path = "conformance/hooks.rs"]
-mod hooks;
-#[path = "conformance/world.rs"]
-mod world;
-
-#[path = "conformance/operations.rs"]
-mod operations;
-
-#[path = "conformance/accounts.rs"]
 mod accounts;
-#[path = "conformance/aggregated_discovery.rs"]
 mod aggregated_discovery;
-#[path = "conformance/aggregator.rs"]
 mod aggregator;
-#[path = "conformance/certificates.rs"]
 mod certificates;
-#[path = "conformance/cli.rs"]
 mod cli;
-#[path = "conformance/conversion.rs"]
 mod conversion;
-#[path = "conformance/definitions.rs"]
 mod definitions;
-#[path = "conformance/demo.rs"]
 mod demo;
-#[path = "conformance/discovery.rs"]
 mod discovery;
-#[path = "conformance/events.rs"]
 mod events;
-#[path = "conformance/field_validation.rs"]
 mod field_validation;
-#[path = "conformance/flow_control.rs"]
 mod flow_control;
-#[path = "conformance/garbage.rs"]
 mod garbage;
-#[path = "conformance/lists.rs"]
+mod hooks;
 mod lists;
-#[path = "conformance/namespaces.rs"]
 mod namespaces;
-#[path = "conformance/openapi.rs"]
 mod openapi;
-#[path = "conformance/policies.rs"]
+mod operations;
 mod policies;
-#[path = "conformance/quota.rs"]
 mod quota;
-#[path = "conformance/watchers.rs"]
 mod watchers;
-#[path = "conformance/webhook_configurations.rs"]
 mod webhook_configurations;
-#[path = "conformance/webhooks.rs"]
 mod webhooks;
+mod world;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -60,7 +34,7 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Failed, Trial};
 use world::{ENGINES, Engine, Tests};
 
-const NAMES: &str = include_str!("conformance/names.txt");
+const NAMES: &str = include_str!("names.txt");
 
 /// One line a file.
 #[rustfmt::skip]
