@@ -16,12 +16,16 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 
-/// The client certificate; any server will do.
-pub fn tls(cert: &Path, key: &Path) -> Result<Arc<ClientConfig>> {
+pub fn identity(cert: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let chain = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect)
         .with_context(|| cert.display().to_string())?;
-    let key = PrivateKeyDer::from_pem_file(key).with_context(|| key.display().to_string())?;
+    Ok((chain, PrivateKeyDer::from_pem_file(key).with_context(|| key.display().to_string())?))
+}
+
+/// The client certificate; any server will do.
+pub fn tls(cert: &Path, key: &Path) -> Result<Arc<ClientConfig>> {
+    let (chain, key) = identity(cert, key)?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .dangerous()

@@ -6,6 +6,7 @@ mod client;
 mod objects;
 mod pace;
 mod phases;
+mod plain;
 mod process;
 
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ use process::Watched;
 #[derive(Parser)]
 struct Args {
     /// `https://host:port`. The server's certificate is not verified.
-    #[arg(long)]
+    #[arg(long, required_unless_present = "plain", default_value = "")]
     url: String,
     #[arg(long)]
     cert: PathBuf,
@@ -51,15 +52,21 @@ struct Args {
     /// NAME=PID of a process whose CPU and memory count.
     #[arg(long)]
     pid: Vec<String>,
+    /// Instead of any load: serves so many bytes for each request, as a limit to hold lists against.
+    #[arg(long)]
+    plain: Option<usize>,
     /// VERB[@RATE][~SECONDS][:COUNT]: fill, create, get, update, patch, apply, list (with a selector), nothing (a selector that
     /// matches nothing), all (the whole list), mix, watch (COUNT watchers, updates at RATE), idle (COUNT watchers, no updates).
-    #[arg(required = true)]
+    #[arg(required_unless_present = "plain")]
     phases: Vec<String>,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
+    if let Some(size) = args.plain {
+        return plain::serve(&args.cert, &args.key, size).await;
+    }
     let watched: Vec<Watched> = args.pid.iter().map(|p| Watched::parse(p)).collect::<Result<_>>()?;
     let phases: Vec<Phase> =
         args.phases.iter().map(|p| Phase::parse(p)).collect::<Result<_>>().context("a phase")?;
