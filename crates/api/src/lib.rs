@@ -13,6 +13,7 @@ pub mod indexes;
 pub mod int_or_string;
 pub mod label_set;
 pub mod labels;
+mod meta;
 pub mod object;
 pub mod openapi;
 pub mod placement;
@@ -29,6 +30,7 @@ pub mod validation;
 pub mod volumes;
 
 pub use label_set::{LabelSet, Mark};
-pub use object::{Meta, Object, OwnerReference};
+pub use meta::{Meta, OwnerReference};
+pub use object::Object;
 pub use resource::Resource;
 pub use status::{Cause, Reason, Status};

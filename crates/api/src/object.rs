@@ -4,65 +4,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
-use crate::LabelSet;
-
-/// `metadata.ownerReferences[]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct OwnerReference {
-    pub api_version: String,
-    pub kind: String,
-    pub name: String,
-    pub uid: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub controller: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub block_owner_deletion: Option<bool>,
-}
-
-/// The part of `metadata` that selectors, queues, the garbage collector and the hot paths read. Annotations and
-/// managedFields stay in the bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Meta {
-    pub name: String,
-    pub namespace: String,
-    pub uid: String,
-    pub generation: i64,
-    /// RFC 3339, as stored.
-    pub creation_timestamp: Option<Box<str>>,
-    /// RFC 3339, as stored.
-    pub deletion_timestamp: Option<Box<str>>,
-    pub deletion_grace_period_seconds: Option<i64>,
-    #[serde(deserialize_with = "null_default")]
-    pub labels: LabelSet,
-    #[serde(deserialize_with = "null_default")]
-    pub finalizers: Vec<String>,
-    #[serde(deserialize_with = "null_default")]
-    pub owner_references: Vec<OwnerReference>,
-}
-
-fn null_default<'de, D, T>(d: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
-}
-
-impl Meta {
-    /// The owner that manages this object (`controller: true`).
-    pub fn controller(&self) -> Option<&OwnerReference> {
-        self.owner_references.iter().find(|o| o.controller == Some(true))
-    }
-
-    pub fn is_deleting(&self) -> bool {
-        self.deletion_timestamp.is_some()
-    }
-}
+use crate::meta::Meta;
 
 /// A shared handle on one object at one revision; cloning copies no bytes.
 #[derive(Clone)]
@@ -74,7 +19,7 @@ pub struct Object {
 
 impl std::fmt::Debug for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Object({}/{}@{})", self.meta.namespace, self.meta.name, self.revision)
+        write!(f, "Object({}/{}@{})", self.namespace(), self.name(), self.revision)
     }
 }
 
@@ -138,13 +83,13 @@ impl Object {
         &self.meta
     }
     pub fn name(&self) -> &str {
-        &self.meta.name
+        self.meta.name()
     }
     pub fn namespace(&self) -> &str {
-        &self.meta.namespace
+        self.meta.namespace()
     }
     pub fn uid(&self) -> &str {
-        &self.meta.uid
+        self.meta.uid()
     }
     pub fn revision(&self) -> u64 {
         self.revision

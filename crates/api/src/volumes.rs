@@ -217,7 +217,7 @@ impl Class {
             provisioner: text(&v["provisioner"]),
             waits: v["volumeBindingMode"] == "WaitForFirstConsumer",
             is_default,
-            created: o.meta().creation_timestamp.as_deref().unwrap_or_default().to_owned(),
+            created: o.meta().creation_timestamp().unwrap_or_default().to_owned(),
             topologies: topologies.collect(),
         })
     }

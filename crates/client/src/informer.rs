@@ -1,8 +1,7 @@
 //! Informers: one shared copy per kind and scope, kept by list and watch, with indexes and change handlers. Each spawns
 //! one task, which ends with the factory's token.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Bound;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::held::Objects;
 use crate::transport::WatchEvent;
 use crate::verbs::{Client, ListParams, WatchParams};
 
@@ -50,19 +50,21 @@ struct Index {
 
 #[derive(Default)]
 struct State {
-    objects: BTreeMap<Key, Object>,
+    objects: Objects,
     indexes: HashMap<&'static str, Index>,
     revision: u64,
 }
 
 impl State {
-    fn set(&mut self, key: Key, new: Option<Object>, revision: u64) -> Option<Object> {
+    /// `there`: whether the object is, in this state. Answers the state before.
+    fn set(&mut self, o: &Object, there: bool, revision: u64) -> Option<Object> {
         self.revision = self.revision.max(revision);
-        let old = match &new {
-            Some(o) => self.objects.insert(key.clone(), o.clone()),
-            None => self.objects.remove(&key),
+        let old = match there {
+            true => self.objects.insert(o.clone()),
+            false => self.objects.remove(o.namespace(), o.name()),
         };
         for index in self.indexes.values_mut() {
+            let key = key_of(o);
             for value in old.iter().flat_map(|o| (index.of)(o)) {
                 if let Some(set) = index.entries.get_mut(&value) {
                     set.remove(&key);
@@ -71,7 +73,7 @@ impl State {
                     }
                 }
             }
-            for value in new.iter().flat_map(|o| (index.of)(o)) {
+            for value in there.then(|| (index.of)(o)).into_iter().flatten() {
                 index.entries.entry(value).or_default().insert(key.clone());
             }
         }
@@ -148,20 +150,15 @@ impl Informer {
     }
 
     pub fn get(&self, namespace: &str, name: &str) -> Option<Object> {
-        self.inner.state.read().objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.inner.state.read().objects.get(namespace, name).cloned()
     }
 
     /// All objects, or those of one namespace.
     pub fn list(&self, namespace: Option<&str>) -> Vec<Object> {
         let s = self.inner.state.read();
         match namespace {
-            None => s.objects.values().cloned().collect(),
-            Some(ns) => s
-                .objects
-                .range((Bound::Included((ns.to_owned(), String::new())), Bound::Unbounded))
-                .take_while(|((n, _), _)| n == ns)
-                .map(|(_, o)| o.clone())
-                .collect(),
+            None => s.objects.iter().cloned().collect(),
+            Some(ns) => s.objects.in_namespace(ns).cloned().collect(),
         }
     }
 
@@ -186,9 +183,9 @@ impl Informer {
             return;
         }
         let mut index = Index { of: Box::new(of), entries: HashMap::new() };
-        for (key, o) in &s.objects {
+        for o in s.objects.iter() {
             for value in (index.of)(o) {
-                index.entries.entry(value).or_default().insert(key.clone());
+                index.entries.entry(value).or_default().insert(key_of(o));
             }
         }
         s.indexes.insert(name, index);
@@ -202,14 +199,14 @@ impl Informer {
     pub fn by_index(&self, name: &str, value: &str) -> Vec<Object> {
         let s = self.inner.state.read();
         let Some(set) = s.indexes.get(name).and_then(|i| i.entries.get(value)) else { return Vec::new() };
-        set.iter().filter_map(|k| s.objects.get(k).cloned()).collect()
+        set.iter().filter_map(|(ns, name)| s.objects.get(ns, name).cloned()).collect()
     }
 
     /// Calls `f` for all that is there, then for each change, in order, from the informer's task: it must be quick,
     /// must not block and must not add handlers.
     pub fn on_change(&self, f: impl Fn(Change<'_>) + Send + Sync + 'static) {
         let mut handlers = self.inner.handlers.lock();
-        let now: Vec<Object> = self.inner.state.read().objects.values().cloned().collect();
+        let now: Vec<Object> = self.inner.state.read().objects.iter().cloned().collect();
         for o in &now {
             f(Change { old: None, new: Some(o) });
         }
@@ -218,30 +215,29 @@ impl Informer {
 }
 
 impl Inner {
-    fn apply(&self, key: Key, new: Option<Object>, revision: u64) {
+    fn apply(&self, o: &Object, there: bool, revision: u64) {
         let handlers = self.handlers.lock();
-        let old = self.state.write().set(key, new.clone(), revision);
+        let old = self.state.write().set(o, there, revision);
+        let new = there.then_some(o);
         if old.is_none() && new.is_none() {
             return;
         }
         for h in handlers.iter() {
-            h(Change { old: old.as_ref(), new: new.as_ref() });
+            h(Change { old: old.as_ref(), new });
         }
     }
 
     fn replace(&self, items: Vec<Object>, revision: u64) {
-        let mut gone: HashSet<Key> = self.state.read().objects.keys().cloned().collect();
+        let mut gone: HashMap<Key, Object> =
+            self.state.read().objects.iter().map(|o| (key_of(o), o.clone())).collect();
         for o in items {
-            let key = key_of(&o);
-            gone.remove(&key);
-            let same = self.state.read().objects.get(&key).is_some_and(|old| old.revision() == o.revision());
-            if !same {
-                let revision = o.revision();
-                self.apply(key, Some(o), revision);
+            let known = gone.remove(&key_of(&o));
+            if known.is_none_or(|old| old.revision() != o.revision()) {
+                self.apply(&o, true, o.revision());
             }
         }
-        for key in gone {
-            self.apply(key, None, revision);
+        for o in gone.into_values() {
+            self.apply(&o, false, revision);
         }
     }
 }
@@ -297,11 +293,11 @@ async fn list_and_watch(inner: &Inner, client: &Client, pause: &mut Duration) ->
             match event {
                 WatchEvent::Added(o) | WatchEvent::Modified(o) => {
                     revision = revision.max(o.revision());
-                    inner.apply(key_of(&o), Some(o), revision);
+                    inner.apply(&o, true, revision);
                 }
                 WatchEvent::Deleted(o) => {
                     revision = revision.max(o.revision());
-                    inner.apply(key_of(&o), None, revision);
+                    inner.apply(&o, false, revision);
                 }
                 WatchEvent::Bookmark { revision: r, .. } => revision = revision.max(r),
                 WatchEvent::Error(status) => return Err(status),

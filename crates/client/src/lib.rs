@@ -7,6 +7,7 @@
 pub mod clock;
 mod election;
 mod events;
+mod held;
 mod informer;
 mod late;
 mod queue;

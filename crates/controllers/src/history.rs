@@ -67,8 +67,8 @@ pub fn data(template: &Value) -> Value {
 /// Oldest first.
 pub fn sort(all: &mut [Revision]) {
     all.sort_by(|a, b| {
-        let created = |r: &Revision| r.object.meta().creation_timestamp.clone();
-        a.number.cmp(&b.number).then_with(|| created(a).cmp(&created(b))).then_with(|| a.name().cmp(b.name()))
+        let created = a.object.meta().creation_timestamp().cmp(&b.object.meta().creation_timestamp());
+        a.number.cmp(&b.number).then(created).then_with(|| a.name().cmp(b.name()))
     });
 }
 

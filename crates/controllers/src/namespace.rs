@@ -150,7 +150,7 @@ async fn empty(client: &Client, kind: &Resource, ns: &str) -> Result<Left, Statu
         }
     }
     let rest = client.list(kind, ns, &ListParams::default()).await?;
-    let finalizers = rest.items.iter().flat_map(|o| o.meta().finalizers.clone()).collect();
+    let finalizers = rest.items.iter().flat_map(|o| o.meta().finalizers().to_vec()).collect();
     let name = if kind.group.is_empty() {
         kind.plural.to_string()
     } else {

@@ -39,7 +39,7 @@ pub async fn run(ctx: Context) {
 
 /// How long the request may still stay.
 fn left(request: &Object, now: Timestamp) -> Duration {
-    let born = request.meta().creation_timestamp.as_deref().and_then(clock::parse).unwrap_or(Timestamp::MIN);
+    let born = request.meta().creation_timestamp().and_then(clock::parse).unwrap_or(Timestamp::MIN);
     clock::between(now, born.checked_add(KEPT).unwrap_or(Timestamp::MAX))
 }
 

@@ -161,7 +161,7 @@ impl Pod {
     }
 
     pub fn created(&self) -> &str {
-        self.object.meta().creation_timestamp.as_deref().unwrap_or_default()
+        self.object.meta().creation_timestamp().unwrap_or_default()
     }
 }
 

@@ -37,7 +37,10 @@ impl Plugin for DefaultStorageClass {
         });
         // Of several the newest, then the first by name.
         let best = marked.max_by(|a, b| {
-            a.meta().creation_timestamp.cmp(&b.meta().creation_timestamp).then_with(|| b.name().cmp(a.name()))
+            a.meta()
+                .creation_timestamp()
+                .cmp(&b.meta().creation_timestamp())
+                .then_with(|| b.name().cmp(a.name()))
         });
         if let Some(c) = best {
             put(&mut r.object, &["spec", "storageClassName"], json!(c.name()));
@@ -65,7 +68,10 @@ impl Plugin for DefaultIngressClass {
             all.iter().filter(|o| annotated(o, "ingressclass.kubernetes.io/is-default-class")).collect();
         // Of several the newest, then the first by name, as with storage classes.
         let best = marked.into_iter().max_by(|a, b| {
-            a.meta().creation_timestamp.cmp(&b.meta().creation_timestamp).then_with(|| b.name().cmp(a.name()))
+            a.meta()
+                .creation_timestamp()
+                .cmp(&b.meta().creation_timestamp())
+                .then_with(|| b.name().cmp(a.name()))
         });
         if let Some(c) = best {
             put(&mut r.object, &["spec", "ingressClassName"], json!(c.name()));

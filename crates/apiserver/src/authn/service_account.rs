@@ -105,8 +105,7 @@ async fn alive(
 
 fn deleted(o: &Object, now: i64) -> bool {
     o.meta()
-        .deletion_timestamp
-        .as_deref()
+        .deletion_timestamp()
         .and_then(client::clock::parse)
         .is_some_and(|t| t.as_second() + LEEWAY_SECONDS < now)
 }

@@ -81,8 +81,8 @@ impl Filter {
         }
         for (label, want, equal) in &self.fields {
             let is = match label.as_str() {
-                "metadata.name" => p.meta.name == *want,
-                "metadata.namespace" => p.meta.namespace == *want,
+                "metadata.name" => p.meta.name() == *want,
+                "metadata.namespace" => p.meta.namespace() == *want,
                 l => p.fields.is(&self.kind, &record.value, l, want),
             };
             if is != *equal {

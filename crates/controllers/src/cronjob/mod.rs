@@ -62,7 +62,7 @@ fn cron_changed(c: Change<'_>, queue: &Queue) {
 fn facts(o: &Object, cron: &CronJob, now: Timestamp) -> Facts {
     let time = |t: Option<&str>| t.and_then(clock::parse);
     Facts {
-        created: time(o.meta().creation_timestamp.as_deref()).unwrap_or(now),
+        created: time(o.meta().creation_timestamp()).unwrap_or(now),
         last: time(cron.status.last_schedule_time.as_deref()),
         deadline_seconds: cron.spec.starting_deadline_seconds,
         policy: cron.spec.policy(),

@@ -154,8 +154,8 @@ impl Rs {
 
     /// Orders by age, the oldest first; names decide among equals.
     pub fn older(a: &Rs, b: &Rs) -> std::cmp::Ordering {
-        let key = |r: &Rs| r.object.meta().creation_timestamp.clone();
-        key(a).cmp(&key(b)).then_with(|| a.name().cmp(b.name()))
+        let created = a.object.meta().creation_timestamp().cmp(&b.object.meta().creation_timestamp());
+        created.then_with(|| a.name().cmp(b.name()))
     }
 }
 

@@ -67,7 +67,7 @@ async fn reconcile(
         return Ok(Next::Wait);
     }
     let pods = selected(&s, &key.0, pods)?;
-    let created = service.meta().creation_timestamp.as_deref().and_then(clock::parse);
+    let created = service.meta().creation_timestamp().and_then(clock::parse);
     let trigger = precise(triggers.look(&key, created, &pods));
     let (subsets, truncated) = truncate(subsets(service.name(), &s, &pods));
     let labels = labels(&service, &s);

@@ -165,7 +165,7 @@ impl Loop {
             return Ok(Next::After(Duration::from_secs(1)));
         };
         let pods = selected(&s, &key.0, &self.pods)?;
-        let created = service.meta().creation_timestamp.as_deref().and_then(clock::parse);
+        let created = service.meta().creation_timestamp().and_then(clock::parse);
         let trigger = self.triggers.look(&key, created, &pods);
         let labels = labels(&service, &s);
         let mut have =

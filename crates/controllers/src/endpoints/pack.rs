@@ -51,7 +51,7 @@ impl Have {
             family: v.address_type,
             slice: Slice { ports: v.ports.unwrap_or_default(), endpoints },
             labelled: object.meta().labels == *labels,
-            owned: object.meta().owner_references.iter().any(|o| o.uid == owner),
+            owned: object.meta().owner_references().iter().any(|o| o.uid == owner),
             object: object.clone(),
         })
     }

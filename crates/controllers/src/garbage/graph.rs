@@ -1,8 +1,11 @@
 //! Who owns whom, pure: kept from changes, asked for dependents, and the decision for one object.
 
-use std::collections::{BTreeSet, HashMap};
+use std::borrow::Borrow;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
-use api::{Object, OwnerReference};
+use api::{Meta, Object, OwnerReference};
 
 pub const FOREGROUND: &str = "foregroundDeletion";
 pub const ORPHAN: &str = "orphan";
@@ -15,19 +18,52 @@ pub struct Node {
     pub name: String,
 }
 
+impl Node {
+    fn of(kind: usize, m: &Meta) -> Self {
+        Self { kind, namespace: m.namespace().into(), name: m.name().into() }
+    }
+}
+
+/// An object that is there, by its uid: nothing is kept but what the informer holds anyhow.
+#[derive(Debug)]
+struct Present {
+    kind: usize,
+    meta: Arc<Meta>,
+}
+
+impl Borrow<str> for Present {
+    fn borrow(&self) -> &str {
+        self.meta.uid()
+    }
+}
+
+impl Hash for Present {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.meta.uid().hash(state);
+    }
+}
+
+impl PartialEq for Present {
+    fn eq(&self, other: &Self) -> bool {
+        self.meta.uid() == other.meta.uid()
+    }
+}
+
+impl Eq for Present {}
+
 #[derive(Debug, Default)]
 pub struct Graph {
-    present: HashMap<String, Node>,
+    present: HashSet<Present>,
     dependents: HashMap<String, BTreeSet<Node>>,
 }
 
 impl Graph {
     /// Applies a change and says which objects have to be looked at.
     pub fn change(&mut self, kind: usize, old: Option<&Object>, new: Option<&Object>) -> Vec<Node> {
-        let node = |o: &Object| Node { kind, namespace: o.namespace().into(), name: o.name().into() };
+        let node = |o: &Object| Node::of(kind, o.meta());
         let mut out = Vec::new();
         if let Some(o) = old {
-            for r in &o.meta().owner_references {
+            for r in o.meta().owner_references() {
                 if let Some(set) = self.dependents.get_mut(&r.uid) {
                     set.remove(&node(o));
                     if set.is_empty() {
@@ -38,10 +74,10 @@ impl Graph {
                 let holds = |n: &Object| {
                     let blocks = |x: &OwnerReference| x.block_owner_deletion == r.block_owner_deletion;
                     n.uid() == o.uid()
-                        && n.meta().owner_references.iter().any(|x| x.uid == r.uid && blocks(x))
+                        && n.meta().owner_references().iter().any(|x| x.uid == r.uid && blocks(x))
                 };
-                if let Some(owner) = self.present.get(&r.uid).filter(|_| !new.is_some_and(holds)) {
-                    out.push(owner.clone());
+                if !new.is_some_and(holds) {
+                    out.extend(self.find(&r.uid));
                 }
             }
             if new.is_none_or(|n| n.uid() != o.uid()) {
@@ -50,13 +86,13 @@ impl Graph {
             }
         }
         if let Some(o) = new {
-            self.present.insert(o.uid().into(), node(o));
-            for r in &o.meta().owner_references {
+            self.present.replace(Present { kind, meta: o.meta_shared().clone() });
+            for r in o.meta().owner_references() {
                 self.dependents.entry(r.uid.clone()).or_default().insert(node(o));
             }
             let m = o.meta();
-            if !m.owner_references.is_empty()
-                || (m.is_deleting() && m.finalizers.iter().any(|f| f == FOREGROUND || f == ORPHAN))
+            if !m.owner_references().is_empty()
+                || (m.is_deleting() && m.finalizers().iter().any(|f| f == FOREGROUND || f == ORPHAN))
             {
                 out.push(node(o));
             }
@@ -67,8 +103,8 @@ impl Graph {
         out
     }
 
-    pub fn find(&self, uid: &str) -> Option<&Node> {
-        self.present.get(uid)
+    pub fn find(&self, uid: &str) -> Option<Node> {
+        self.present.get(uid).map(|p| Node::of(p.kind, &p.meta))
     }
 
     pub fn dependents(&self, uid: &str) -> Vec<Node> {

@@ -69,7 +69,7 @@ pub async fn run(ctx: Context) {
 
 /// Whether it is being deleted and stays until its dependents are gone.
 fn waits(o: &Object) -> bool {
-    o.meta().is_deleting() && o.meta().finalizers.iter().any(|f| f == FOREGROUND)
+    o.meta().is_deleting() && o.meta().finalizers().iter().any(|f| f == FOREGROUND)
 }
 
 impl Collector {
@@ -136,10 +136,10 @@ impl Collector {
         let Some((resource, object)) = self.get(node) else { return Ok(()) };
         let m = object.meta();
         if m.is_deleting() {
-            if m.finalizers.iter().any(|f| f == ORPHAN) {
+            if m.finalizers().iter().any(|f| f == ORPHAN) {
                 return self.orphan(&resource, &object).await;
             }
-            if m.finalizers.iter().any(|f| f == FOREGROUND) {
+            if m.finalizers().iter().any(|f| f == FOREGROUND) {
                 return self.foreground(&resource, &object).await;
             }
             return Ok(());
@@ -171,7 +171,7 @@ impl Collector {
     }
 
     async fn verdict(&self, node: &Node, o: &Object) -> Result<Verdict, Status> {
-        let references = &o.meta().owner_references;
+        let references = o.meta().owner_references();
         let mut owners = Vec::with_capacity(references.len());
         for r in references {
             owners.push((r.clone(), self.owner(node, r, o.namespace()).await?));
@@ -182,7 +182,7 @@ impl Collector {
 
     /// What became of an owner: by the graph when it is there, by the API when it seems gone.
     async fn owner(&self, node: &Node, r: &OwnerReference, namespace: &str) -> Result<Owner, Status> {
-        let found = self.graph.lock().find(&r.uid).cloned();
+        let found = self.graph.lock().find(&r.uid);
         if let Some((_, o)) = found.and_then(|n| self.get(&n)).filter(|(_, o)| o.uid() == r.uid) {
             return Ok(if waits(&o) { Owner::Waiting } else { Owner::Alive });
         }
@@ -256,8 +256,8 @@ impl Collector {
         else {
             return Ok(());
         };
-        let old = &fresh.meta().owner_references;
-        let new = change(old.clone());
+        let old = fresh.meta().owner_references();
+        let new = change(old.to_vec());
         if new == *old {
             return Ok(());
         }
@@ -273,7 +273,7 @@ impl Collector {
         else {
             return Ok(());
         };
-        let left: Vec<&String> = fresh.meta().finalizers.iter().filter(|f| *f != name).collect();
+        let left: Vec<&String> = fresh.meta().finalizers().iter().filter(|f| *f != name).collect();
         let patch = Patch::Merge(
             json!({ "metadata": { "uid": o.uid(), "resourceVersion": fresh.revision().to_string(),
             "finalizers": left } }),
@@ -301,7 +301,10 @@ impl Collector {
     async fn foreground(&self, r: &Resource, o: &Object) -> Result<(), Status> {
         let all = self.dependents(o);
         let blocks = |d: &Object| {
-            d.meta().owner_references.iter().any(|x| x.uid == o.uid() && x.block_owner_deletion == Some(true))
+            d.meta()
+                .owner_references()
+                .iter()
+                .any(|x| x.uid == o.uid() && x.block_owner_deletion == Some(true))
         };
         let blocked = all.values().any(|(_, d)| blocks(d));
         // One that waits itself looks at its own dependents: asking it again would go round in a circle of owners.

@@ -67,8 +67,8 @@ pub fn finished_at(pod: &Pod) -> Option<Timestamp> {
         return Some(t);
     }
     let meta = pod.object.meta();
-    if let Some(t) = meta.deletion_timestamp.as_deref().and_then(clock::parse) {
-        let grace = SignedDuration::from_secs(meta.deletion_grace_period_seconds.unwrap_or(0));
+    if let Some(t) = meta.deletion_timestamp().and_then(clock::parse) {
+        let grace = SignedDuration::from_secs(meta.deletion_grace_period_seconds().unwrap_or(0));
         return Some(t.checked_sub(grace).unwrap_or(t));
     }
     clock::parse(pod.created())

@@ -22,7 +22,7 @@ const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
 const PREFIX: usize = 58;
 
 pub fn is_tracked(o: &Object) -> bool {
-    o.meta().finalizers.iter().any(|f| f == TRACKING)
+    o.meta().finalizers().iter().any(|f| f == TRACKING)
 }
 
 pub fn index(pod: &Pod) -> Option<i64> {

@@ -123,7 +123,7 @@ impl Loop {
 
     /// Notes what the node shows. Answers its health, the readiness seen before, and whether its zone has to be judged.
     fn look(&self, node: &Object, view: &NodeView, now: Timestamp) -> (Health, Option<String>, bool) {
-        let created = time(node.meta().creation_timestamp.as_deref()).unwrap_or(now);
+        let created = time(node.meta().creation_timestamp()).unwrap_or(now);
         let renewed = self.renewed(node.name());
         let (zone, counts) = (health::zone(&node.meta().labels), !node.meta().labels.contains_key(EXCLUDED));
         let mut k = self.known.lock();
@@ -216,7 +216,7 @@ impl Loop {
             self.ctx.config.node_grace + if view.ready().is_none() { STARTUP } else { Duration::ZERO };
         let silent = clock::between(health.seen, now);
         if silent > grace {
-            let created = node.meta().creation_timestamp.as_deref().unwrap_or_default();
+            let created = node.meta().creation_timestamp().unwrap_or_default();
             if let Some(status) = health::unknown(&view, created, &clock::rfc3339(now)) {
                 // As it was seen: a sign of life in between makes this write lose.
                 let patch = json!({ "metadata": { "resourceVersion": node.revision().to_string() }, "status": status });

@@ -47,7 +47,8 @@ pub async fn run(ctx: Context) {
     let (q, all) = (queue.clone(), sets.clone());
     claims.on_change(move |c| {
         if let (Some(old), None) = (c.old, c.new) {
-            for r in old.meta().owner_references.iter().filter(|r| r.kind == "Pod" || r.kind == "StatefulSet")
+            for r in
+                old.meta().owner_references().iter().filter(|r| r.kind == "Pod" || r.kind == "StatefulSet")
             {
                 let set = r.name.rsplit_once('-').map_or("", |(set, _)| set);
                 for name in [set, &r.name] {

@@ -20,7 +20,7 @@ fn is_stale(r: &OwnerReference, resource: &Resource, name: &str, uid: &str) -> b
 /// Whether the claim still goes down with a former pod of this name: a new one must wait for a new claim.
 pub fn belongs_to_former_pod(policy: Option<&Retention>, claim: &Object, pod: &str) -> bool {
     policy.is_some_and(|p| p.when_scaled == "Delete")
-        && claim.meta().owner_references.iter().any(|r| is_stale(r, &PODS, pod, ""))
+        && claim.meta().owner_references().iter().any(|r| is_stale(r, &PODS, pod, ""))
 }
 
 /// The owner references that the claim should have; `None` when it has them, or is somebody else's business.
@@ -31,7 +31,7 @@ pub fn owners(
     pod: &Object,
     condemned: bool,
 ) -> Option<Value> {
-    let all = &claim.meta().owner_references;
+    let all = claim.meta().owner_references();
     let former = |r: &OwnerReference| {
         is_stale(r, &STATEFUL_SETS, set.name(), set.uid()) || is_stale(r, &PODS, pod.name(), pod.uid())
     };

@@ -59,7 +59,7 @@ fn used(pod: &Object) -> Vec<String> {
 
 /// What should become of the finalizers; `None` when nothing.
 fn finalizers(o: &Object, mine: &str, used: bool) -> Option<Vec<String>> {
-    let all = &o.meta().finalizers;
+    let all = o.meta().finalizers();
     let has = all.iter().any(|f| f == mine);
     match (o.meta().is_deleting(), has) {
         (true, true) if !used => Some(all.iter().filter(|f| *f != mine).cloned().collect()),
@@ -79,7 +79,7 @@ where
     F: Future<Output = Result<bool, Error>>,
 {
     // Asking for users may cost a request: only where it matters.
-    let used = o.meta().is_deleting() && o.meta().finalizers.iter().any(|f| f == mine) && used.await?;
+    let used = o.meta().is_deleting() && o.meta().finalizers().iter().any(|f| f == mine) && used.await?;
     if let Some(list) = finalizers(o, mine, used) {
         let patch = Patch::Merge(
             json!({ "metadata": { "uid": o.uid(), "resourceVersion": o.revision().to_string(), "finalizers": list } }),
