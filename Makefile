@@ -49,8 +49,8 @@ conformance: deps kubectl release ## upstream's conformance tests against a clus
 bench: deps ## the table of figures beside their peers
 	./scripts/bench
 
-soak: deps ## for hours: hostile input, power cuts, a million updates
-	FUZZ_ROUNDS=$(or $(ROUNDS),300000) FUZZ_SEED=$$(date +%s) cargo test -p fuzz
+soak: deps ## for hours: hostile input (FUZZ_SECONDS of it; needs g++), power cuts, a million updates
+	./scripts/soak-fuzz
 	PROPTEST_CASES=20000 cargo test -p store
 	./scripts/soak-histories
 	cargo build --release -p kelson

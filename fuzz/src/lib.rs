@@ -1,9 +1,13 @@
-//! Hostile input for every parser, without nightly compilers: a target is a function over bytes, fed with its seeds, with
-//! the files of `corpus/<target>/` (inputs that once did harm, replayed for ever) and with mutations of both. The same
-//! rounds give the same inputs. It must not panic, must not hang, and memory stays bounded.
+//! Hostile input for every parser, without nightly compilers: a target is a test of the same name that gives [`run`] a
+//! function over bytes, fed with its seeds, with the files of `corpus/<target>/` (inputs that once did harm or reach far,
+//! replayed for ever) and with mutations of both. The same rounds give the same inputs. It must not panic, must not hang,
+//! and memory stays bounded.
 //!
-//! `FUZZ_ROUNDS` sets the number of mutations per target (`make soak` runs many); `FUZZ_SEED` begins elsewhere.
+//! `FUZZ_ROUNDS` sets the number of mutations per target; `FUZZ_SEED` begins elsewhere. Those are blind; `make soak` hands
+//! the same targets to libFuzzer (`guided.rs`).
 
+#[cfg(feature = "guided")]
+mod guided;
 mod mutate;
 
 use std::path::Path;
@@ -42,8 +46,15 @@ pub fn run<F>(target: &'static str, seeds: &[&[u8]], cost: u64, work: F)
 where
     F: Fn(&[u8]) + Send + 'static,
 {
+    // libtest names its threads by the tests, or runs a lone one in the main thread.
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    assert!(test == target || test == "main", "the test of the target {target} is named {test}");
     let mut inputs: Vec<Vec<u8>> = seeds.iter().map(|s| s.to_vec()).collect();
     inputs.extend(corpus(target));
+    #[cfg(feature = "guided")]
+    if let Ok(arguments) = std::env::var("FUZZ_GUIDED") {
+        guided::run(target, &inputs, &arguments, work);
+    }
     let rounds = number("FUZZ_ROUNDS", 1500) / cost.max(1);
     let mut random = Random::new(number("FUZZ_SEED", 1));
     let (to, inbox) = channel::<Vec<u8>>();

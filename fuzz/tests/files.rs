@@ -51,7 +51,7 @@ fn store_files() {
     let seeds: Vec<Vec<u8>> =
         all.iter().enumerate().map(|(i, (_, b))| [&[i as u8], b.as_slice()].concat()).collect();
     let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
-    fuzz::run("store", &seeds, 12, move |b| {
+    fuzz::run("store_files", &seeds, 12, move |b| {
         let Some((which, content)) = b.split_first() else { return };
         let dir = tempfile::tempdir().expect("a directory");
         for (i, (name, good)) in all.iter().enumerate() {
@@ -149,7 +149,7 @@ fn image_layers() {
     let packed: Vec<Vec<u8>> = seeds.iter().map(|s| s.to_vec()).collect();
     let seeds: Vec<&[u8]> = packed.iter().map(Vec::as_slice).collect();
     // Whatever a layer says, nothing may appear beside the directory it is unpacked into.
-    fuzz::run("layers", &seeds, 4, |b| {
+    fuzz::run("image_layers", &seeds, 4, |b| {
         let dir = tempfile::tempdir().expect("a directory");
         let root = dir.path().join("a/b/root");
         std::fs::create_dir_all(&root).expect("a root");
@@ -169,7 +169,7 @@ fn image_layers() {
 }
 
 #[test]
-fn image_archives_and_manifests() {
+fn image_archives() {
     let manifest = r#"{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":
 "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0,"platform":{"os":"linux","architecture":"amd64"},
 "annotations":{"org.opencontainers.image.ref.name":"a:1"}}]}"#;
@@ -188,7 +188,7 @@ fn image_archives_and_manifests() {
         config.as_bytes().to_vec(),
     ];
     let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
-    fuzz::run("images", &seeds, 6, |b| {
+    fuzz::run("image_archives", &seeds, 6, |b| {
         use runtime::images::model::{ConfigFile, Manifest, choose, is_index};
         if let Ok(m) = serde_json::from_slice::<Manifest>(b) {
             let _ = (is_index("", &m), choose(m.manifests.as_deref().unwrap_or_default()));

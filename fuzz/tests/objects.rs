@@ -66,7 +66,7 @@ fn expect(kind: &'static (&str, &str, &str)) -> Option<Expect<'static>> {
 #[test]
 fn json_bodies() {
     let seeds = [POD, SERVICE, DEPLOYMENT, CRONJOB, POLICY, "{}", "null", "[1e999]"].map(str::as_bytes);
-    fuzz::run("json", &seeds, 1, |b| {
+    fuzz::run("json_bodies", &seeds, 1, |b| {
         let _ = api::Object::from_wire(b);
         for kind in &KINDS {
             let Some(e) = expect(kind) else { continue };
@@ -87,7 +87,7 @@ fn yaml_bodies() {
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {n: 'y'}}\nspec:\n  containers:\n  - &c {name: c, image: i}\n  - *c\n";
     let seeds =
         [pod, bomb, "? [a]\n: 1\n", "<<: {a: 1}\n", "--- !!binary aGk=\n", "1: 2\n"].map(str::as_bytes);
-    fuzz::run("yaml", &seeds, 1, |b| {
+    fuzz::run("yaml_bodies", &seeds, 1, |b| {
         let Ok(v) = serde_norway::from_slice::<Value>(b) else { return };
         for kind in &KINDS {
             let Some(e) = expect(kind) else { continue };
@@ -106,7 +106,7 @@ fn protobuf_bodies() {
         .collect();
     assert!(seeds.len() >= 4, "the seeds themselves must encode");
     let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
-    fuzz::run("protobuf", &seeds, 1, |b| {
+    fuzz::run("protobuf_bodies", &seeds, 1, |b| {
         if let Ok(v) = api::protobuf::decode(b) {
             let _ = api::protobuf::encode(&v);
             let text = |k: &str| v[k].as_str().unwrap_or_default().to_owned();
@@ -185,7 +185,7 @@ fn selectors() {
 }
 
 #[test]
-fn quantities_times_names() {
+fn strings() {
     let seeds = ["1", "1.5Gi", "-0.000000001n", "1e3", "1E18", "9223372036854775807Ei", "0.1m", "+5k", "2026-01-02T03:04:05.678901Z",
         "2026-12-31T23:59:60+14:00", "*/5 1-3,7 * jan-dec sun", "@hourly", "a.b/c-d_e", "10.0.0.0/8", "fd00::/64", "50%",
         "docker.io/library/busybox:1.36@sha256:0000000000000000000000000000000000000000000000000000000000000000", "1m30s"]

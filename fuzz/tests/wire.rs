@@ -18,7 +18,7 @@ fn urls_and_headers() {
         "gzip;q=0,identity;q=1,*;q=0.5",
     ]
     .map(str::as_bytes);
-    fuzz::run("urls", &seeds, 1, |b| {
+    fuzz::run("urls_and_headers", &seeds, 1, |b| {
         let Ok(s) = std::str::from_utf8(b) else { return };
         let (path, query) = s.split_once('?').unwrap_or((s, s));
         for m in [Method::GET, Method::POST, Method::DELETE] {
@@ -43,7 +43,7 @@ fn urls_and_headers() {
 }
 
 #[test]
-fn tokens_and_certificates() {
+fn credentials() {
     let dir = tempfile::tempdir().expect("a directory");
     let p = pki::Pki::open(&dir.path().join("pki"), &pki::Options::default(), 1_800_000_000).expect("keys");
     let token =
@@ -78,7 +78,7 @@ fn spdy_frames() {
     let syn = [0x80, 3, 0, 1, 0, 0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2];
     let huge = [0x80, 3, 0, 1, 0, 0xff, 0xff, 0xff, 0, 0];
     let seeds = [all.as_slice(), &syn, &huge, &[0x80, 3, 0, 3, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 5]];
-    fuzz::run("spdy", &seeds, 1, |b| {
+    fuzz::run("spdy_frames", &seeds, 1, |b| {
         for piece in [1, 7, usize::MAX] {
             let mut r = Reader::new();
             for part in b.chunks(piece.min(b.len().max(1))) {
@@ -135,7 +135,7 @@ fn dns_messages() {
     ];
     let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
     let zone = Zone::new("cluster.local", Nothing);
-    fuzz::run("dns", &seeds, 1, move |b| {
+    fuzz::run("dns_messages", &seeds, 1, move |b| {
         let Ok(m) = Message::from_vec(b) else { return };
         for q in &m.queries {
             let _ = zone.answer(&q.name, q.query_type);
@@ -145,7 +145,7 @@ fn dns_messages() {
 }
 
 #[test]
-fn shim_frames_and_logs() {
+fn shim_frames() {
     use shim::protocol::{ReplyFrame, Request, RequestFrame, encode, take_frame};
     let frame = encode(&RequestFrame { seq: 1, req: Request::Hello { version: 1 }, fds: 0 });
     let seeds = [
@@ -155,7 +155,7 @@ fn shim_frames_and_logs() {
         b"2026-01-01T00:00:00Z stderr P part",
         b"line\nline\n\xff\xff\0",
     ];
-    fuzz::run("shim", &seeds, 1, |b| {
+    fuzz::run("shim_frames", &seeds, 1, |b| {
         let mut buf = b.to_vec();
         while let Ok(Some(body)) = take_frame(&mut buf) {
             let _ = serde_json::from_slice::<RequestFrame>(&body);
