@@ -26,7 +26,7 @@ pub fn identity(cert: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>
 /// The client certificate; any server will do.
 pub fn tls(cert: &Path, key: &Path) -> Result<Arc<ClientConfig>> {
     let (chain, key) = identity(cert, key)?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(pki::trust::provider())
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(pki::unverified::verifier())

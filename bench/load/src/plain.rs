@@ -24,7 +24,7 @@ const CHUNK: usize = 256 * 1024;
 /// Answers everything with `size` bytes. Prints its URL once it listens.
 pub async fn serve(cert: &Path, key: &Path, size: usize) -> Result<()> {
     let (chain, key) = identity(cert, key)?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(pki::trust::provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
