@@ -86,6 +86,26 @@ fn a_watch_is_no_list_and_begins_with_the_whole_state() {
 }
 
 #[test]
+fn a_watch_of_tables_says_its_columns_once() {
+    let (_c, http) = start();
+    for n in ["a", "b", "c"] {
+        made(&http, CMS, &config_map(n));
+    }
+    let accept = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")];
+    let mut w =
+        http.lines(&format!("{CMS}?watch=1&fieldSelector=metadata.name!%3Dkube-root-ca.crt"), &accept);
+    for n in 0..3 {
+        let e = w.event().expect("an event");
+        let table = &e["object"];
+        assert_eq!((&e["type"], &table["kind"]), (&json!("ADDED"), &json!("Table")));
+        assert_eq!(table["rows"][0]["cells"].as_array().map(Vec::len), Some(3), "{e}");
+        let columns = &table["columnDefinitions"];
+        assert_eq!(columns.as_array().map(Vec::len), (n == 0).then_some(3), "{e}");
+        assert!(n == 0 || columns.is_null(), "{e}");
+    }
+}
+
+#[test]
 fn a_resumed_watch_replays_nothing() {
     let (_c, http) = start();
     let mut at = made(&http, CMS, &config_map("a"))["metadata"]["resourceVersion"].clone();

@@ -56,6 +56,8 @@ pub struct ListMeta {
     pub resource_version: String,
     pub continue_token: String,
     pub remaining: Option<i64>,
+    /// The columns are known to the reader: a watch says them with its first event only.
+    pub without_columns: bool,
 }
 
 /// Columns as text (`Name:n,Ready:i,Node:w`; `n` name, `i` integer, `b` boolean, `w` only when wide) and the cells.
@@ -142,6 +144,7 @@ fn render(
     out.extend_from_slice(br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":"#);
     out.extend_from_slice(meta.to_string().as_bytes());
     out.extend_from_slice(br#","columnDefinitions":"#);
+    let columns = if list.without_columns { Value::Null } else { columns };
     out.extend_from_slice(columns.to_string().as_bytes());
     out.extend_from_slice(br#","rows":["#);
     let mut first = true;

@@ -280,7 +280,12 @@ fn the_object_of_a_row() {
         7,
     )
     .expect("object");
-    let list = ListMeta { resource_version: "9".into(), continue_token: "c".into(), remaining: Some(4) };
+    let list = ListMeta {
+        resource_version: "9".into(),
+        continue_token: "c".into(),
+        remaining: Some(4),
+        without_columns: false,
+    };
     let get = |include| -> Value {
         let b = table("g", "A", std::slice::from_ref(&o), NOW, include, &list);
         serde_json::from_slice(&b).expect("JSON")

@@ -184,6 +184,7 @@ pub async fn list(s: &ApiServer, call: &Call, target: &Target, mut l: ObjectList
                 resource_version: l.revision.to_string(),
                 continue_token: l.continue_token,
                 remaining: l.remaining.and_then(|n| i64::try_from(n).ok()),
+                without_columns: false,
             };
             return as_table(StatusCode::OK, table(target, &l.items, w.include, &meta), w.accepted);
         }
@@ -235,6 +236,7 @@ pub fn watch(
             kind: target.kind.kind.clone(),
         }));
     }
+    let mut without_columns = false;
     let lines = events.map(move |e| {
         let (word, o) = match &e {
             WatchEvent::Added(o) => ("ADDED", o),
@@ -254,7 +256,9 @@ pub fn watch(
         };
         Ok(match w.accepted.form {
             Form::Table => {
-                let meta = ListMeta { resource_version: o.revision().to_string(), ..ListMeta::default() };
+                let resource_version = o.revision().to_string();
+                let meta = ListMeta { resource_version, without_columns, ..ListMeta::default() };
+                without_columns = true;
                 body::raw_line(word, &table(&t, std::slice::from_ref(o), w.include, &meta))
             }
             _ => lines::shared(o, word, lines::Form::Partial, || match partial(o) {

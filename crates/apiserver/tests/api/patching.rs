@@ -1,6 +1,6 @@
 //! The four kinds of patches.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::setup::*;
 
@@ -19,14 +19,15 @@ async fn json_and_strategic() {
     assert_eq!(s.call("PATCH", &uri, "application/json-patch+json", &test).await.0, 422);
     let sidecar =
         json!({"spec": {"template": {"spec": {"containers": [{"name": "s", "image": "i:2"}]}}}}).to_string();
+    let names = |v: &Value| {
+        let all = v["spec"]["template"]["spec"]["containers"].as_array().expect("list");
+        all.iter().map(|c| c["name"].clone()).collect::<Vec<_>>()
+    };
     let (code, v) = s.call("PATCH", &uri, STRATEGIC, &sidecar).await;
-    let names: Vec<_> = v["spec"]["template"]["spec"]["containers"]
-        .as_array()
-        .expect("list")
-        .iter()
-        .map(|c| c["name"].clone())
-        .collect();
-    assert_eq!((code, names), (200, vec![json!("s"), json!("c")]));
+    assert_eq!((code, names(&v)), (200, vec![json!("s"), json!("c")]));
+    let gone = json!({"spec": {"template": {"spec": {"containers": [{"name": "s", "$patch": "delete"}]}}}});
+    let (code, v) = s.call("PATCH", &uri, STRATEGIC, &gone.to_string()).await;
+    assert_eq!((code, names(&v)), (200, vec![json!("c")]));
     assert_eq!(s.call("PATCH", &uri, "text/plain", "{}").await.0, 415);
     assert_eq!(s.call("PATCH", &uri, STRATEGIC, "{").await.0, 400);
     let old = json!({"metadata": {"resourceVersion": "1"}, "spec": {"replicas": 1}});

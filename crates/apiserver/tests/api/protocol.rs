@@ -104,15 +104,18 @@ fn code_of<T: std::fmt::Debug>(r: Result<T, api::Status>) -> u16 {
 #[tokio::test]
 async fn impersonation_needs_a_right() {
     let s = Server::start().await;
-    let ask = |as_user: &str, who: client::LocalIdentity| {
+    let ask = |as_user: &str, as_group: &str, who: client::LocalIdentity| {
         let mut r = http::Request::get(PODS)
             .header("impersonate-user", as_user)
+            .header("impersonate-group", as_group)
             .body(bytes::Bytes::new())
             .expect("request");
         r.extensions_mut().insert(who);
         let api = s.api.clone();
         async move { client::LocalServer::serve(&api, r).await.status().as_u16() }
     };
-    assert_eq!(ask("jane", admin()).await, 403);
-    assert_eq!(ask("jane", client::LocalIdentity::user("bob", &[])).await, 403);
+    let bob = || client::LocalIdentity::user("bob", &[]);
+    assert_eq!(ask("jane", "none", admin()).await, 403, "jane herself may not");
+    assert_eq!(ask("jane", "system:masters", admin()).await, 200);
+    assert_eq!(ask("jane", "system:masters", bob()).await, 403, "bob may be nobody else");
 }

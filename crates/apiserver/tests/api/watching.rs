@@ -26,7 +26,9 @@ async fn raw(s: &Server, uri: &str) -> client::WatchStream {
 }
 
 async fn take(w: &mut client::WatchStream, n: usize) -> Vec<String> {
-    w.take(n).map(|e| text(&e)).collect().await
+    // One that does not come must not hold the tests.
+    let all = w.take(n).map(|e| text(&e)).collect();
+    tokio::time::timeout(std::time::Duration::from_secs(60), all).await.expect("so many events")
 }
 
 #[tokio::test]
