@@ -1,6 +1,9 @@
 //! The type check: every name is declared, every field exists, every call has an overload that fits.
 
+use std::collections::HashMap;
+
 use crate::ast::{Expr, Fold, FoldKind, Kind};
+use crate::functions::{Overload, Table};
 use crate::types::{Bindings, Type};
 use crate::value::Value;
 use crate::{CompileError, Env};
@@ -21,9 +24,26 @@ pub const TYPE_NAMES: [&str; 12] = [
     "google.protobuf.Duration",
 ];
 
+/// The types of an expression's parts, while the expression stays where it is.
+#[derive(Default)]
+pub struct Types(HashMap<usize, Type>);
+
+impl Types {
+    /// `None`: no value, but the name before a function's or a variable's.
+    pub fn of(&self, e: &Expr) -> Option<&Type> {
+        self.0.get(&address(e))
+    }
+}
+
+fn address(e: &Expr) -> usize {
+    std::ptr::from_ref(e).addr()
+}
+
 struct Checker<'a> {
     env: &'a Env,
     scope: Vec<(String, Type)>,
+    /// Kept where somebody asks for them.
+    types: Option<Types>,
 }
 
 type Checked = Result<Type, CompileError>;
@@ -33,7 +53,30 @@ fn fail<T>(offset: usize, message: impl Into<String>) -> Result<T, CompileError>
 }
 
 pub fn check(e: &Expr, env: &Env) -> Checked {
-    Checker { env, scope: env.variables.clone() }.expr(e)
+    Checker { env, scope: env.variables.clone(), types: None }.expr(e)
+}
+
+/// The types of the parts of an expression that was checked before.
+pub fn types(e: &Expr, env: &Env) -> Types {
+    let mut c = Checker { env, scope: env.variables.clone(), types: Some(Types::default()) };
+    let _ = c.expr(e);
+    c.types.unwrap_or_default()
+}
+
+/// The overloads that take arguments of these types, the one before the dot first, and what they give.
+pub fn fitting<'t>(
+    functions: &'t Table,
+    name: &str,
+    member: bool,
+    types: &'t [Type],
+) -> impl Iterator<Item = (&'t Overload, Type)> {
+    functions.overloads(name).iter().filter_map(move |o| {
+        let mut bound = Bindings::new();
+        let fits = o.member == member
+            && o.args.len() == types.len()
+            && o.args.iter().zip(types).all(|(formal, actual)| formal.accepts(actual, &mut bound));
+        fits.then(|| (o, o.result.substitute(&bound)))
+    })
 }
 
 /// `a` and `b` of `a.b`, for functions in a namespace.
@@ -50,6 +93,14 @@ impl Checker<'_> {
     }
 
     fn expr(&mut self, e: &Expr) -> Checked {
+        let t = self.part(e)?;
+        if let Some(Types(all)) = &mut self.types {
+            all.insert(address(e), t.clone());
+        }
+        Ok(t)
+    }
+
+    fn part(&mut self, e: &Expr) -> Checked {
         match &e.kind {
             Kind::Literal(v) => Ok(match v {
                 Value::Null => Type::Null,
@@ -200,18 +251,8 @@ impl Checker<'_> {
         if !self.env.functions.knows(name) {
             return fail(e.at, format!("undeclared reference to '{name}' (in container '')"));
         }
-        let mut found: Option<Type> = None;
-        for o in self.env.functions.overloads(name) {
-            if o.member != target.is_some() || o.args.len() != types.len() {
-                continue;
-            }
-            let mut bound = Bindings::new();
-            if o.args.iter().zip(&types).all(|(formal, actual)| formal.accepts(actual, &mut bound)) {
-                let t = o.result.substitute(&bound);
-                found = Some(found.map_or(t.clone(), |f| f.join(&t)));
-            }
-        }
-        match found {
+        let all = fitting(&self.env.functions, name, target.is_some(), &types).map(|(_, t)| t);
+        match all.reduce(|a, b| a.join(&b)) {
             Some(t) => Ok(t),
             None if target.is_some() => {
                 let (t, rest) = types.split_first().map_or((Type::Dyn, &[][..]), |(t, r)| (t.clone(), r));

@@ -1,11 +1,12 @@
 //! The Common Expression Language as Kubernetes uses it: parser with macros and optional values, type check, evaluator
-//! with a cost limit, and the functions of cel-spec and of Kubernetes' libraries (lists, strings, regular expressions, IP
-//! addresses, URLs, time). Pure; owns nothing, spawns nothing.
+//! with a cost limit, estimates of costs, and the functions of cel-spec and of Kubernetes' libraries (lists, strings,
+//! regular expressions, IP addresses, URLs, time). Pure; owns nothing, spawns nothing.
 //! https://kubernetes.io/docs/reference/using-api/cel/
 #![forbid(unsafe_code)]
 
 pub mod ast;
 mod check;
+pub mod estimate;
 mod eval;
 pub mod functions;
 mod lexer;
@@ -16,6 +17,7 @@ pub mod value;
 
 use std::sync::Arc;
 
+pub use estimate::{Range, Shape};
 pub use functions::{Function, Overload};
 pub use parser::RESERVED;
 pub use types::Type;
@@ -93,6 +95,11 @@ impl Env {
         let mut used = Vec::new();
         expr.names(&mut Vec::new(), &mut used);
         Ok(Program { expr, functions: self.functions.clone(), result, used })
+    }
+
+    /// What a program that was compiled here costs, before it ever runs. `start`: what is known of the variables.
+    pub fn estimate<'s>(&self, p: &Program, start: estimate::Start<'_, 's>) -> Range {
+        estimate::run(&p.expr, self, start)
     }
 }
 
