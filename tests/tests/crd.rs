@@ -73,3 +73,62 @@ fn a_definition_is_used_like_any_kind() {
     c.kubectl(&["delete", "crd", "crontabs.stable.example.com", "--timeout=60s"]);
     wait_for("the kind to be gone", || !c.kubectl(&["api-resources"]).contains("crontabs"));
 }
+
+/// A rule compares every item with every other, and nothing says how many there are.
+const COSTLY: &str = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: teams.stable.example.com}
+spec:
+  group: stable.example.com
+  scope: Namespaced
+  names: {plural: teams, singular: team, kind: Team}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            properties:
+              members:
+                type: array
+                items: {type: string}
+                x-kubernetes-validations:
+                - {rule: 'self.all(x, self.exists_one(y, x == y))', message: everybody is a member once}
+"#;
+
+#[test]
+fn a_rule_that_could_cost_too_much_is_refused_until_its_lists_are_bounded() {
+    let c = Cluster::control_plane();
+    let said = c.kubectl_fails(&["apply", "-f", "-"], Some(COSTLY));
+    let rule = "spec.validation.openAPIV3Schema.properties[spec].properties[members].x-kubernetes-validations[0].rule: Forbidden: ";
+    let try_this = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)";
+    for text in [
+        format!("{rule}estimated rule cost exceeds budget by factor of more than 100x {try_this}"),
+        format!(
+            "{rule}contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+        ),
+        format!(
+            "spec.validation.openAPIV3Schema: Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of more than 100x {try_this}"
+        ),
+    ] {
+        assert!(said.contains(&text), "{said}");
+    }
+    let bounded = COSTLY
+        .replace("type: array", "type: array\n                maxItems: 50")
+        .replace("{type: string}", "{type: string, maxLength: 40}");
+    c.apply(&bounded);
+    c.kubectl(&["wait", "--for=condition=Established", "crd/teams.stable.example.com", "--timeout=60s"]);
+    let team = |members: &str| {
+        format!(
+            "apiVersion: stable.example.com/v1\nkind: Team\nmetadata: {{name: a}}\nspec: {{members: [{members}]}}\n"
+        )
+    };
+    wait_for("the first object", || c.try_kubectl(&["apply", "-f", "-"], Some(&team("x, y"))).ok);
+    let said = c.kubectl_fails(&["apply", "-f", "-"], Some(&team("x, x")));
+    assert!(said.contains("everybody is a member once"), "{said}");
+}

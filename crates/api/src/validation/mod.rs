@@ -31,6 +31,7 @@ mod pod;
 mod pod_certificates;
 mod policy;
 mod rbac;
+mod rule_costs;
 mod rules;
 mod service;
 mod storage;

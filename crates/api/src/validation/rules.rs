@@ -16,6 +16,7 @@ use super::crd::structural;
 use super::errors::ErrorList;
 use super::internal::Internal;
 use super::path::{Path, Place};
+use super::rule_costs::{Sizes, Total};
 
 /// What one rule may cost, and all rules of an object together.
 const PER_RULE: u64 = 1_000_000;
@@ -171,8 +172,9 @@ fn string(format: &str, t: &str) -> cel::Value {
     made.unwrap_or_else(|| text(t))
 }
 
-/// What one rule compiles to.
+/// What one rule compiles to, and in which environment.
 struct Compiled {
+    env: Env,
     program: Result<Program, CompileError>,
     message: Option<Result<Program, CompileError>>,
 }
@@ -186,10 +188,9 @@ fn compile_one(this: &Type, rule: &Value) -> Compiled {
     let old = if flag(rule, "optionalOldSelf") { Type::optional(this.clone()) } else { this.clone() };
     let env = Env::with(vec![("self".into(), this), ("oldSelf".into(), old)], functions());
     let message = Some(trimmed(rule, "messageExpression")).filter(|m| !m.is_empty());
-    Compiled {
-        program: env.compile(trimmed(rule, "rule"), Some(&Type::Bool)),
-        message: message.map(|m| env.compile(m, Some(&Type::String))),
-    }
+    let program = env.compile(trimmed(rule, "rule"), Some(&Type::Bool));
+    let message = message.map(|m| env.compile(m, Some(&Type::String)));
+    Compiled { env, program, message }
 }
 
 /// A rule to run; `None` for one that does not compile: it was refused with the definition.
@@ -257,29 +258,55 @@ pub fn check_texts(s: &At, e: &mut ErrorList) {
     }
 }
 
-/// The programs of the rules of one node of a definition's schema. `alone`: where values stop being the same ones after
-/// a change, so that rules can't ask for what was before.
-pub fn check_programs(s: &At, whole: bool, alone: Option<&Path>, e: &mut ErrorList) {
+/// What holds for the rules of one node of a definition's schema by where it stands.
+#[derive(Clone, Copy)]
+pub struct Site<'a> {
+    /// The value has apiVersion, kind and metadata.
+    pub whole: bool,
+    /// Where values stop being the same ones after a change, so that rules can't ask for what was before.
+    pub alone: Option<&'a Path<'a>>,
+    pub sizes: Option<&'a Sizes>,
+    /// How many such values an object has at most; `None`: nobody says.
+    pub times: Option<u64>,
+    /// Expensive ones are stored already.
+    pub tolerated: bool,
+}
+
+/// The programs of the rules of one node of a definition's schema, and what they cost.
+pub fn check_programs(s: &At, site: Site, total: &mut Total, e: &mut ErrorList) {
     let rules = s.get("x-kubernetes-validations");
     if rules.is_empty() {
         return;
     }
-    let this = type_of(s.v, whole);
+    let this = type_of(s.v, site.whole);
+    let own = if site.sizes.is_some() { Sizes::default() } else { Sizes::of(s.v, site.whole) };
+    let sizes = site.sizes.unwrap_or(&own);
+    let times = site.times.unwrap_or_else(|| sizes.fit());
     for r in rules.iter() {
         let failed = |field: &str, why: &CompileError, e: &mut ErrorList| {
             let text = format!("compilation failed: {}", why.show(trimmed(r.v, field)));
             e.invalid(&r.at(field), Internal("ValidationRule", r.v), &text);
         };
         let c = compile_one(&this, r.v);
-        if let Err(why) = &c.program {
-            failed("rule", why, e);
+        let cost = |p: &Program| c.env.estimate(p, &|_| Some(sizes)).max;
+        match &c.program {
+            Ok(p) => {
+                let cost = cost(p).saturating_mul(times);
+                total.observe(&r.at("rule"), "rule", cost, site.tolerated, e);
+            }
+            Err(why) => failed("rule", why, e),
         }
-        if let Some(Err(why)) = &c.message {
-            failed("messageExpression", why, e);
+        match &c.message {
+            Some(Ok(p)) if c.program.is_ok() => {
+                // One message is made, however many values are wrong.
+                total.observe(&r.at("messageExpression"), "messageExpression", cost(p), site.tolerated, e);
+            }
+            Some(Err(why)) => failed("messageExpression", why, e),
+            _ => {}
         }
         let optional = r.get("optionalOldSelf");
         let looks_back = c.program.as_ref().is_ok_and(|p| p.uses("oldSelf"));
-        if let Some(alone) = alone.filter(|_| looks_back) {
+        if let Some(alone) = site.alone.filter(|_| looks_back) {
             let why =
                 format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {alone}");
             e.bad(&r.get("rule"), &why);

@@ -12,12 +12,12 @@ const PATTERN: f64 = 0.25;
 const FORMAT: u64 = 64;
 const FORMAT_PATTERN: f64 = 128.0;
 
-pub(super) struct Call<'a, 's> {
+pub(super) struct Call<'a, 'e> {
     pub name: &'a str,
-    pub target: Option<&'a Part<'s>>,
+    pub target: Option<&'a Part<'e>>,
     /// The size of the target's items.
     pub items: Range,
-    pub args: &'a [Part<'s>],
+    pub args: &'a [Part<'e>],
 }
 
 type Estimate = (Range, Option<Range>);
@@ -81,7 +81,8 @@ impl Call<'_, '_> {
             ("join", _) => {
                 let gaps = Range::new(size.min.saturating_sub(1), size.max.saturating_sub(1));
                 let between = args.first().map_or(Range::default(), |by| by.size().times(gaps));
-                let items = if matches!(t.kind, Type::List(_)) { size.times(self.items) } else { Range::default() };
+                let items =
+                    if matches!(t.kind, Type::List(_)) { size.times(self.items) } else { Range::default() };
                 let all = items.plus(between);
                 (passed(all), Some(all))
             }
@@ -98,7 +99,11 @@ impl Call<'_, '_> {
                 let both = passed(address.plus(address));
                 let network = passed(address).plus(Range::of(1));
                 let text = if kinds.1 == Some(&Type::String) { passed(a.size()) } else { Range::default() };
-                plain(both.plus(text).plus(if self.name == "containsCIDR" { network } else { Range::default() }))
+                plain(both.plus(text).plus(if self.name == "containsCIDR" {
+                    network
+                } else {
+                    Range::default()
+                }))
             }
             ("validate", [text]) => plain(passed(text.size()).scaled(FORMAT_PATTERN * PATTERN)),
             _ => plain(Range::of(1)),
@@ -114,7 +119,9 @@ impl Call<'_, '_> {
             }
             ("ip.isCanonical", _) => (passed_twice(size), None),
             // A character is of up to four bytes, and a quoted one of up to two characters.
-            ("bytes", Some(Type::String)) => (passed(size), Some(Range::new(size.min, size.max.saturating_mul(4)))),
+            ("bytes", Some(Type::String)) => {
+                (passed(size), Some(Range::new(size.min, size.max.saturating_mul(4))))
+            }
             ("string", Some(Type::Bytes)) => (passed(size), Some(Range::new(size.min / 4, size.max))),
             ("strings.quote", _) => {
                 let most = size.max.saturating_mul(2).saturating_add(2);

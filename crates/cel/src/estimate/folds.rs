@@ -1,24 +1,25 @@
 //! Macros over lists and maps cost what cel-go's expansions of them cost: a loop with an accumulator, which is read in
 //! every turn and once at the end.
 
-use super::{Entries, Estimator, Local, Part, Range, Step};
+use super::path::{ITEMS, KEYS, POSITIONS, Path};
+use super::{Entries, Estimator, Local, Part, Range};
 use crate::ast::{Fold, FoldKind};
 use crate::types::Type;
 
 /// The accumulator, read.
 const ACCUMULATOR: Range = Range::of(1);
 
-impl<'e, 's> Estimator<'e, 's> {
-    pub(super) fn fold(&mut self, f: &'e Fold, kind: Type) -> Part<'s> {
+impl<'e> Estimator<'e, '_> {
+    pub(super) fn fold(&mut self, f: &'e Fold, kind: Type) -> Part<'e> {
         let range = self.part(&f.range);
         let list = range.entries.map_or(matches!(range.kind, Type::List(_)), |n| n.list);
         let (key, value) = (range.entries.map(|n| n.key), range.entries.map(|n| n.value));
-        let keys = (if list { Step::Positions } else { Step::Keys }, key);
-        let values = (Step::Items, value);
+        let keys = (if list { POSITIONS } else { KEYS }, key);
+        let values = (ITEMS, value);
         let before = self.scope.len();
-        let mut push = |name: &'e str, (step, size): (Step, Option<Range>)| {
-            let place = self.step(range.place, step);
-            self.scope.push(Local { name, size, entries: None, place });
+        let mut push = |name: &'e str, (step, size): (&'static str, Option<Range>)| {
+            let path = Some(Path::step(range.path.as_ref(), step));
+            self.scope.push(Local { name, size, entries: None, path });
         };
         match &f.second {
             Some(second) => {
@@ -29,13 +30,15 @@ impl<'e, 's> Estimator<'e, 's> {
             None => push(&f.var, keys),
         }
         let filter = f.filter.as_ref().map(|e| self.part(e));
-        let body = self.part(&f.body);
+        let body = self.settled(&f.body);
         let item = match (&range.kind, list) {
             (Type::List(t), true) | (Type::Map(t, _), false) => (**t).clone(),
             _ => Type::Dyn,
         };
-        let item = self.variable(&f.var, item);
+        let item = self.settle(self.variable(&f.var, item));
         self.scope.truncate(before);
+        // Only now, as there.
+        let range = self.settle(range);
 
         // What an added item costs: the call, the accumulator, a list of one.
         let added = |p: &Part| p.cost.plus(Range::of(12));
@@ -57,16 +60,13 @@ impl<'e, 's> Estimator<'e, 's> {
         };
         let cost = range.cost.plus(Range::of(start + end)).plus(range.size().times(turn));
         let made = match f.kind {
-            FoldKind::All | FoldKind::Exists | FoldKind::ExistsOne => return Self::made(cost, kind),
+            FoldKind::All | FoldKind::Exists | FoldKind::ExistsOne => return Part::made(cost, kind),
             FoldKind::Filter => Some(&item),
             FoldKind::Map | FoldKind::TransformList => Some(&body),
             FoldKind::TransformMap => None,
         };
-        let entries = made.map(|p| Entries {
-            list: true,
-            key: Range::of(1),
-            value: Range::new(0, p.size().max),
-        });
-        Part { entries, ..Self::sized(cost, kind, range.size()) }
+        let entries =
+            made.map(|p| Entries { list: true, key: Range::of(1), value: Range::new(0, p.size().max) });
+        Part { entries, ..Part::sized(cost, kind, range.size()) }
     }
 }

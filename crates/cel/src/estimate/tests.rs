@@ -37,6 +37,9 @@ impl Shape for Hint {
     }
 }
 
+/// Source, variables, hints, least and most.
+type Case = (&'static str, Vec<(&'static str, Type)>, Vec<(&'static str, u64)>, u64, u64);
+
 /// `hints`: paths and sizes.
 fn cost(source: &str, variables: &[(&str, Type)], hints: &[(&'static str, u64)]) -> Range {
     let mut root = Hint::default();
@@ -97,11 +100,7 @@ fn macros() {
         ("[1,2,3,4,5].map(x, x)[4]", 87, 87),
         ("[[1, 1], [2, 2], [3, 3], [4, 4], [5, 5]].all(y, y.all(y, y == 1))", 76, 136),
         ("[1,2,3,4,5].map(x, [x, x]).all(y, y.all(y, y == 1))", 157, 217),
-        (
-            "['a', 'ab', 'abc', 'abcd', 'abcde'].map(x, [x, x]).all(y, y.all(y, y.startsWith('a')))",
-            157,
-            217,
-        ),
+        ("['a', 'ab', 'abc', 'abcd', 'abcde'].map(x, [x, x]).all(y, y.all(y, y.startsWith('a')))", 157, 217),
         ("[1,2,3,4,5].map(x, x).map(x, x) + [1]", 173, 173),
         ("[1,2,3].all(i, i in [1,2,3].map(j, j + j))", 20, 230),
         ("dyn([1,2,3]).all(i, i in dyn([1,2,3]).map(j, j + j))", 21, 234),
@@ -123,7 +122,7 @@ fn macros() {
 #[test]
 fn variables_of_known_sizes() {
     let (ints, text, whole) = (Type::list(Type::Int), Type::String, Type::Int);
-    let table: Vec<(&str, Vec<(&str, Type)>, Vec<(&'static str, u64)>, u64, u64)> = vec![
+    let table: Vec<Case> = vec![
         ("a", vec![("a", ints.clone())], vec![], 1, 1),
         ("a['key']", vec![("a", Type::map(Type::String, Type::String))], vec![], 2, 2),
         ("has(a.b.c)", vec![("a", nested())], vec![], 2, 2),
@@ -157,13 +156,7 @@ fn variables_of_known_sizes() {
             4,
             7,
         ),
-        (
-            "a.all(k, a[k].all(x, true))",
-            vec![("a", nested())],
-            vec![("a", 5), ("a.@items", 10)],
-            2,
-            187,
-        ),
+        ("a.all(k, a[k].all(x, true))", vec![("a", nested())], vec![("a", 5), ("a.@items", 10)], 2, 187),
         ("a.all(k, k.contains(k))", vec![("a", nested())], vec![("a", 5), ("a.@keys", 10)], 2, 32),
         (
             "a.all(k, a[k].all(k, true) && k.contains(k))",
@@ -218,13 +211,7 @@ fn variables_of_known_sizes() {
         ),
         ("a.b == 1.0", vec![("a.b", Type::Double)], vec![], 2, 2),
         ("a.b == 1.0", vec![("a", Type::map(Type::String, Type::Double))], vec![], 3, 3),
-        (
-            "a && b && c && d",
-            ["a", "b", "c", "d"].map(|n| (n, Type::Bool)).to_vec(),
-            vec![],
-            1,
-            4,
-        ),
+        ("a && b && c && d", ["a", "b", "c", "d"].map(|n| (n, Type::Bool)).to_vec(), vec![], 1, 4),
         (
             "a.x == timestamp('2011-08-18T00:00:00.000+01:00') + duration('19h3m37s10ms')",
             vec![("a", Type::map(Type::String, Type::Timestamp))],
@@ -255,16 +242,8 @@ fn functions_of_kubernetes() {
         ("cidr('192.168.0.0/16').masked()".into(), 3, 3),
         ("cidr('192.168.0.0/16').containsCIDR(cidr('192.0.0.0/30'))".into(), 7, 11),
         ("'ABCDEFGHIJ abcdefghij'.lowerAscii()".into(), 3, 3),
-        (
-            "'ABCDEFGHIJ abcdefghij'.lowerAscii() == 'abcdefghij ABCDEFGHIJ'.lowerAscii()".into(),
-            7,
-            9,
-        ),
-        (
-            "strings.quote('ABCDEFGHIJ abcdefghij') == strings.quote('ABCDEFGHIJ abcdefghij')".into(),
-            7,
-            11,
-        ),
+        ("'ABCDEFGHIJ abcdefghij'.lowerAscii() == 'abcdefghij ABCDEFGHIJ'.lowerAscii()".into(), 7, 9),
+        ("strings.quote('ABCDEFGHIJ abcdefghij') == strings.quote('ABCDEFGHIJ abcdefghij')".into(), 7, 11),
         ("'abc 123 def 123'.replace('', 'x')".into(), 3, 3),
         ("'abc 123 def 123'.split(' ', 1)".into(), 3, 3),
         ("'abc 123 def 123'.substring(5, 8)".into(), 2, 2),

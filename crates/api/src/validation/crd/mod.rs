@@ -27,6 +27,8 @@ struct Tolerated {
     loose_keys: bool,
     unknown_reviews: bool,
     unversioned: bool,
+    /// Of the version at hand: its schema is as it was.
+    costs: bool,
 }
 
 impl Tolerated {
@@ -53,7 +55,15 @@ impl Tolerated {
             loose_keys: any(&|s| fails(&openapi::told_apart, s)),
             unknown_reviews: reviews.is_some_and(|r| !r.is_empty() && !r.iter().any(known_review)),
             unversioned: schemas().any(Value::is_null),
+            costs: false,
         }
+    }
+
+    /// For the schema of a version: one that is stored as it is may be too expensive.
+    fn version(self, v: &Value, old: Option<&Value>) -> Self {
+        let stored = old.and_then(|o| o["spec"]["versions"].as_array()).into_iter().flatten();
+        let same = |o: &Value| o["name"] == v["name"] && o["schema"] == v["schema"];
+        Self { costs: stored.into_iter().any(same), ..self }
     }
 }
 
@@ -104,12 +114,12 @@ fn whole(o: &Value, old: Option<&Value>, tolerated: Tolerated, e: &mut ErrorList
     }
     one_of(&spec.get("scope"), &["Cluster", "Namespaced"], e);
     let shared = Shared::of(&spec);
-    versions(&spec, &shared, tolerated, e);
+    versions(&spec, &shared, tolerated, old, e);
     for f in ["plural", "singular", "kind", "listKind"] {
         required(&kinds.get(f), e);
     }
     names_of(&kinds, e);
-    shared.check(&spec, tolerated, e);
+    shared.check(&spec, tolerated, old, e);
     conversion(&spec.get("conversion"), tolerated, e);
     if let Some(old) = old {
         let was = At::root(old);
@@ -237,7 +247,7 @@ impl Shared {
         v
     }
 
-    fn check(&self, spec: &At, old: Tolerated, e: &mut ErrorList) {
+    fn check(&self, spec: &At, tolerated: Tolerated, old: Option<&Value>, e: &mut ErrorList) {
         let versions = spec.get("versions");
         let first = versions.list().first().unwrap_or(&Value::Null);
         let part = |i: usize, at: &'static str| {
@@ -247,7 +257,7 @@ impl Shared {
         let schema = schema.get("openAPIV3Schema");
         if !schema.is_null() {
             let status = versions.list().iter().any(|v| v["subresources"]["status"].is_object());
-            openapi::check(&schema, status, old, e);
+            openapi::check(&schema, status, tolerated.version(first, old), e);
         }
         subresources(&part(1, "spec.subresources"), e);
         columns(&part(2, "spec.additionalPrinterColumns"), e);
@@ -262,11 +272,11 @@ impl Shared {
     }
 }
 
-fn versions(spec: &At, shared: &Shared, old: Tolerated, e: &mut ErrorList) {
+fn versions(spec: &At, shared: &Shared, tolerated: Tolerated, old: Option<&Value>, e: &mut ErrorList) {
     let list = spec.get("versions");
     for v in list.iter() {
         let schema = v.get("schema");
-        if !schema.has("openAPIV3Schema") && !old.unversioned {
+        if !schema.has("openAPIV3Schema") && !tolerated.unversioned {
             e.required(&schema.at("openAPIV3Schema"), "");
         }
     }
@@ -280,7 +290,8 @@ fn versions(spec: &At, shared: &Shared, old: Tolerated, e: &mut ErrorList) {
         let schema = v.get("schema");
         let schema = schema.get("openAPIV3Schema");
         if !shared.0[0] && !schema.is_null() {
-            openapi::check(&schema, v.raw("subresources")["status"].is_object(), old, e);
+            let status = v.raw("subresources")["status"].is_object();
+            openapi::check(&schema, status, tolerated.version(v.v, old), e);
         }
         if !shared.0[1] {
             subresources(&v.get("subresources"), e);

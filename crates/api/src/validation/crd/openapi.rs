@@ -5,7 +5,8 @@ use super::super::at::At;
 use super::super::errors::ErrorList;
 use super::super::internal::Internal;
 use super::super::path::Path;
-use super::super::rules;
+use super::super::rule_costs::{self, Sizes, Total};
+use super::super::rules::{self, Site};
 use super::structural::{self, said};
 use super::{Tolerated, defaults};
 use serde_json::Value;
@@ -57,12 +58,17 @@ pub fn check(s: &At, status: bool, old: Tolerated, e: &mut ErrorList) {
         }
     }
     let rules = unsupported.is_none() && own.len() == before;
-    let found = node(s, Context { root: true, rules, old, ..Context::default() });
+    let some = rules && any(s.v, &|s| said(&s["x-kubernetes-validations"]));
+    let sizes = some.then(|| Sizes::of(s.v, true));
+    let root =
+        Context { root: true, rules, old, sizes: sizes.as_ref(), times: Some(1), ..Context::default() };
+    let found = node(s, root);
     own.extend(found.schema);
     own.extend(found.rules);
     if let Some(why) = unsupported.filter(|_| own.is_empty()) {
         own.invalid(s, "", &why);
     }
+    found.total.tell(s, &mut own);
     e.extend(own);
 }
 
@@ -88,12 +94,14 @@ fn with_status(s: &At, e: &mut ErrorList) {
 struct Found {
     schema: ErrorList,
     rules: ErrorList,
+    total: Total,
 }
 
 impl Found {
     fn add(&mut self, other: Found) {
         self.schema.extend(other.schema);
         self.rules.extend(other.rules);
+        self.total.add(other.total);
     }
 }
 
@@ -108,6 +116,9 @@ struct Context<'a> {
     alone: Option<&'a Path<'a>>,
     /// Rules are compiled.
     rules: bool,
+    sizes: Option<&'a Sizes>,
+    /// How many such values an object has at most; `None`: nobody says.
+    times: Option<u64>,
     old: Tolerated,
 }
 
@@ -141,7 +152,9 @@ fn node(s: &At, c: Context) -> Found {
     }
     rules::check_texts(s, e);
     if c.rules && found.schema.is_empty() {
-        rules::check_programs(s, c.root, c.alone, &mut found.rules);
+        let site =
+            Site { whole: c.root, alone: c.alone, sizes: c.sizes, times: c.times, tolerated: c.old.costs };
+        rules::check_programs(s, site, &mut found.total, &mut found.rules);
     }
     found
 }
@@ -176,7 +189,8 @@ fn standard(s: &At, c: Context, e: &mut ErrorList) {
 }
 
 fn below(s: &At, c: Context, found: &mut Found) {
-    let inner = Context { root: false, ..c };
+    let times = c.times.zip(rule_costs::parts(s.v)).map(|(n, m)| n.saturating_mul(m));
+    let inner = Context { root: false, sizes: c.sizes.and_then(Sizes::item), times, ..c };
     let alone = inner.alone.or(Some(&s.p));
     let additional = s.get("additionalProperties");
     let reason = "inside additionalProperties applying to object metadata";
@@ -187,7 +201,11 @@ fn below(s: &At, c: Context, found: &mut Found) {
     let whole = c.root || s.b("x-kubernetes-embedded-resource");
     let granular = matches!(s.s("x-kubernetes-map-type"), "" | "granular" | "atomic");
     for (name, p) in s.get("properties").entries() {
-        let mut own = Context { alone: if granular { inner.alone } else { alone }, ..inner };
+        let mut own = Context {
+            alone: if granular { inner.alone } else { alone },
+            sizes: c.sizes.and_then(|s| s.property(name)),
+            ..inner
+        };
         let top = match name {
             "metadata" => Some("in top-level metadata"),
             "apiVersion" => Some("in top-level apiVersion"),

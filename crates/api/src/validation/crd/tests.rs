@@ -169,3 +169,48 @@ fn groups_of_the_project_want_a_word() {
     assert!(told(Value::Null, None).starts_with("Required value: protected groups must have"));
     assert_eq!(told(Value::Null, Some(json!({}))), "");
 }
+
+#[test]
+fn expensive_rules_stay_where_they_are_stored() {
+    let sum: Vec<String> = (0..8).map(|i| format!("self[{i}]")).collect();
+    let schema = |description: &str| {
+        json!({"type": "object", "description": description, "properties": {"f": {"type": "array", "items": {"type": "string"},
+            "x-kubernetes-validations": [{"rule": "true", "messageExpression": sum.join(" + ")}]}}})
+    };
+    let old = stored(schema("a"), "True");
+    let why = "properties[f].x-kubernetes-validations[0].messageExpression: Forbidden: estimated messageExpression cost exceeds budget by factor of 1.1";
+    let wrong = |new: &Value| told_on_change(new, &old).iter().map(|t| t.contains(why)).collect::<Vec<_>>();
+    let mut new = old.clone();
+    new["spec"]["names"]["shortNames"] = json!(["w"]);
+    assert_eq!(wrong(&new), [false; 0]);
+    // A version that is changed or new is not spared, the one that stays is.
+    assert_eq!(wrong(&crd(schema("b"))), [true]);
+    for (description, wanted) in [("a", vec![]), ("b", vec!["versions[1]"])] {
+        let v2 = json!({"name": "v2", "schema": {"openAPIV3Schema": schema(description)}});
+        new["spec"]["versions"] = json!([old["spec"]["versions"][0], v2]);
+        let told = told_on_change(&new, &old);
+        // Versions that say the same are looked at as one, by the first one's name.
+        let at: Vec<&str> = told.iter().filter_map(|t| t.split('.').nth(1)).collect();
+        assert_eq!(at, wanted, "{told:?}");
+    }
+}
+
+#[test]
+fn a_schema_may_be_too_expensive_as_a_whole() {
+    let rules = json!([{"rule": "self.contains('keyword')"}]);
+    let text = json!({"type": "string", "maxLength": 5000, "x-kubernetes-validations": rules});
+    let told = told(json!({"type": "object", "properties": {
+        "list": {"type": "array", "maxItems": 100_000, "items": text},
+        "map": {"type": "object", "maxProperties": 1000, "additionalProperties": text},
+        "field": {"type": "integer", "x-kubernetes-validations": [{"rule": "self > 50 && self < 100"}]}}}));
+    let at: Vec<&str> = told.iter().filter_map(|t| t.split(": Forbidden: ").next()).collect();
+    let (list, map) = (
+        "S.properties[list].items.x-kubernetes-validations[0].rule",
+        "S.properties[map].additionalProperties.x-kubernetes-validations[0].rule",
+    );
+    assert_eq!(at, [list, list, map, "S"], "{told:?}");
+    assert!(
+        told[3].contains("rule cost total for entire OpenAPIv3 schema exceeds budget by factor of 2"),
+        "{told:?}"
+    );
+}

@@ -73,7 +73,8 @@ fn what_does_not_compile_is_told_with_the_definition() {
         let mut e = ErrorList::new();
         check_texts(&At::root(&s), &mut e);
         if e.is_empty() {
-            check_programs(&At::root(&s), true, alone, &mut e);
+            let site = Site { whole: true, alone, sizes: None, times: Some(1), tolerated: false };
+            check_programs(&At::root(&s), site, &mut Total::default(), &mut e);
         }
         e.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
