@@ -128,7 +128,7 @@ fn a_rule_that_could_cost_too_much_is_refused_until_its_lists_are_bounded() {
             "apiVersion: stable.example.com/v1\nkind: Team\nmetadata: {{name: a}}\nspec: {{members: [{members}]}}\n"
         )
     };
-    wait_for("the first object", || c.try_kubectl(&["apply", "-f", "-"], Some(&team("x, y"))).ok);
-    let said = c.kubectl_fails(&["apply", "-f", "-"], Some(&team("x, x")));
+    wait_for("the first object", || c.try_kubectl(&["apply", "-f", "-"], Some(&team("ann, bob"))).ok);
+    let said = c.kubectl_fails(&["apply", "-f", "-"], Some(&team("ann, ann")));
     assert!(said.contains("everybody is a member once"), "{said}");
 }
