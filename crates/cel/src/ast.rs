@@ -50,11 +50,18 @@ pub enum Kind {
         fields: Vec<(String, Expr, bool)>,
     },
     Fold(Box<Fold>),
-    /// `cel.bind(name, value, body)`.
+    /// `cel.bind(name, value, body)`; by a name that nobody can write, part of another macro.
     Bind {
         name: String,
         value: Box<Expr>,
         body: Box<Expr>,
+    },
+    /// `optional.optMap(name, body)`; `flat`: `optFlatMap`, whose body is an optional itself.
+    Inside {
+        name: String,
+        value: Box<Expr>,
+        body: Box<Expr>,
+        flat: bool,
     },
 }
 
@@ -67,6 +74,8 @@ pub enum FoldKind {
     Map,
     TransformList,
     TransformMap,
+    /// As `TransformMap`, where the body makes entries of its own.
+    TransformMapEntry,
 }
 
 /// A macro over a list or a map.
@@ -115,7 +124,7 @@ impl Expr {
                 fold.filter.iter().for_each(&mut *f);
                 f(&fold.body);
             }
-            Kind::Bind { value, body, .. } => {
+            Kind::Bind { value, body, .. } | Kind::Inside { value, body, .. } => {
                 f(value);
                 f(body);
             }
@@ -150,7 +159,7 @@ impl Expr {
                 fold.body.names(bound, out);
                 bound.truncate(before);
             }
-            Kind::Bind { name, value, body } => {
+            Kind::Bind { name, value, body } | Kind::Inside { name, value, body, .. } => {
                 value.names(bound, out);
                 bound.push(name.clone());
                 body.names(bound, out);

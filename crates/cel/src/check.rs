@@ -184,7 +184,11 @@ impl Checker<'_> {
                 Ok(Type::map(k, v))
             }
             Kind::Message { name, fields } => self.message(e, name, fields),
-            Kind::Fold(fold) => self.fold(fold),
+            Kind::Fold(fold) => self.fold(fold, e.at),
+            // Other macros bind too, to names that nobody can write.
+            Kind::Bind { name, .. } if !name.starts_with('@') && self.env.refused.contains(&"cel.bind") => {
+                fail(e.at, "undeclared reference to 'cel' (in container '')")
+            }
             Kind::Bind { name, value, body } => {
                 let t = self.expr(value)?;
                 self.scope.push((name.clone(), t));
@@ -192,6 +196,23 @@ impl Checker<'_> {
                 self.scope.pop();
                 body
             }
+            Kind::Inside { name, value, body, flat } => self.inside(e, name, value, body, *flat),
+        }
+    }
+
+    fn inside(&mut self, e: &Expr, name: &str, value: &Expr, body: &Expr, flat: bool) -> Checked {
+        let t = match self.expr(value)? {
+            Type::Optional(t) => (*t).clone(),
+            Type::Dyn => Type::Dyn,
+            t => return fail(e.at, format!("found no matching overload for 'hasValue' applied to '{t}.()'")),
+        };
+        self.scope.push((name.into(), t));
+        let body = self.expr(body);
+        self.scope.pop();
+        match body? {
+            t if !flat => Ok(Type::optional(t)),
+            t @ (Type::Optional(_) | Type::Dyn) => Ok(t),
+            t => fail(e.at, no_overload("_?_:_", &[Type::Bool, t, Type::optional(Type::Dyn)])),
         }
     }
 
@@ -248,7 +269,7 @@ impl Checker<'_> {
         for a in args {
             types.push(self.expr(a)?);
         }
-        if !self.env.functions.knows(name) {
+        if !self.env.functions.knows(name) || self.env.refused.contains(&name) {
             return fail(e.at, format!("undeclared reference to '{name}' (in container '')"));
         }
         let all = fitting(&self.env.functions, name, target.is_some(), &types).map(|(_, t)| t);
@@ -266,7 +287,7 @@ impl Checker<'_> {
         }
     }
 
-    fn fold(&mut self, f: &Fold) -> Checked {
+    fn fold(&mut self, f: &Fold, at: usize) -> Checked {
         let range = self.expr(&f.range)?;
         let (first, second) = match (&range, &f.second) {
             (Type::Dyn, _) => (Type::Dyn, Type::Dyn),
@@ -312,6 +333,14 @@ impl Checker<'_> {
             }
             FoldKind::Map | FoldKind::TransformList => Type::list(body),
             FoldKind::TransformMap => Type::map(first, body),
+            FoldKind::TransformMapEntry => match body {
+                t @ (Type::Map(..) | Type::Dyn) => t,
+                Type::Object(_) => Type::map(Type::String, Type::Dyn),
+                t => {
+                    let empty = Type::map(Type::Dyn, Type::Dyn);
+                    return fail(at, no_overload("cel.@mapInsert", &[empty, t]));
+                }
+            },
         })
     }
 }

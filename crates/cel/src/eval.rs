@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::EvalError;
 use crate::ast::{Expr, Fold, FoldKind, Kind};
 use crate::check::{TYPE_NAMES, namespaced};
-use crate::functions::Table;
+use crate::functions::{self, Table};
 use crate::value::{Key, Message, Value};
 
 type Result<T> = std::result::Result<T, EvalError>;
@@ -184,6 +184,19 @@ impl Eval<'_> {
                 self.scope.pop();
                 r
             }
+            Kind::Inside { name, value, body, flat } => {
+                let inner = match self.expr(value)? {
+                    Value::Optional(inner) => inner,
+                    _ => return failed("no such overload"),
+                };
+                self.pay(2)?;
+                let Some(inner) = inner else { return Ok(Value::Optional(None)) };
+                self.pay(10)?;
+                self.scope.push((Cow::Owned(name.clone()), *inner));
+                let r = self.expr(body);
+                self.scope.pop();
+                r.map(|v| if *flat { v } else { Value::Optional(Some(Box::new(v))) })
+            }
         }
     }
 
@@ -224,6 +237,7 @@ impl Eval<'_> {
         for e in target.into_iter().chain(args) {
             values.push(self.expr(e)?);
         }
+        self.pay(functions::price(name, &values, *self.budget))?;
         let weight: u64 = values.iter().map(Value::weight).fold(0, u64::saturating_add);
         self.pay(1 + weight / 10)?;
         for o in self.functions.overloads(name) {
@@ -295,6 +309,15 @@ impl Eval<'_> {
                         map.insert(k, v);
                     }
                 }
+                (FoldKind::TransformMapEntry, Value::Map(entries)) => {
+                    for (k, v) in entries.iter() {
+                        self.pay(1)?;
+                        if map.insert(k.clone(), v.clone()).is_some() {
+                            let key = show(&Value::from(k.clone()));
+                            return failed(format!("insert failed: key {key} already exists"));
+                        }
+                    }
+                }
                 _ => return failed("no such overload"),
             }
         }
@@ -305,7 +328,7 @@ impl Eval<'_> {
             FoldKind::All => Value::Bool(true),
             FoldKind::Exists => Value::Bool(false),
             FoldKind::ExistsOne => Value::Bool(count == 1),
-            FoldKind::TransformMap => Value::Map(map.into()),
+            FoldKind::TransformMap | FoldKind::TransformMapEntry => Value::Map(map.into()),
             FoldKind::Filter | FoldKind::Map | FoldKind::TransformList => list.into(),
         })
     }

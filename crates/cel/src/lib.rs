@@ -61,6 +61,7 @@ pub struct Env {
     pub variables: Vec<(String, Type)>,
     functions: Arc<functions::Table>,
     messages: Messages,
+    refused: &'static [&'static str],
 }
 
 impl Env {
@@ -71,12 +72,18 @@ impl Env {
 
     /// With more functions beside the standard ones.
     pub fn with(variables: Vec<(String, Type)>, functions: Arc<functions::Table>) -> Self {
-        Self { variables, functions, messages: |_| None }
+        Self { variables, functions, messages: |_| None, refused: &[] }
     }
 
     /// Lets expressions make messages.
     pub fn with_messages(mut self, messages: Messages) -> Self {
         self.messages = messages;
+        self
+    }
+
+    /// Without these functions and macros (`cel.bind`): who names one is told that there is none.
+    pub fn without(mut self, refused: &'static [&'static str]) -> Self {
+        self.refused = refused;
         self
     }
 

@@ -224,6 +224,8 @@ impl Parser {
                     }
                 };
                 if !optional && self.is("(") {
+                    // A call stands where its brackets open.
+                    let at = self.offset();
                     let args = self.args()?;
                     e = self.method(e, field, args, at)?;
                 } else {
@@ -290,6 +292,7 @@ impl Parser {
                 "in" => return fail(at, "Syntax error: mismatched input 'in'"),
                 _ if RESERVED.contains(&i.as_str()) => return fail(at, format!("reserved identifier: {i}")),
                 _ if self.is("(") => {
+                    let at = self.offset();
                     let args = self.args()?;
                     return self.function(i, args, at);
                 }
@@ -355,10 +358,16 @@ impl Parser {
             let (var, value, body) = (all.next(), all.next(), all.next());
             return match (var.map(|v| v.kind), value, body) {
                 (Some(Kind::Ident(name)), Some(value), Some(body)) => {
-                    node(Kind::Bind { name, value: Box::new(value), body: Box::new(body) }, at)
+                    node(Kind::Bind { name, value: Box::new(value), body: Box::new(body) }, target.at)
                 }
                 _ => fail(at, "cel.bind() variable names must be simple identifiers"),
             };
+        }
+        if let ("optMap" | "optFlatMap", 2) = (name.as_str(), args.len()) {
+            return inside(target, &name, args, at);
+        }
+        if name == "sortBy" && args.len() == 2 {
+            return sorted(target, args, at);
         }
         let kind = match (name.as_str(), args.len()) {
             ("all", 2 | 3) => FoldKind::All,
@@ -368,30 +377,65 @@ impl Parser {
             ("map", 2 | 3) => FoldKind::Map,
             ("transformList", 3 | 4) => FoldKind::TransformList,
             ("transformMap", 3 | 4) => FoldKind::TransformMap,
+            ("transformMapEntry", 3 | 4) => FoldKind::TransformMapEntry,
             _ => {
                 let target = Some(Box::new(target));
                 return node(Kind::Call { name, target, args }, at);
             }
         };
-        let two = match kind {
-            FoldKind::All | FoldKind::Exists | FoldKind::ExistsOne => args.len() == 3,
-            FoldKind::TransformList | FoldKind::TransformMap => true,
-            FoldKind::Filter | FoldKind::Map => false,
-        };
-        let mut all = args.into_iter();
-        let mut name_of = || match all.next() {
-            Some(Expr { kind: Kind::Ident(n), .. }) => Ok(n),
-            other => fail(other.map_or(at, |e| e.at), "argument is not an identifier"),
-        };
-        let var = name_of()?;
-        let second = if two { Some(name_of()?) } else { None };
-        let (first, last) = (all.next(), all.next());
-        let (filter, body) = match (first, last) {
-            (Some(f), Some(b)) => (Some(f), b),
-            (Some(b), None) => (None, b),
-            _ => return fail(at, "a macro lacks its body"),
-        };
-        let fold = Fold { kind, range: target, var, second, filter, body };
-        node(Kind::Fold(Box::new(fold)), at)
+        fold(kind, target, args, at)
     }
+}
+
+/// A macro over a list or a map, from its arguments.
+fn fold(kind: FoldKind, range: Expr, args: Vec<Expr>, at: usize) -> Parsed {
+    let two = match kind {
+        FoldKind::All | FoldKind::Exists | FoldKind::ExistsOne => args.len() == 3,
+        FoldKind::TransformList | FoldKind::TransformMap | FoldKind::TransformMapEntry => true,
+        FoldKind::Filter | FoldKind::Map => false,
+    };
+    let mut all = args.into_iter();
+    let mut name_of = || match all.next() {
+        Some(Expr { kind: Kind::Ident(n), .. }) => Ok(n),
+        other => fail(other.map_or(at, |e| e.at), "argument is not an identifier"),
+    };
+    let var = name_of()?;
+    let second = if two { Some(name_of()?) } else { None };
+    let (first, last) = (all.next(), all.next());
+    let (filter, body) = match (first, last) {
+        (Some(f), Some(b)) => (Some(f), b),
+        (Some(b), None) => (None, b),
+        _ => return fail(at, "a macro lacks its body"),
+    };
+    node(Kind::Fold(Box::new(Fold { kind, range, var, second, filter, body })), at)
+}
+
+/// `optMap` and `optFlatMap`.
+fn inside(value: Expr, macro_name: &str, args: Vec<Expr>, at: usize) -> Parsed {
+    let mut args = args.into_iter();
+    match (args.next(), args.next()) {
+        (Some(Expr { kind: Kind::Ident(name), .. }), Some(body)) => {
+            let (value, body) = (Box::new(value), Box::new(body));
+            node(Kind::Inside { name, value, body, flat: macro_name == "optFlatMap" }, at)
+        }
+        (var, _) => {
+            let why = format!("{macro_name}() variable name must be a simple identifier");
+            fail(var.map_or(at, |v| v.at), why)
+        }
+    }
+}
+
+/// `l.sortBy(x, key)`: the list bound to a name, sorted by a list of its keys.
+fn sorted(l: Expr, args: Vec<Expr>, at: usize) -> Parsed {
+    const NAME: &str = "@__sortBy_input__";
+    if let Kind::Literal(_) | Kind::Map(_) | Kind::Message { .. } = l.kind {
+        let why =
+            "sortBy can only be applied to a list, identifier, comprehension, call or select expression";
+        return fail(l.at, why);
+    }
+    let bound = || node(Kind::Ident(NAME.into()), at);
+    let keys = fold(FoldKind::Map, bound()?, args, at)?;
+    let target = Some(Box::new(bound()?));
+    let body = node(Kind::Call { name: "@sortByAssociatedKeys".into(), target, args: vec![keys] }, at)?;
+    node(Kind::Bind { name: NAME.into(), value: Box::new(l), body: Box::new(body) }, at)
 }

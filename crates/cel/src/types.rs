@@ -155,6 +155,8 @@ impl Type {
             | (Type::Map(..) | Type::Object(_), Value::Map(_))
             | (Type::Optional(_), Value::Optional(_))
             | (Type::Type, Value::Type(_)) => true,
+            // What flattens takes lists that hold others besides.
+            (Type::List(t), Value::List(_)) if matches!(**t, Type::List(_)) => true,
             // Lists are one of strings or one of numbers to functions that come in both forms.
             (Type::List(t), Value::List(l)) => l.first().is_none_or(|v| t.holds(v)),
             (Type::Opaque(n), Value::Opaque(o)) => o.type_name() == *n,

@@ -46,6 +46,22 @@ fn compared(a: Range, b: Range) -> Range {
     passed(Range::new(u64::from(most > 0), most))
 }
 
+/// A number that stands there; negative ones are 0.
+fn literal(p: &Part, other: u64) -> u64 {
+    p.number.map_or(other, |n| u64::try_from(n).unwrap_or(0))
+}
+
+/// The call and the list that it makes.
+fn making(size: Range, factor: f64) -> Estimate {
+    (size.scaled(factor).plus(Range::of(11)), Some(size))
+}
+
+/// Each item is compared with each; the size of the result is upstream's.
+fn sorting(size: Range, keys: Option<&Type>) -> Estimate {
+    let texts = matches!(keys, Some(Type::List(k)) if matches!(**k, Type::String | Type::Bytes));
+    making(size.times(size), if texts { 2.0 + CHARACTER } else { 2.0 })
+}
+
 impl Call<'_, '_> {
     pub(super) fn estimate(&self, o: &Overload) -> Estimate {
         let one = (Range::of(1), None);
@@ -62,14 +78,27 @@ impl Call<'_, '_> {
         let kinds = (o.args.first(), o.args.get(1));
         let plain = |cost| (cost, None);
         match (self.name, args) {
-            ("isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf", _) => plain(match &t.kind {
-                Type::List(item) => {
-                    let texts = matches!(**item, Type::String | Type::Bytes);
-                    let each = Range::of(1).plus(if texts { passed(self.items) } else { Range::default() });
-                    size.times(each)
-                }
-                _ => passed(size),
-            }),
+            ("isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" | "includes", _) => {
+                plain(match &t.kind {
+                    Type::List(item) => {
+                        let texts = matches!(**item, Type::String | Type::Bytes);
+                        let each =
+                            Range::of(1).plus(if texts { passed(self.items) } else { Range::default() });
+                        size.times(each)
+                    }
+                    _ if self.name == "includes" => size,
+                    _ => passed(size),
+                })
+            }
+            ("slice", [from, to]) => {
+                let length = literal(to, size.max).wrapping_sub(literal(from, 0));
+                making(Range::of(length), 1.0)
+            }
+            ("reverse", []) if matches!(kinds.0, Some(Type::List(_))) => making(size, 1.0),
+            ("flatten", _) => making(size, args.first().map_or(1, |d| literal(d, u64::MAX)) as f64),
+            ("distinct", []) => making(size.times(size), 2.0),
+            ("sort", []) => sorting(size, kinds.0),
+            ("@sortByAssociatedKeys", [keys]) => sorting(keys.size(), kinds.1),
             ("lowerAscii" | "upperAscii" | "substring" | "trim", _) => (passed(size), Some(size)),
             ("replace", [from, to, ..]) => (passed_twice(size), Some(replaced(size, from.size(), to.size()))),
             ("split", _) => {
@@ -113,6 +142,7 @@ impl Call<'_, '_> {
     fn single(&self, o: &Overload, a: &Part) -> Option<Estimate> {
         let size = a.size();
         Some(match (self.name, o.args.first()) {
+            ("lists.range", _) => making(Range::of(literal(a, u64::MAX)), 1.0),
             ("url" | "jsonpatch.escapeKey", _) => (passed(size), Some(size)),
             ("ip" | "cidr" | "isIP" | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver", _) => {
                 (passed(size), None)
@@ -135,6 +165,7 @@ impl Call<'_, '_> {
         let (x, y) = (a.size(), b.size());
         let texts = matches!(o.args.first(), Some(Type::String | Type::Bytes));
         Some(match self.name {
+            "semver" | "isSemver" => (passed(x), None),
             "_==_" => (equal(a, b), None),
             "_!=_" => (compared(x, y), None),
             "_<_" | "_<=_" | "_>_" | "_>=_" if texts => (compared(x, y), None),
@@ -154,7 +185,7 @@ impl Call<'_, '_> {
 fn equal(a: &Part, b: &Part) -> Range {
     match (&a.kind, &b.kind) {
         (Type::Opaque(x), Type::Opaque(y)) if x == y => match *x {
-            "net.IP" | "net.CIDR" | "kubernetes.Quantity" => Range::of(1),
+            "net.IP" | "net.CIDR" | "kubernetes.Quantity" | "kubernetes.Semver" => Range::of(1),
             "kubernetes.NamedFormat" => passed(Range::new(1, FORMAT)),
             "kubernetes.URL" => passed(Range::new(1, b.size.map_or(1, |s| s.max))),
             _ => compared(a.size(), b.size()),

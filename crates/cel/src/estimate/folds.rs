@@ -53,8 +53,10 @@ impl<'e> Estimator<'e, '_> {
                 let step = added(&body);
                 (10, filter.as_ref().map_or(step, |t| chosen(t, step)), 1)
             }
-            FoldKind::TransformMap => {
-                let step = body.cost.plus(Range::of(3));
+            FoldKind::TransformMap | FoldKind::TransformMapEntry => {
+                // The key is read where the body does not give it.
+                let key = if f.kind == FoldKind::TransformMap { 1 } else { 0 };
+                let step = body.cost.plus(Range::of(2 + key));
                 (30, filter.as_ref().map_or(step, |t| chosen(t, step)), 1)
             }
         };
@@ -63,7 +65,7 @@ impl<'e> Estimator<'e, '_> {
             FoldKind::All | FoldKind::Exists | FoldKind::ExistsOne => return Part::made(cost, kind),
             FoldKind::Filter => Some(&item),
             FoldKind::Map | FoldKind::TransformList => Some(&body),
-            FoldKind::TransformMap => None,
+            FoldKind::TransformMap | FoldKind::TransformMapEntry => None,
         };
         let entries =
             made.map(|p| Entries { list: true, key: Range::of(1), value: Range::new(0, p.size().max) });

@@ -247,6 +247,18 @@ impl<'e> Estimator<'e, '_> {
                 let cost = p.cost.plus(value.cost).plus(Range::of(10));
                 Part { cost, path: None, number: None, ..p }
             }
+            Kind::Inside { name, value, body, flat } => {
+                let value = self.part(value);
+                let inner = if let Type::Optional(t) = &value.kind { (**t).clone() } else { Type::Dyn };
+                self.scope.push(Local { name, size: scalar(&inner), entries: None, path: None });
+                let body = self.part(body);
+                self.scope.pop();
+                // cel-go's form of it asks the value twice, goes over an empty list, and wraps what it gets.
+                let asked = value.cost.plus(Range::of(1));
+                let found = asked.plus(body.cost).plus(Range::of(if *flat { 10 } else { 11 }));
+                let size = scalar(&kind).unwrap_or(Range::UNKNOWN);
+                Part::sized(asked.plus(found.or(Range::of(1))), kind, size)
+            }
         }
     }
 

@@ -5,6 +5,8 @@ mod lists;
 mod net;
 mod numbers;
 mod optional;
+mod semver;
+mod sequences;
 mod strings;
 mod time;
 
@@ -14,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use crate::types::Type;
 use crate::value::Value;
 
+pub use sequences::price;
 pub use time::parse_duration as duration;
 
 pub type Function = fn(&[Value]) -> Result<Value, String>;
@@ -63,9 +66,11 @@ pub fn standard() -> Arc<Table> {
             t.family(numbers::ALL, &[]);
             t.family(strings::ALL, &[]);
             t.family(lists::ALL, &[]);
+            t.family(sequences::ALL, &[]);
             t.family(time::ALL, &[]);
             t.family(optional::ALL, &[]);
             t.family(net::ALL, &net::TYPES);
+            t.family(semver::ALL, &semver::TYPES);
             Arc::new(t)
         })
         .clone()
@@ -184,9 +189,11 @@ mod tests {
             (numbers::ALL, &[][..]),
             (strings::ALL, &[]),
             (lists::ALL, &[]),
+            (sequences::ALL, &[]),
             (time::ALL, &[]),
             (optional::ALL, &[]),
             (net::ALL, &net::TYPES),
+            (semver::ALL, &semver::TYPES),
         ];
         for (all, opaque) in families {
             for (signature, run) in all {
