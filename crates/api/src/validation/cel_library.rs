@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use cel::functions::{Function, Table, opaque, text};
 use cel::{Opaque, Value};
 
-use super::names;
+use super::{formats, names};
 use crate::quantity::Quantity;
 
 const TYPES: [&str; 2] = ["kubernetes.Quantity", "kubernetes.NamedFormat"];
@@ -95,12 +95,34 @@ fn less(a: &[Value]) -> R {
     boolean(compare(a)?.is_lt())
 }
 
-const FORMATS: [(&str, fn(&str) -> Vec<String>); 5] = [
+fn prefix(s: &str, rule: fn(&str) -> names::Messages) -> Vec<String> {
+    names::with_prefix(s, true, rule)
+}
+
+/// A format that schemas have, too.
+fn schema(s: &str, format: &str, why: &str) -> Vec<String> {
+    if formats::holds(format, s) { Vec::new() } else { vec![why.to_owned()] }
+}
+
+fn uri(s: &str) -> Vec<String> {
+    let why = if s.is_empty() { "empty url" } else { "invalid URI for request" };
+    schema(s, "uri", &format!("parse {s:?}: {why}"))
+}
+
+const FORMATS: [(&str, fn(&str) -> Vec<String>); 13] = [
     ("dns1123Label", |s| names::dns1123_label(s).into_iter().collect()),
     ("dns1123Subdomain", |s| names::dns1123_subdomain(s).into_iter().collect()),
     ("dns1035Label", |s| names::dns1035_label(s).into_iter().collect()),
     ("qualifiedName", |s| names::qualified_name(s).into_iter().collect()),
     ("labelValue", |s| names::label_value(s).into_iter().collect()),
+    ("dns1123LabelPrefix", |s| prefix(s, names::dns1123_label)),
+    ("dns1123SubdomainPrefix", |s| prefix(s, names::dns1123_subdomain)),
+    ("dns1035LabelPrefix", |s| prefix(s, names::dns1035_label)),
+    ("uri", uri),
+    ("uuid", |s| schema(s, "uuid", "does not match the UUID format")),
+    ("byte", |s| schema(s, "byte", "invalid base64")),
+    ("date", |s| schema(s, "date", "invalid date")),
+    ("datetime", |s| schema(s, "datetime", "invalid datetime")),
 ];
 
 fn named(name: &str) -> Option<Value> {
@@ -142,6 +164,14 @@ const ALL: &[(&str, Function)] = &[
     ("format.dns1035Label()->kubernetes.NamedFormat", |_| known("dns1035Label")),
     ("format.qualifiedName()->kubernetes.NamedFormat", |_| known("qualifiedName")),
     ("format.labelValue()->kubernetes.NamedFormat", |_| known("labelValue")),
+    ("format.dns1123LabelPrefix()->kubernetes.NamedFormat", |_| known("dns1123LabelPrefix")),
+    ("format.dns1123SubdomainPrefix()->kubernetes.NamedFormat", |_| known("dns1123SubdomainPrefix")),
+    ("format.dns1035LabelPrefix()->kubernetes.NamedFormat", |_| known("dns1035LabelPrefix")),
+    ("format.uri()->kubernetes.NamedFormat", |_| known("uri")),
+    ("format.uuid()->kubernetes.NamedFormat", |_| known("uuid")),
+    ("format.byte()->kubernetes.NamedFormat", |_| known("byte")),
+    ("format.date()->kubernetes.NamedFormat", |_| known("date")),
+    ("format.datetime()->kubernetes.NamedFormat", |_| known("datetime")),
     ("kubernetes.NamedFormat:validate(string)->optional(list(string))", validate),
 ];
 
@@ -171,6 +201,11 @@ mod tests {
             "isQuantity('3Ki') && !isQuantity('three') && quantity('2').asInteger() == 2 && !quantity('1500m').isInteger()",
             "quantity('2').sub(1).compareTo(quantity('1')) == 0 && quantity('-1').sign() == -1",
             "!format.dns1123Label().validate('a-b').hasValue() && format.dns1123Label().validate('A').hasValue()",
+            "!format.dns1123LabelPrefix().validate('a-').hasValue() && format.dns1035LabelPrefix().validate('1-').hasValue() && !format.dns1123SubdomainPrefix().validate('a.b-').hasValue()",
+            "format.uuid().validate('x').value() == ['does not match the UUID format'] && !format.uuid().validate('e5d1f6a0-4d3c-4f53-8f3c-1b2a3c4d5e6f').hasValue()",
+            "format.byte().validate('!').value() == ['invalid base64'] && !format.byte().validate('YQ==').hasValue() && format.date().validate('x').value() == ['invalid date']",
+            "format.datetime().validate('x').value() == ['invalid datetime'] && !format.datetime().validate('2024-01-01T00:00:00Z').hasValue()",
+            "!format.uri().validate('https://a.b/c').hasValue() && format.uri().validate('a b').value() == ['parse \\\"a b\\\": invalid URI for request']",
             "format.named('qualifiedName').value().validate('a/b') == optional.none()",
         ] {
             let p = env.compile(source, Some(&cel::Type::Bool)).unwrap_or_else(|e| panic!("{source}: {e:?}"));

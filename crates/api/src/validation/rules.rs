@@ -6,17 +6,20 @@ use std::sync::Arc;
 
 use cel::types::ObjectType;
 use cel::value::Key;
-use cel::{CompileError, Env, EvalError, Program, Type};
+use cel::{EvalError, Program, Type};
 use serde_json::Value;
 
 use super::at::At;
-use super::cel_library::functions;
 use super::crd::field_path::{self, Step};
 use super::crd::structural;
 use super::errors::ErrorList;
 use super::internal::Internal;
 use super::path::{Path, Place};
 use super::rule_costs::{Sizes, Total};
+pub use compile::newer;
+use compile::{REFUSED, REFUSED_ANYWAY, compile_one};
+
+mod compile;
 
 /// What one rule may cost, and all rules of an object together.
 const PER_RULE: u64 = 1_000_000;
@@ -172,30 +175,13 @@ fn string(format: &str, t: &str) -> cel::Value {
     made.unwrap_or_else(|| text(t))
 }
 
-/// What one rule compiles to, and in which environment.
-struct Compiled {
-    env: Env,
-    program: Result<Program, CompileError>,
-    message: Option<Result<Program, CompileError>>,
-}
-
 fn trimmed<'r>(rule: &'r Value, field: &str) -> &'r str {
     rule[field].as_str().unwrap_or_default().trim()
 }
 
-fn compile_one(this: &Type, rule: &Value) -> Compiled {
-    let this = this.clone();
-    let old = if flag(rule, "optionalOldSelf") { Type::optional(this.clone()) } else { this.clone() };
-    let env = Env::with(vec![("self".into(), this), ("oldSelf".into(), old)], functions());
-    let message = Some(trimmed(rule, "messageExpression")).filter(|m| !m.is_empty());
-    let program = env.compile(trimmed(rule, "rule"), Some(&Type::Bool));
-    let message = message.map(|m| env.compile(m, Some(&Type::String)));
-    Compiled { env, program, message }
-}
-
 /// A rule to run; `None` for one that does not compile: it was refused with the definition.
 fn rule(s: &Value, this: &Type, r: &Value) -> Option<Rule> {
-    let c = compile_one(this, r);
+    let c = compile_one(this, r, &[]);
     let text = |f: &str| trimmed(r, f).to_owned();
     Some(Rule {
         text: text("rule"),
@@ -270,6 +256,8 @@ pub struct Site<'a> {
     pub times: Option<u64>,
     /// Expensive ones are stored already.
     pub tolerated: bool,
+    /// Stored ones use what new ones may not.
+    pub newer: bool,
 }
 
 /// The programs of the rules of one node of a definition's schema, and what they cost.
@@ -283,11 +271,10 @@ pub fn check_programs(s: &At, site: Site, total: &mut Total, e: &mut ErrorList) 
     let sizes = site.sizes.unwrap_or(&own);
     let times = site.times.unwrap_or_else(|| sizes.fit());
     for r in rules.iter() {
-        let failed = |field: &str, why: &CompileError, e: &mut ErrorList| {
-            let text = format!("compilation failed: {}", why.show(trimmed(r.v, field)));
-            e.invalid(&r.at(field), Internal("ValidationRule", r.v), &text);
+        let failed = |field: &str, why: &str, e: &mut ErrorList| {
+            e.invalid(&r.at(field), Internal("ValidationRule", r.v), why);
         };
-        let c = compile_one(&this, r.v);
+        let c = compile_one(&this, r.v, if site.newer { REFUSED_ANYWAY } else { REFUSED });
         let cost = |p: &Program| c.env.estimate(p, &|_| Some(sizes)).max;
         match &c.program {
             Ok(p) => {
@@ -301,7 +288,8 @@ pub fn check_programs(s: &At, site: Site, total: &mut Total, e: &mut ErrorList) 
                 // One message is made, however many values are wrong.
                 total.observe(&r.at("messageExpression"), "messageExpression", cost(p), site.tolerated, e);
             }
-            Some(Err(why)) => failed("messageExpression", why, e),
+            // Looked at only beside a rule that compiles.
+            Some(Err(why)) if c.program.is_ok() => failed("messageExpression", why, e),
             _ => {}
         }
         let optional = r.get("optionalOldSelf");

@@ -15,6 +15,7 @@ use super::errors::ErrorList;
 use super::internal::Internal;
 use super::names;
 use super::path::Path;
+use super::rules;
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -27,6 +28,8 @@ struct Tolerated {
     loose_keys: bool,
     unknown_reviews: bool,
     unversioned: bool,
+    /// Rules use functions that the version before does not know.
+    newer: bool,
     /// Of the version at hand: its schema is as it was.
     costs: bool,
 }
@@ -55,6 +58,7 @@ impl Tolerated {
             loose_keys: any(&|s| fails(&openapi::told_apart, s)),
             unknown_reviews: reviews.is_some_and(|r| !r.is_empty() && !r.iter().any(known_review)),
             unversioned: schemas().any(Value::is_null),
+            newer: any(&rules::newer),
             costs: false,
         }
     }

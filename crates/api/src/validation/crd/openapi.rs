@@ -152,8 +152,14 @@ fn node(s: &At, c: Context) -> Found {
     }
     rules::check_texts(s, e);
     if c.rules && found.schema.is_empty() {
-        let site =
-            Site { whole: c.root, alone: c.alone, sizes: c.sizes, times: c.times, tolerated: c.old.costs };
+        let site = Site {
+            whole: c.root,
+            alone: c.alone,
+            sizes: c.sizes,
+            times: c.times,
+            tolerated: c.old.costs,
+            newer: c.old.newer,
+        };
         rules::check_programs(s, site, &mut found.total, &mut found.rules);
     }
     found

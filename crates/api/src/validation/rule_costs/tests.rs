@@ -21,7 +21,7 @@ fn cost(s: &Value, whole: bool, rule: &str) -> u64 {
     let mut s = s.clone();
     s["x-kubernetes-validations"] = json!([{"rule": rule}]);
     let (mut total, mut e) = (Total::default(), ErrorList::new());
-    let site = Site { whole, alone: None, sizes: None, times: Some(1), tolerated: true };
+    let site = Site { whole, alone: None, sizes: None, times: Some(1), tolerated: true, newer: false };
     check_programs(&At::root(&s), site, &mut total, &mut e);
     assert!(e.is_empty(), "{rule}: {:?}", e.iter().map(ToString::to_string).collect::<Vec<_>>());
     total.cost

@@ -73,7 +73,8 @@ fn what_does_not_compile_is_told_with_the_definition() {
         let mut e = ErrorList::new();
         check_texts(&At::root(&s), &mut e);
         if e.is_empty() {
-            let site = Site { whole: true, alone, sizes: None, times: Some(1), tolerated: false };
+            let site =
+                Site { whole: true, alone, sizes: None, times: Some(1), tolerated: false, newer: false };
             check_programs(&At::root(&s), site, &mut Total::default(), &mut e);
         }
         e.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
@@ -82,9 +83,24 @@ fn what_does_not_compile_is_told_with_the_definition() {
     let e = told(json!({"rule": "self.m > 1"}), None);
     assert!(e.starts_with(r#"x-kubernetes-validations[0].rule: Invalid value: {"Rule":"self.m \u003e 1","Message":"","MessageExpression":"","Reason":null,"FieldPath":"","OptionalOldSelf":null}: compilation failed: ERROR: <input>:1:5: undefined field 'm'"#), "{e}");
     let all = [
-        (json!({"rule": "self.n"}), "must evaluate to bool"),
+        (
+            json!({"rule": "self.n"}),
+            "rule: Invalid value: {\"Rule\":\"self.n\",\"Message\":\"\",\"MessageExpression\":\"\",\"Reason\":null,\"FieldPath\":\"\",\"OptionalOldSelf\":null}: cel expression must evaluate to a bool",
+        ),
+        (
+            json!({"rule": "[1].includes(self.n)"}),
+            ": compilation failed: ERROR: <input>:1:13: undeclared reference to 'includes' (in container '')",
+        ),
+        (
+            json!({"rule": "cel.bind(v, 1, v > 0)"}),
+            ": compilation failed: ERROR: <input>:1:1: undeclared reference to 'cel' (in container '')",
+        ),
+        (
+            json!({"rule": "true", "messageExpression": "self.m"}),
+            ": messageExpression compilation failed: ERROR: <input>:1:5: undefined field 'm'",
+        ),
         (json!({"rule": ""}), "rule: Required value: rule is not specified"),
-        (json!({"rule": "true", "messageExpression": "1"}), "messageExpression"),
+        (json!({"rule": "true", "messageExpression": "1"}), ": messageExpression must evaluate to a string"),
         (
             json!({"rule": "true", "message": " "}),
             "message: Invalid value: \" \": must be non-empty if specified",
