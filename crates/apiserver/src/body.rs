@@ -239,8 +239,9 @@ pub fn encode(reply: Reply, accepts_gzip: bool) -> Response<WireBody> {
             whole(&mut parts, b.into())
         }
         Body::List(l) => {
-            let size: usize = l.list.items.iter().map(|o| o.stored_bytes().len()).sum();
-            if size < CHUNK {
+            let mut sizes = l.list.items.iter().map(|o| o.stored_bytes().len());
+            let is_small = sizes.try_fold(0, |sum, n| Some(sum + n).filter(|s| *s < CHUNK)).is_some();
+            if is_small {
                 let all: Vec<u8> = list_chunks(l).flatten().collect();
                 whole(&mut parts, all.into())
             } else if accepts_gzip {

@@ -9,6 +9,8 @@ use super::{Storage, failed};
 
 /// How many records are read at a time when a selector thins them out.
 const READ_AHEAD: usize = 500;
+/// How many records of a list of everything are read before others get their turn.
+const PIECE: usize = 4096;
 
 pub struct Listed {
     pub items: Vec<Object>,
@@ -40,24 +42,31 @@ impl Storage {
             at,
             fresh,
             limit: match (page.limit, filter.is_everything()) {
-                (0, _) => 0,
+                (0, _) => PIECE,
                 (n, true) => n,
                 (n, false) => n.max(READ_AHEAD),
             },
             count_only: false,
-            // How many follow is told of lists without selectors only.
-            uncounted: !filter.is_everything(),
+            // How many follow is told of pages without selectors only.
+            uncounted: page.limit == 0 || !filter.is_everything(),
             marks: filter.marks(),
         };
         if let (Some(key), false) = (exact_key, page.continued) {
             range.start = key;
             range.end = None;
         }
+        let first = range.clone();
         let mut out =
             Listed { items: Vec::new(), revision: 0, continue_token: String::new(), remaining: None };
         loop {
             let r = match self.store.range(range.clone()).await {
                 Ok(r) => r,
+                // Writers overtook the pieces of a list at the newest revision: once more, in one go.
+                Err(store::Error::Compacted { .. }) if page.limit == 0 && at.is_none() && range.limit > 0 => {
+                    out.items.clear();
+                    range = Range { limit: 0, ..first.clone() };
+                    continue;
+                }
                 Err(store::Error::Compacted { .. }) => return Err(page.compacted()),
                 Err(e) => return Err(failed(e)),
             };
@@ -88,7 +97,12 @@ impl Storage {
                     return Ok(out);
                 }
                 None if r.more => match r.records.last() {
-                    Some(last) => range.start = after(&last.key),
+                    Some(last) => {
+                        range.start = after(&last.key);
+                        // A list of everything keeps nobody waiting who shares this thread.
+                        drop(r);
+                        tokio::task::yield_now().await;
+                    }
                     None => return Ok(out),
                 },
                 None => return Ok(out),

@@ -2,6 +2,7 @@
 
 use api::resource::CONFIG_MAPS;
 use client::ListParams;
+use futures::StreamExt;
 use serde_json::json;
 
 use super::setup::*;
@@ -100,4 +101,30 @@ async fn objects_are_shared_in_process() {
     let one = s.client.list(&CONFIG_MAPS, "default", &p).await.expect("list");
     let two = s.client.list(&CONFIG_MAPS, "default", &p).await.expect("list");
     assert_eq!(one.items[0].stored_bytes().as_ptr(), two.items[0].stored_bytes().as_ptr());
+}
+
+#[tokio::test]
+async fn a_large_list_is_whole_and_of_one_state() {
+    const MANY: usize = 5000;
+    let s = Server::start().await;
+    let names: Vec<String> = (0..MANY).map(|i| format!("c{i:05}")).collect();
+    let made = futures::stream::iter(&names).map(|n| s.config_map(n, json!({"n": n})));
+    let last = made.buffer_unordered(64).map(|o| o.revision()).fold(0, |a, b| async move { a.max(b) }).await;
+    // Read in pieces, between which another writer comes in: it is not seen.
+    let list =
+        async { s.client.list(&CONFIG_MAPS, "default", &ListParams::default()).await.expect("a list") };
+    let write = async {
+        for n in &names[MANY - 3..] {
+            s.merge(&format!("{CMS}/{n}"), &json!({"metadata": {"labels": {"late": "yes"}}})).await;
+        }
+    };
+    let (list, ()) = tokio::join!(list, write);
+    let found: Vec<&str> = list.items.iter().map(|o| o.name()).filter(|n| n.starts_with('c')).collect();
+    assert_eq!(found, names);
+    assert!(list.revision >= last);
+    let newest = list.items.iter().map(client::Object::revision).max();
+    assert!(newest <= Some(list.revision), "{newest:?} in a list of {}", list.revision);
+    let params = ListParams { label_selector: "n=c04999".into(), ..ListParams::default() };
+    let one = s.client.list(&CONFIG_MAPS, "default", &params).await.expect("a list");
+    assert_eq!(one.items.len(), 1);
 }
