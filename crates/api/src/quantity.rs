@@ -32,6 +32,8 @@ pub enum QuantityError {
 }
 
 const NANO: i32 = -9;
+/// Divisible by three, so that no text needs a larger one.
+const LARGEST: i32 = 999_999;
 const DECIMAL: [(&str, i32); 10] =
     [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
 const BINARY: [(&str, u32); 6] = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("Pi", 50), ("Ei", 60)];
@@ -83,7 +85,7 @@ fn interpret(s: &str) -> Option<Suffix> {
         return Some(Suffix::Two(*e));
     }
     let rest = s.strip_prefix(['e', 'E'])?;
-    let e: i32 = rest.parse::<i64>().ok()?.clamp(-1_000_000, 1_000_000) as i32;
+    let e = rest.parse::<i64>().ok()?.clamp((-LARGEST).into(), LARGEST.into()) as i32;
     Some(Suffix::Ten(e, Format::DecimalExponent))
 }
 
@@ -91,7 +93,7 @@ impl Quantity {
     pub const ZERO: Quantity = Quantity { mantissa: 0, exponent: 0, format: Format::DecimalSI };
 
     fn new(mantissa: i128, exponent: i32, format: Format) -> Self {
-        let (mut m, mut e) = (mantissa, exponent);
+        let (mut m, mut e) = (mantissa, exponent.min(LARGEST));
         while e < NANO {
             // Finer than nano is rounded away from zero, so that nobody who asked for something gets nothing.
             m = div_away(m, 10);
@@ -103,7 +105,7 @@ impl Quantity {
         if m == 0 {
             return Quantity { mantissa: 0, exponent: 0, format };
         }
-        while m % 10 == 0 {
+        while m % 10 == 0 && e < LARGEST {
             m /= 10;
             e += 1;
         }
@@ -129,7 +131,7 @@ impl Quantity {
                 }
             }
         }
-        m += i128::from(lost);
+        m = m.saturating_add(i128::from(lost));
         if negative {
             m = -m;
         }
@@ -227,7 +229,9 @@ impl Quantity {
 
     fn decimal(&self, f: &mut fmt::Formatter<'_>, format: Format) -> fmt::Result {
         let down = self.exponent.rem_euclid(3);
-        let (m, e) = (self.mantissa.saturating_mul(10i128.pow(down as u32)), self.exponent - down);
+        // As digits: the number itself may not fit.
+        let zeros = "00".get(..down as usize).unwrap_or_default();
+        let (m, e) = (format_args!("{}{zeros}", self.mantissa), self.exponent - down);
         match DECIMAL.iter().find(|(_, x)| *x == e) {
             Some((suffix, _)) if format == Format::DecimalSI => write!(f, "{m}{suffix}"),
             _ if e == 0 => write!(f, "{m}"),
@@ -365,6 +369,11 @@ mod tests {
             ("0.0000000001", "1n"),
             ("18446744073709551616", "18446744073709551616"),
             ("4Gi", "4Gi"),
+            // Beyond 128 bits.
+            ("1701411834604692317316873037158841057271", "1701411834604692317316873037158841057270"),
+            ("170141183460469231731687303715884105727e5", "17014118346046923173168730371588410572700e3"),
+            ("10e2000000", "10e999999"),
+            ("1e-2000000", "1e-9"),
         ] {
             assert_eq!(canonical(from).as_deref(), Ok(to), "{from}");
         }
