@@ -46,14 +46,15 @@ pub fn parse(text: &str, file: &str, node: &str) -> Result<(Pod, Value, String),
     m.entry("namespace").or_insert(json!("default"));
     m.insert("uid".into(), json!(hash));
     let notes = m.entry("annotations").or_insert(json!({}));
-    notes[HASH_ANNOTATION] = json!(hash);
-    notes[SOURCE_ANNOTATION] = json!("file");
-    v["spec"]["nodeName"] = json!(node);
-    if let Some(t) = v["spec"].as_object_mut() {
-        let list = t.entry("tolerations").or_insert(json!([]));
-        if let Some(a) = list.as_array_mut() {
-            a.push(json!({"operator": "Exists", "effect": "NoExecute"}));
-        }
+    let notes = notes.as_object_mut().ok_or_else(|| format!("{file} has annotations that are no map"))?;
+    notes.insert(HASH_ANNOTATION.into(), json!(hash));
+    notes.insert(SOURCE_ANNOTATION.into(), json!("file"));
+    let spec = v.get_mut("spec").and_then(Value::as_object_mut);
+    let spec = spec.ok_or_else(|| format!("{file} has no spec"))?;
+    spec.insert("nodeName".into(), json!(node));
+    let list = spec.entry("tolerations").or_insert(json!([]));
+    if let Some(a) = list.as_array_mut() {
+        a.push(json!({"operator": "Exists", "effect": "NoExecute"}));
     }
     let pod: Pod = serde_json::from_value(v.clone()).map_err(|e| format!("failed to read {file}: {e}"))?;
     if pod.spec.containers.is_empty() {
@@ -165,6 +166,11 @@ mod tests {
         assert!(p.is_static() && !p.is_mirror());
         assert_eq!(v["spec"]["nodeName"], "n1");
         assert!(parse("kind: Service", "x", "n").is_err());
+        for (from, to) in
+            [("labels: null", "annotations: 'no'"), ("containers:\n  - name: a\n    image: x", "1")]
+        {
+            assert!(parse(&text.replace(from, to), "x", "n").is_err_and(|e| e.starts_with("x has")), "{to}");
+        }
         assert_ne!(parse(&text.replace("image: x", "image: y"), "web.yaml", "n1").expect("pod").2, hash);
     }
 }
