@@ -9,8 +9,8 @@ use super::{Storage, failed};
 
 /// How many records are read at a time when a selector thins them out.
 const READ_AHEAD: usize = 500;
-/// How many records of a list of everything are read before others get their turn.
-const PIECE: usize = 4096;
+/// How many records are looked at before others get their turn who share this thread.
+const TURN: usize = 4096;
 
 pub struct Listed {
     pub items: Vec<Object>,
@@ -42,31 +42,24 @@ impl Storage {
             at,
             fresh,
             limit: match (page.limit, filter.is_everything()) {
-                (0, _) => PIECE,
+                (0, _) => 0,
                 (n, true) => n,
                 (n, false) => n.max(READ_AHEAD),
             },
             count_only: false,
-            // How many follow is told of pages without selectors only.
-            uncounted: page.limit == 0 || !filter.is_everything(),
+            // How many follow is told of lists without selectors only.
+            uncounted: !filter.is_everything(),
             marks: filter.marks(),
         };
         if let (Some(key), false) = (exact_key, page.continued) {
             range.start = key;
             range.end = None;
         }
-        let first = range.clone();
         let mut out =
             Listed { items: Vec::new(), revision: 0, continue_token: String::new(), remaining: None };
         loop {
             let r = match self.store.range(range.clone()).await {
                 Ok(r) => r,
-                // Writers overtook the pieces of a list at the newest revision: once more, in one go.
-                Err(store::Error::Compacted { .. }) if page.limit == 0 && at.is_none() && range.limit > 0 => {
-                    out.items.clear();
-                    range = Range { limit: 0, ..first.clone() };
-                    continue;
-                }
                 Err(store::Error::Compacted { .. }) => return Err(page.compacted()),
                 Err(e) => return Err(failed(e)),
             };
@@ -77,9 +70,13 @@ impl Storage {
                 out.items.reserve(if filter.is_everything() { r.records.len() } else { 0 });
             }
             let total = r.records.len();
+            let next = r.records.last().filter(|_| r.more).map(|last| after(&last.key));
             let mut full_at = None;
-            for (i, rec) in r.records.iter().enumerate() {
-                if let Some(o) = filter.select(rec)? {
+            for (i, rec) in r.records.into_iter().enumerate() {
+                if (i + 1) % TURN == 0 {
+                    tokio::task::yield_now().await;
+                }
+                if let Some(o) = filter.select(&rec)? {
                     out.items.push(o);
                 }
                 if page.limit > 0 && out.items.len() >= page.limit {
@@ -96,16 +93,10 @@ impl Storage {
                     }
                     return Ok(out);
                 }
-                None if r.more => match r.records.last() {
-                    Some(last) => {
-                        range.start = after(&last.key);
-                        // A list of everything keeps nobody waiting who shares this thread.
-                        drop(r);
-                        tokio::task::yield_now().await;
-                    }
+                None => match next {
+                    Some(next) => range.start = next,
                     None => return Ok(out),
                 },
-                None => return Ok(out),
             }
         }
     }

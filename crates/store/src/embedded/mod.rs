@@ -379,7 +379,7 @@ impl Store for Engine {
         if range.at.is_none() {
             self.new_enough(range.fresh)?;
         }
-        memory::read(&self.core.view, &range)
+        memory::read(&self.core.view, &range).await
     }
 
     async fn txn(&self, txn: Txn) -> Result<TxnResult, Error> {

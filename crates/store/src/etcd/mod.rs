@@ -292,7 +292,7 @@ impl Store for Engine {
         if let Some(at) = range.at {
             // Another server may have told of it already.
             let there = core.at_least(at).await?;
-            return match memory::read(&core.view, &range) {
+            return match memory::read(&core.view, &range).await {
                 Err(_) if !there => core.quorum(&range, Some(at)).await,
                 Err(Error::Compacted { .. }) => core.quorum(&range, Some(at)).await,
                 result => result,
@@ -311,7 +311,7 @@ impl Store for Engine {
                 }
             }
         }
-        memory::read(&core.view, &range)
+        memory::read(&core.view, &range).await
     }
 
     async fn txn(&self, txn: Txn) -> Result<TxnResult, Error> {

@@ -16,7 +16,7 @@ pub(crate) use self::view::{Limits, View};
 pub(crate) use self::watch::Hub;
 use crate::{Error, Range, RangeResult, Record, Revision};
 
-/// Keys looked at under one hold of the read lock.
+/// Keys looked at under one hold of the read lock, and in one turn on a thread.
 const STEP: usize = 2048;
 
 /// The record of a delete.
@@ -32,7 +32,7 @@ pub(crate) fn tombstone(key: Arc<str>, revision: Revision) -> Arc<Record> {
     })
 }
 
-pub(crate) fn read(view: &RwLock<View>, range: &Range) -> Result<RangeResult, Error> {
+pub(crate) async fn read(view: &RwLock<View>, range: &Range) -> Result<RangeResult, Error> {
     let Some(end) = &range.end else {
         let view = view.read();
         let at = range.at.unwrap_or(view.revision);
@@ -49,55 +49,62 @@ pub(crate) fn read(view: &RwLock<View>, range: &Range) -> Result<RangeResult, Er
             return Ok(RangeResult { records: Vec::new(), count: 0, more: false, revision: view.revision });
         }
     }
-    match walk(view, range, end, STEP) {
+    match walk(view, range, end, STEP).await {
         // Writers overtook a long read at the newest revision: once more, in one go.
-        Err(Error::Compacted { .. }) if range.at.is_none() => walk(view, range, end, usize::MAX),
+        Err(Error::Compacted { .. }) if range.at.is_none() => walk(view, range, end, usize::MAX).await,
         result => result,
     }
 }
 
-/// Reads a range in steps, between which writers come in; all steps see the same revision.
-fn walk(lock: &RwLock<View>, range: &Range, end: &str, step: usize) -> Result<RangeResult, Error> {
+/// Reads a range in steps, between which writers come in, and others who share the thread; all steps see the same
+/// revision.
+async fn walk(lock: &RwLock<View>, range: &Range, end: &str, step: usize) -> Result<RangeResult, Error> {
     let limit = if range.limit == 0 { usize::MAX } else { range.limit };
     let mut result = RangeResult { records: Vec::new(), count: 0, more: false, revision: 0 };
     let mut from: Option<Arc<str>> = None;
     let mut at = range.at;
     loop {
-        let view = lock.read();
-        let revision = *at.get_or_insert(view.revision);
-        result.revision = revision;
-        let start = from.as_deref().unwrap_or(&range.start);
-        view.check_read(start, Some(end), revision)?;
-        let known =
-            if from.is_none() && range.marks == 0 { view.known_count(start, end, revision) } else { None };
-        if let (Some(count), true) = (known, range.count_only) {
-            result.count = count;
-            return Ok(result);
-        }
-        from = view.walk(Bound::Included(start), end, revision, step, range.marks, |record| {
-            if range.uncounted && result.records.len() >= limit {
-                result.more = true;
-                return false;
-            }
-            result.count += 1;
-            if range.count_only {
-                return true;
-            }
-            if result.records.len() < limit {
-                result.records.push(record.clone());
-                // With the count known there is nothing more to walk for.
-                return known.is_none() || result.records.len() < limit;
-            }
-            true
-        });
-        if let Some(count) = known
-            && from.is_none()
         {
-            result.count = count;
+            let view = lock.read();
+            let revision = *at.get_or_insert(view.revision);
+            result.revision = revision;
+            let start = from.as_deref().unwrap_or(&range.start);
+            view.check_read(start, Some(end), revision)?;
+            let known = if from.is_none() && range.marks == 0 {
+                view.known_count(start, end, revision)
+            } else {
+                None
+            };
+            if let (Some(count), true) = (known, range.count_only) {
+                result.count = count;
+                return Ok(result);
+            }
+            from = view.walk(Bound::Included(start), end, revision, step, range.marks, |record| {
+                if range.uncounted && result.records.len() >= limit {
+                    result.more = true;
+                    return false;
+                }
+                result.count += 1;
+                if range.count_only {
+                    return true;
+                }
+                if result.records.len() < limit {
+                    result.records.push(record.clone());
+                    // With the count known there is nothing more to walk for.
+                    return known.is_none() || result.records.len() < limit;
+                }
+                true
+            });
+            if let Some(count) = known
+                && from.is_none()
+            {
+                result.count = count;
+            }
         }
         if from.is_none() {
             result.more |= !range.count_only && result.count > result.records.len() as u64;
             return Ok(result);
         }
+        tokio::task::yield_now().await;
     }
 }
