@@ -49,14 +49,21 @@ pub fn table(
     include: IncludeObject,
     list: &ListMeta,
 ) -> Vec<u8> {
-    render(columns.definitions.clone(), items, now, include, list, |row| {
-        row.name();
-        for c in &columns.columns {
-            let found = c.path.as_ref().map(|p| p.find(row.o.v)).unwrap_or_default();
-            let cell = cell(c, &found, row.now);
-            row.cells.push(cell);
-        }
-    })
+    render(
+        || columns.definitions.clone(),
+        items,
+        now,
+        include,
+        list,
+        |row| {
+            row.name();
+            for c in &columns.columns {
+                let found = c.path.as_ref().map(|p| p.find(row.o.v)).unwrap_or_default();
+                let cell = cell(c, &found, row.now);
+                row.cells.push(cell);
+            }
+        },
+    )
 }
 
 /// What does not fit the column's type is an empty cell.

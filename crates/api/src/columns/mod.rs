@@ -92,7 +92,7 @@ pub fn table(
     list: &ListMeta,
 ) -> Vec<u8> {
     let (columns, cells) = kind(group, kind_).unwrap_or(PLAIN);
-    render(definitions(columns), items, now, include, list, cells)
+    render(|| definitions(columns), items, now, include, list, cells)
 }
 
 fn definitions(spec: &str) -> Value {
@@ -126,7 +126,7 @@ struct MetadataOnly<'a> {
 
 /// Writes the table; `cells` fills one row.
 fn render(
-    columns: Value,
+    columns: impl FnOnce() -> Value,
     items: &[Object],
     now: i64,
     include: IncludeObject,
@@ -144,7 +144,7 @@ fn render(
     out.extend_from_slice(br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":"#);
     out.extend_from_slice(meta.to_string().as_bytes());
     out.extend_from_slice(br#","columnDefinitions":"#);
-    let columns = if list.without_columns { Value::Null } else { columns };
+    let columns = if list.without_columns { Value::Null } else { columns() };
     out.extend_from_slice(columns.to_string().as_bytes());
     out.extend_from_slice(br#","rows":["#);
     let mut first = true;
