@@ -94,6 +94,11 @@ impl Object {
     pub fn revision(&self) -> u64 {
         self.revision
     }
+    /// The oldest first; names decide among equals.
+    pub fn by_age(&self, other: &Self) -> std::cmp::Ordering {
+        let born = self.meta.creation_timestamp().cmp(&other.meta.creation_timestamp());
+        born.then_with(|| self.name().cmp(other.name()))
+    }
     /// Stored form, without resourceVersion.
     pub fn stored_bytes(&self) -> &Bytes {
         &self.bytes

@@ -66,10 +66,7 @@ pub fn data(template: &Value) -> Value {
 
 /// Oldest first.
 pub fn sort(all: &mut [Revision]) {
-    all.sort_by(|a, b| {
-        let created = a.object.meta().creation_timestamp().cmp(&b.object.meta().creation_timestamp());
-        a.number.cmp(&b.number).then(created).then_with(|| a.name().cmp(b.name()))
-    });
+    all.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.object.by_age(&b.object)));
 }
 
 /// Which revision stands for the present template.

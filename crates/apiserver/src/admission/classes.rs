@@ -16,6 +16,14 @@ fn annotated(o: &Object, key: &str) -> bool {
     o.value().is_ok_and(|v| v["metadata"]["annotations"][key] == "true")
 }
 
+/// Of several that are marked the newest, then the first by name.
+fn newest<'a>(marked: impl Iterator<Item = &'a Object>) -> Option<&'a Object> {
+    marked.max_by(|a, b| {
+        let born = |o: &'a Object| o.meta().creation_timestamp();
+        born(a).cmp(&born(b)).then_with(|| b.name().cmp(a.name()))
+    })
+}
+
 #[async_trait]
 impl Plugin for DefaultStorageClass {
     fn name(&self) -> &'static str {
@@ -35,13 +43,7 @@ impl Plugin for DefaultStorageClass {
             annotated(o, "storageclass.kubernetes.io/is-default-class")
                 || annotated(o, "storageclass.beta.kubernetes.io/is-default-class")
         });
-        // Of several the newest, then the first by name.
-        let best = marked.max_by(|a, b| {
-            a.meta()
-                .creation_timestamp()
-                .cmp(&b.meta().creation_timestamp())
-                .then_with(|| b.name().cmp(a.name()))
-        });
+        let best = newest(marked);
         if let Some(c) = best {
             put(&mut r.object, &["spec", "storageClassName"], json!(c.name()));
         }
@@ -64,15 +66,8 @@ impl Plugin for DefaultIngressClass {
             return Ok(());
         }
         let all = cx.reader.list("networking.k8s.io", "ingressclasses", "").await?;
-        let marked: Vec<&Object> =
-            all.iter().filter(|o| annotated(o, "ingressclass.kubernetes.io/is-default-class")).collect();
-        // Of several the newest, then the first by name, as with storage classes.
-        let best = marked.into_iter().max_by(|a, b| {
-            a.meta()
-                .creation_timestamp()
-                .cmp(&b.meta().creation_timestamp())
-                .then_with(|| b.name().cmp(a.name()))
-        });
+        let marked = all.iter().filter(|o| annotated(o, "ingressclass.kubernetes.io/is-default-class"));
+        let best = newest(marked);
         if let Some(c) = best {
             put(&mut r.object, &["spec", "ingressClassName"], json!(c.name()));
         }

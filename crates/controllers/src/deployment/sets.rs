@@ -154,8 +154,7 @@ impl Rs {
 
     /// Orders by age, the oldest first; names decide among equals.
     pub fn older(a: &Rs, b: &Rs) -> std::cmp::Ordering {
-        let created = a.object.meta().creation_timestamp().cmp(&b.object.meta().creation_timestamp());
-        created.then_with(|| a.name().cmp(b.name()))
+        a.object.by_age(&b.object)
     }
 }
 
