@@ -109,21 +109,30 @@ fn uri(s: &str) -> Vec<String> {
     schema(s, "uri", &format!("parse {s:?}: {why}"))
 }
 
-const FORMATS: [(&str, fn(&str) -> Vec<String>); 13] = [
-    ("dns1123Label", |s| names::dns1123_label(s).into_iter().collect()),
-    ("dns1123Subdomain", |s| names::dns1123_subdomain(s).into_iter().collect()),
-    ("dns1035Label", |s| names::dns1035_label(s).into_iter().collect()),
-    ("qualifiedName", |s| names::qualified_name(s).into_iter().collect()),
-    ("labelValue", |s| names::label_value(s).into_iter().collect()),
-    ("dns1123LabelPrefix", |s| prefix(s, names::dns1123_label)),
-    ("dns1123SubdomainPrefix", |s| prefix(s, names::dns1123_subdomain)),
-    ("dns1035LabelPrefix", |s| prefix(s, names::dns1035_label)),
-    ("uri", uri),
-    ("uuid", |s| schema(s, "uuid", "does not match the UUID format")),
-    ("byte", |s| schema(s, "byte", "invalid base64")),
-    ("date", |s| schema(s, "date", "invalid date")),
-    ("datetime", |s| schema(s, "datetime", "invalid datetime")),
-];
+/// Each format by its name, and the function of CEL that gives it.
+macro_rules! formats {
+    ($($name:literal: $check:expr,)*) => {
+        const FORMATS: &[(&str, fn(&str) -> Vec<String>)] = &[$(($name, $check)),*];
+        const NAMED: &[(&str, Function)] =
+            &[$((concat!("format.", $name, "()->kubernetes.NamedFormat"), |_| known($name))),*];
+    };
+}
+
+formats! {
+    "dns1123Label": |s| names::dns1123_label(s).into_iter().collect(),
+    "dns1123Subdomain": |s| names::dns1123_subdomain(s).into_iter().collect(),
+    "dns1035Label": |s| names::dns1035_label(s).into_iter().collect(),
+    "qualifiedName": |s| names::qualified_name(s).into_iter().collect(),
+    "labelValue": |s| names::label_value(s).into_iter().collect(),
+    "dns1123LabelPrefix": |s| prefix(s, names::dns1123_label),
+    "dns1123SubdomainPrefix": |s| prefix(s, names::dns1123_subdomain),
+    "dns1035LabelPrefix": |s| prefix(s, names::dns1035_label),
+    "uri": uri,
+    "uuid": |s| schema(s, "uuid", "does not match the UUID format"),
+    "byte": |s| schema(s, "byte", "invalid base64"),
+    "date": |s| schema(s, "date", "invalid date"),
+    "datetime": |s| schema(s, "datetime", "invalid datetime"),
+}
 
 fn named(name: &str) -> Option<Value> {
     FORMATS.iter().find(|(n, _)| *n == name).map(|(n, f)| Value::opaque(Format(n, *f)))
@@ -159,19 +168,6 @@ const ALL: &[(&str, Function)] = &[
     ("kubernetes.Quantity:isGreaterThan(kubernetes.Quantity)->bool", greater),
     ("kubernetes.Quantity:isLessThan(kubernetes.Quantity)->bool", less),
     ("format.named(string)->optional(kubernetes.NamedFormat)", named_format),
-    ("format.dns1123Label()->kubernetes.NamedFormat", |_| known("dns1123Label")),
-    ("format.dns1123Subdomain()->kubernetes.NamedFormat", |_| known("dns1123Subdomain")),
-    ("format.dns1035Label()->kubernetes.NamedFormat", |_| known("dns1035Label")),
-    ("format.qualifiedName()->kubernetes.NamedFormat", |_| known("qualifiedName")),
-    ("format.labelValue()->kubernetes.NamedFormat", |_| known("labelValue")),
-    ("format.dns1123LabelPrefix()->kubernetes.NamedFormat", |_| known("dns1123LabelPrefix")),
-    ("format.dns1123SubdomainPrefix()->kubernetes.NamedFormat", |_| known("dns1123SubdomainPrefix")),
-    ("format.dns1035LabelPrefix()->kubernetes.NamedFormat", |_| known("dns1035LabelPrefix")),
-    ("format.uri()->kubernetes.NamedFormat", |_| known("uri")),
-    ("format.uuid()->kubernetes.NamedFormat", |_| known("uuid")),
-    ("format.byte()->kubernetes.NamedFormat", |_| known("byte")),
-    ("format.date()->kubernetes.NamedFormat", |_| known("date")),
-    ("format.datetime()->kubernetes.NamedFormat", |_| known("datetime")),
     ("kubernetes.NamedFormat:validate(string)->optional(list(string))", validate),
 ];
 
@@ -181,7 +177,7 @@ pub fn functions() -> Arc<Table> {
     TABLE
         .get_or_init(|| {
             let mut t = (*cel::functions::standard()).clone();
-            for (signature, run) in ALL {
+            for (signature, run) in ALL.iter().chain(NAMED) {
                 t.add(signature, &TYPES, *run);
             }
             Arc::new(t)
