@@ -7,6 +7,7 @@ use crate::EvalError;
 use crate::ast::{Expr, Fold, FoldKind, Kind};
 use crate::check::{TYPE_NAMES, namespaced};
 use crate::functions::{self, Table};
+use crate::patterns;
 use crate::value::{Key, Message, Value};
 
 type Result<T> = std::result::Result<T, EvalError>;
@@ -66,6 +67,19 @@ fn lookup(v: &Value, index: &Value) -> Result<Option<Value>> {
             None => failed("no such overload"),
         },
         _ => failed("no such overload"),
+    }
+}
+
+/// What a function does beyond looking at each of its arguments once.
+fn dearer(name: &str, values: &[Value]) -> u64 {
+    let items = |i: usize| match values.get(i) {
+        Some(Value::List(l)) => u64::try_from(l.len()).unwrap_or(u64::MAX),
+        _ => 0,
+    };
+    match (name, values) {
+        ("sets.contains" | "sets.equivalent" | "sets.intersects", _) => items(0).saturating_mul(items(1)),
+        ("matches" | "find" | "findAll", [_, Value::String(pattern), ..]) => patterns::work(pattern),
+        _ => 0,
     }
 }
 
@@ -239,13 +253,16 @@ impl Eval<'_> {
         }
         self.pay(functions::price(name, &values, *self.budget))?;
         let weight: u64 = values.iter().map(Value::weight).fold(0, u64::saturating_add);
-        self.pay(1 + weight / 10)?;
+        self.pay((1 + weight / 10).saturating_add(dearer(name, &values)))?;
         for o in self.functions.overloads(name) {
             let fits = o.member == target.is_some()
                 && o.args.len() == values.len()
                 && o.args.iter().zip(&values).all(|(t, v)| t.holds(v));
             if fits {
-                return (o.run)(&values).map_err(EvalError::Failed);
+                let made = (o.run)(&values).map_err(EvalError::Failed)?;
+                // What is larger than what it was made of is paid for as well.
+                self.pay(made.weight().saturating_sub(weight) / 10)?;
+                return Ok(made);
             }
         }
         failed("no such overload")

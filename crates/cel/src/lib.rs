@@ -1,6 +1,6 @@
 //! The Common Expression Language as Kubernetes uses it: parser with macros and optional values, type check, evaluator
 //! with a cost limit, estimates of costs, and the functions of cel-spec and of Kubernetes' libraries (lists, strings,
-//! regular expressions, IP addresses, URLs, time). Pure; owns nothing, spawns nothing.
+//! regular expressions, IP addresses, URLs, time). Pure but for the cache in `patterns`; spawns nothing.
 //! https://kubernetes.io/docs/reference/using-api/cel/
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod eval;
 pub mod functions;
 mod lexer;
 mod parser;
+mod patterns;
 pub mod regexp;
 pub mod types;
 pub mod value;

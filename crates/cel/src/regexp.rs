@@ -8,7 +8,7 @@ use regex::{Regex, RegexBuilder};
 /// Of a compiled expression: Go takes a thousand repetitions of a letter of any script, which are some megabytes.
 const MAX_BYTES: usize = 32 << 20;
 /// Repetitions above this are refused.
-const MAX_REPEAT: i64 = 1000;
+pub(crate) const MAX_REPEAT: i64 = 1000;
 
 /// Compiles an expression. The error is Go's: ``error parsing regexp: missing closing ]: `[` ``.
 pub fn compile(pattern: &str) -> Result<Regex, String> {

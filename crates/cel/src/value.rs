@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -158,6 +158,10 @@ impl Value {
 
     /// CEL's equality: numbers by value, different types differ.
     pub fn equals(&self, other: &Value) -> bool {
+        self.same(other, &mut HashSet::new())
+    }
+
+    fn same(&self, other: &Value, known: &mut Known) -> bool {
         if let Some(o) = numbers(self, other) {
             return o == Some(Ordering::Equal);
         }
@@ -166,22 +170,22 @@ impl Value {
             (Value::Bool(a), Value::Bool(b)) => a == b,
             (Value::String(a), Value::String(b)) => a == b,
             (Value::Bytes(a), Value::Bytes(b)) => a == b,
-            (Value::List(a), Value::List(b)) => {
-                a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.equals(b))
-            }
-            (Value::Map(a), Value::Map(b)) => {
-                a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| v.equals(w)))
-            }
-            (Value::Message(a), Value::Message(b)) => {
+            (Value::List(a), Value::List(b)) => once(a, b, known, |known| {
+                a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.same(b, known))
+            }),
+            (Value::Map(a), Value::Map(b)) => once(a, b, known, |known| {
+                a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| v.same(w, known)))
+            }),
+            (Value::Message(a), Value::Message(b)) => once(a, b, known, |known| {
                 a.name == b.name
                     && a.fields.len() == b.fields.len()
-                    && a.fields.iter().all(|(k, v)| b.fields.get(k).is_some_and(|w| v.equals(w)))
-            }
+                    && a.fields.iter().all(|(k, v)| b.fields.get(k).is_some_and(|w| v.same(w, known)))
+            }),
             (Value::Timestamp(a), Value::Timestamp(b)) => a == b,
             (Value::Duration(a), Value::Duration(b)) => a == b,
             (Value::Type(a), Value::Type(b)) => a == b,
             (Value::Optional(a), Value::Optional(b)) => match (a, b) {
-                (Some(a), Some(b)) => a.equals(b),
+                (Some(a), Some(b)) => a.same(b, known),
                 (a, b) => a.is_none() && b.is_none(),
             },
             (Value::Opaque(a), Value::Opaque(b)) => a.same(b.as_ref()),
@@ -222,6 +226,24 @@ impl Value {
             _ => false,
         }
     }
+}
+
+/// Pairs of lists, maps and messages that were found equal: a value may hold another many times over, on each level.
+type Known = HashSet<(usize, usize)>;
+
+/// Compares two shared values unless that was done before.
+fn once<T: ?Sized>(
+    a: &Arc<T>,
+    b: &Arc<T>,
+    known: &mut Known,
+    equal: impl FnOnce(&mut Known) -> bool,
+) -> bool {
+    let pair = (Arc::as_ptr(a).addr(), Arc::as_ptr(b).addr());
+    known.contains(&pair)
+        || equal(known) && {
+            known.insert(pair);
+            true
+        }
 }
 
 /// `None`: not two numbers. `Some(None)`: one of them is no number at all.

@@ -44,6 +44,68 @@ fn what_is_true() {
     holds(&all);
 }
 
+/// A small expression whose value, or whose work, would be huge.
+#[test]
+fn nothing_grows_without_end() {
+    let env = Env::new(vec![("s".into(), Type::String), ("l".into(), Type::Dyn)]);
+    let s = Value::from("ab".repeat(50_000));
+    let l = Value::from((0..3000).map(Value::Int).collect::<Vec<_>>());
+    let eval = |source: &str| {
+        let p = env.compile(source, None).expect(source);
+        p.eval(&[("s", s.clone()), ("l", l.clone())], &mut 1_000_000)
+    };
+    // Ten of the one before, forty times.
+    let nested = |tail: &str| {
+        let binds =
+            (1..40).map(|i| format!("cel.bind(v{i}, [{}],", vec![format!("v{}", i - 1); 10].join(",")));
+        format!("cel.bind(v0, [1], {}{tail}{})", binds.collect::<String>(), ")".repeat(39))
+    };
+    let started = std::time::Instant::now();
+    for (source, want) in [
+        (nested("dyn(v39) == dyn(v38)"), Ok(Value::Bool(false))),
+        (nested("v39.map(x, x) == v39.map(x, x)"), Ok(Value::Bool(true))),
+        ("s.indexOf(s.substring(0, 49999) + 'c')".into(), Ok(Value::Int(-1))),
+        ("s.lastIndexOf('c' + s.substring(0, 49999))".into(), Ok(Value::Int(-1))),
+    ] {
+        match (eval(&source), want) {
+            (Ok(got), Ok(want)) => assert!(got.equals(&want), "{source}: {got:?}"),
+            (got, want) => assert_eq!(got.err(), want.err(), "{source}"),
+        }
+    }
+    for source in [
+        "s.replace('a', s)",
+        "s.replace('', s)",
+        "l.map(x, '').join(s)",
+        "l.map(x, s.split(''))",
+        "l.map(x, s.findAll('.'))",
+        "l.all(x, s.matches(string(x) + '\\\\pL{1000}') || true)",
+        "l.all(x, sets.contains(l, l))",
+    ] {
+        assert!(eval(source).is_err(), "{source}");
+    }
+    assert!(eval(&nested("'%s'.format([v39])")).is_err());
+    assert!(started.elapsed() < std::time::Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
+#[test]
+fn places_are_those_of_characters() {
+    for (source, want) in [
+        ("'aéaéa'.indexOf('é')", 1),
+        ("'aéaéa'.indexOf('é', 2)", 3),
+        ("'aéaéa'.indexOf('', 5)", 5),
+        ("'aéaéa'.indexOf('x', 5)", -1),
+        ("'aéaéa'.lastIndexOf('é')", 3),
+        ("'aéaéa'.lastIndexOf('é', 2)", 1),
+        ("'aéaéa'.lastIndexOf('éa', 3)", 3),
+        ("'aéaéa'.lastIndexOf('aé', 1)", 0),
+        ("'aéaéa'.lastIndexOf('', 2)", 2),
+        ("'aéaéa'.lastIndexOf('a', 99)", 4),
+    ] {
+        assert!(eval(source).is_ok_and(|v| v.equals(&Value::Int(want))), "{source}: {:?}", eval(source));
+    }
+    assert!(eval("'aéaéa'.indexOf('a', 6)").is_err());
+}
+
 #[test]
 fn what_fails_when_it_runs() {
     let all = [

@@ -1,9 +1,18 @@
 //! Strings, regular expressions, and texts of other values.
 
+use std::fmt::Write;
+
 use super::{Function, int, list, text, value};
 use crate::value::Value;
 
 type R = Result<Value, String>;
+
+/// Of a text that a function makes: what grows must not grow without end.
+const LONGEST: usize = 10_000_000;
+
+fn fits(length: usize) -> Result<(), String> {
+    if length > LONGEST { Err("result is too long".into()) } else { Ok(()) }
+}
 
 fn boolean(b: bool) -> R {
     Ok(Value::Bool(b))
@@ -28,7 +37,7 @@ fn ends_with(a: &[Value]) -> R {
 }
 
 fn regex(a: &[Value]) -> Result<regex::Regex, String> {
-    crate::regexp::compile(text(a, 1)?)
+    crate::patterns::compile(text(a, 1)?)
 }
 
 fn matches(a: &[Value]) -> R {
@@ -59,23 +68,30 @@ fn char_at(a: &[Value]) -> R {
     }
 }
 
-fn place(n: Option<usize>) -> R {
+/// Where a character of the text begins; behind the last one for its length.
+fn offset(s: &str, n: usize) -> Option<usize> {
+    s.char_indices().map(|(at, _)| at).chain([s.len()]).nth(n)
+}
+
+/// A place in bytes as one in characters, or -1.
+fn place(s: &str, at: Option<usize>) -> R {
+    let n = at.and_then(|at| s.get(..at)).map(|before| before.chars().count());
     Ok(Value::Int(n.and_then(|n| i64::try_from(n).ok()).unwrap_or(-1)))
 }
 
 fn index_of(a: &[Value]) -> R {
-    let (s, part) = (chars(text(a, 0)?), chars(text(a, 1)?));
-    let from = if a.len() > 2 { index(int(a, 2)?)? } else { 0 };
-    if from > s.len() {
-        return Err(format!("index out of range: {from}"));
-    }
-    place((from..=s.len()).find(|i| s.get(*i..).is_some_and(|s| s.starts_with(&part))))
+    let (s, part) = (text(a, 0)?, text(a, 1)?);
+    let n = if a.len() > 2 { index(int(a, 2)?)? } else { 0 };
+    let from = offset(s, n).ok_or_else(|| format!("index out of range: {n}"))?;
+    place(s, s.get(from..).and_then(|rest| rest.find(part)).map(|at| from + at))
 }
 
 fn last_index_of(a: &[Value]) -> R {
-    let (s, part) = (chars(text(a, 0)?), chars(text(a, 1)?));
-    let to = if a.len() > 2 { index(int(a, 2)?)? } else { s.len() };
-    place((0..=to.min(s.len())).rev().find(|i| s.get(*i..).is_some_and(|s| s.starts_with(&part))))
+    let (s, part) = (text(a, 0)?, text(a, 1)?);
+    let to = if a.len() > 2 { offset(s, index(int(a, 2)?)?) } else { None };
+    // What begins at `to` ends there.
+    let end = to.map_or(s.len(), |to| s.floor_char_boundary(to.saturating_add(part.len())));
+    place(s, s.get(..end).and_then(|s| s.rfind(part)))
 }
 
 fn lower(a: &[Value]) -> R {
@@ -90,17 +106,13 @@ fn trim(a: &[Value]) -> R {
 
 fn replace(a: &[Value]) -> R {
     let (s, from, to) = (text(a, 0)?, text(a, 1)?, text(a, 2)?);
-    // What grows must not grow without end: a factor of the text's own length is enough for any rule.
-    if from.is_empty() && s.len().saturating_mul(to.len()) > 10_000_000 {
-        return Err("result is too long".into());
-    }
-    Ok(Value::from(match a.get(3) {
-        Some(_) => match usize::try_from(int(a, 3)?) {
-            Ok(n) => s.replacen(from, to, n),
-            Err(_) => s.replace(from, to),
-        },
-        None => s.replace(from, to),
-    }))
+    let most = match a.get(3) {
+        Some(_) => usize::try_from(int(a, 3)?).unwrap_or(usize::MAX),
+        None => usize::MAX,
+    };
+    let times = s.matches(from).take(most).count();
+    fits(times.saturating_mul(to.len()).saturating_add(s.len()))?;
+    Ok(Value::from(s.replacen(from, to, most)))
 }
 
 fn split(a: &[Value]) -> R {
@@ -129,7 +141,10 @@ fn substring(a: &[Value]) -> R {
 fn join(a: &[Value]) -> R {
     let by = if a.len() > 1 { text(a, 1)? } else { "" };
     let parts: Option<Vec<&str>> = list(a, 0)?.iter().map(Value::as_str).collect();
-    parts.map(|p| Value::from(p.join(by))).ok_or_else(|| "no such overload".into())
+    let parts = parts.ok_or("no such overload")?;
+    let between = parts.len().saturating_mul(by.len());
+    fits(parts.iter().map(|p| p.len()).fold(between, usize::saturating_add))?;
+    Ok(Value::from(parts.join(by)))
 }
 
 fn quote(a: &[Value]) -> R {
@@ -140,32 +155,45 @@ fn reverse(a: &[Value]) -> R {
     Ok(Value::from(text(a, 0)?.chars().rev().collect::<String>()))
 }
 
-/// The text of a value as `string()` and `%s` give it.
-fn shown(v: &Value) -> Option<String> {
-    Some(match v {
-        Value::Null => "null".into(),
-        Value::Bool(b) => b.to_string(),
-        Value::Int(i) => i.to_string(),
-        Value::Uint(u) => u.to_string(),
-        Value::Double(d) => d.to_string(),
-        Value::String(s) => s.to_string(),
-        Value::Bytes(b) => String::from_utf8(b.to_vec()).ok()?,
-        Value::Timestamp(t) => t.to_string(),
-        Value::Duration(d) => super::time::seconds(*d),
-        Value::Type(t) => t.to_string(),
+/// Writes the text of a value as `string()` and `%s` give it. Stops at once when it becomes too long: a value that holds
+/// another many times over is small, and its text is not.
+fn show(v: &Value, out: &mut String) -> Option<()> {
+    match v {
+        Value::Null => out.push_str("null"),
+        Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
+        Value::Int(i) => write!(out, "{i}").ok()?,
+        Value::Uint(u) => write!(out, "{u}").ok()?,
+        Value::Double(d) => write!(out, "{d}").ok()?,
+        Value::String(s) | Value::Type(s) => out.push_str(s),
+        Value::Bytes(b) => out.push_str(std::str::from_utf8(b).ok()?),
+        Value::Timestamp(t) => write!(out, "{t}").ok()?,
+        Value::Duration(d) => out.push_str(&super::time::seconds(*d)),
         Value::List(l) => {
-            let all: Option<Vec<String>> = l.iter().map(shown).collect();
-            format!("[{}]", all?.join(", "))
+            out.push('[');
+            for (i, v) in l.iter().enumerate() {
+                out.push_str(if i == 0 { "" } else { ", " });
+                show(v, out)?;
+            }
+            out.push(']');
         }
         Value::Map(m) => {
-            let one = |(k, v): (&crate::value::Key, &Value)| {
-                Some(format!("{}: {}", shown(&Value::from(k.clone()))?, shown(v)?))
-            };
-            let all: Option<Vec<String>> = m.iter().map(one).collect();
-            format!("{{{}}}", all?.join(", "))
+            out.push('{');
+            for (i, (k, v)) in m.iter().enumerate() {
+                out.push_str(if i == 0 { "" } else { ", " });
+                show(&Value::from(k.clone()), out)?;
+                out.push_str(": ");
+                show(v, out)?;
+            }
+            out.push('}');
         }
         Value::Optional(_) | Value::Opaque(_) | Value::Message(_) | Value::Lazy(_) => return None,
-    })
+    }
+    fits(out.len()).ok()
+}
+
+fn shown(v: &Value) -> Option<String> {
+    let mut out = String::new();
+    show(v, &mut out).map(|()| out)
 }
 
 fn to_string(a: &[Value]) -> R {
@@ -207,6 +235,7 @@ fn format(a: &[Value]) -> R {
         out.push_str(&clause(verb, precision, v).ok_or_else(|| {
             format!("error during formatting: %{verb} can't be used with a value of type {}", v.type_name())
         })?);
+        fits(out.len())?;
     }
     Ok(out.into())
 }
