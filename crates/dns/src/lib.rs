@@ -17,6 +17,7 @@ use client::{Informer, Informers, Object};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+pub use cache::Cache;
 pub use server::Server;
 pub use zone::{Answer, Source, Zone};
 

@@ -44,7 +44,10 @@ use node_ctx::Node;
 use pod::Qos;
 // The parsers of what comes from outside, for the fuzz targets.
 pub use server::logs::decode as decode_log_line;
+pub use server::remote::Input;
 pub use server::spdy;
+pub use server::ws::listen as listen_on_websocket;
+pub use static_pods::parse as parse_static_pod;
 pub use thresholds::Eviction;
 use volumes::mounter::{Mounter, NoMounter, SystemMounter};
 

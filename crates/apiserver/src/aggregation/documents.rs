@@ -87,7 +87,7 @@ async fn openapi(s: &ApiServer, r: &Service, new: &mut Remote) -> Result<(), Str
 }
 
 /// The paths of a group version and the definitions that they need.
-fn own_part(mut v: Value, group: &str, version: &str) -> Value {
+pub fn own_part(mut v: Value, group: &str, version: &str) -> Value {
     let prefix = format!("/apis/{group}/{version}/");
     let mut part = |name: &str| v.get_mut(name).map(Value::take).unwrap_or_default();
     let mut paths = Map::new();
@@ -142,7 +142,7 @@ pub fn merge_v2(document: &mut Value, remotes: &[Arc<Service>]) {
 }
 
 /// `APIResourceList` as the resources of an `APIVersionDiscovery`.
-fn discovered(group: &str, version: &str, list: &Value) -> Value {
+pub fn discovered(group: &str, version: &str, list: &Value) -> Value {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     let or = |v: &Value, other: &str| v.as_str().filter(|s| !s.is_empty()).unwrap_or(other).to_owned();
     let kind = |r: &Value| json!({"group": or(&r["group"], group), "version": or(&r["version"], version), "kind": text(&r["kind"])});

@@ -67,9 +67,20 @@ async fn ask(
         Value::Array(a) => a,
         _ => Vec::new(),
     };
+    judged(review, &uid, wanted, &sent, answer)
+}
+
+/// What an answer's objects are, if they may be: the same ones as `sent`, in the same order.
+pub fn judged(
+    review: &str,
+    uid: &str,
+    wanted: &str,
+    sent: &[Value],
+    answer: Result<Value, String>,
+) -> Result<Vec<Value>, String> {
     let what = format!("conversion webhook for {}", sent.first().map(gvk).unwrap_or_default());
     let answer = answer.map_err(|e| format!("{what} failed: {e}"))?;
-    let converted = read(review, &uid, answer).map_err(|e| format!("{what} failed: {e}"))?;
+    let converted = read(review, uid, answer).map_err(|e| format!("{what} failed: {e}"))?;
     if converted.len() != sent.len() {
         return Err(format!("{what} returned {} objects, expected {}", converted.len(), sent.len()));
     }

@@ -1,12 +1,12 @@
 //! From a RequestInfo to the code that answers it: which kind, which verb, which subresource. Nothing here is special to a
 //! kind; that stands in `registry`.
 
-mod conversion_review;
+pub mod conversion_review;
 pub mod convert;
 pub mod create;
 pub mod decode;
 pub mod delete;
-mod duplicates;
+pub mod duplicates;
 pub mod managed;
 pub mod meta;
 pub mod output;

@@ -3,11 +3,11 @@
 
 pub mod logs;
 mod port_forward;
-mod remote;
+pub mod remote;
 pub mod spdy;
 mod stats;
 mod streams;
-mod ws;
+pub mod ws;
 
 use std::convert::Infallible;
 use std::sync::Arc;

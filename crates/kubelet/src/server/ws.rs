@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -35,6 +36,17 @@ fn goodbye() -> Message {
 
 pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
+/// A server's end over `io`; a client can't make it hold more than one message of this size.
+async fn server_end<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> WebSocketStream<S> {
+    let config = WebSocketConfig::default().max_message_size(Some(32 << 20));
+    WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await
+}
+
+/// What a client of exec or attach says over `io`, to its end.
+pub async fn listen<S: AsyncRead + AsyncWrite + Unpin>(io: S, to: mpsc::Sender<Input>) {
+    read_all(server_end(io).await.split().1, to).await;
+}
+
 /// Agrees to one of `known` (in the order of the client's wishes) and hands the socket to `f` in a task of its own.
 pub fn upgrade<F, Fut>(
     mut r: Request<Incoming>,
@@ -53,12 +65,7 @@ where
     let upgrade = hyper::upgrade::on(&mut r);
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(io) => {
-                let config = WebSocketConfig::default().max_message_size(Some(32 << 20));
-                let socket =
-                    WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, Some(config)).await;
-                f(socket, protocol).await;
-            }
+            Ok(io) => f(server_end(TokioIo::new(io)).await, protocol).await,
             Err(e) => tracing::debug!(error = %e, "an upgrade of a connection failed"),
         }
     });
@@ -92,7 +99,10 @@ fn input(m: Message) -> Option<Input> {
 }
 
 /// Reads to the client's close, also when nobody wants the input any more: only so our close is answered.
-async fn read_all(mut source: SplitStream<Socket>, to: mpsc::Sender<Input>) {
+async fn read_all<S>(mut source: SplitStream<WebSocketStream<S>>, to: mpsc::Sender<Input>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     while let Some(Ok(m)) = source.next().await {
         if m.is_close() {
             return;
