@@ -1,4 +1,4 @@
-//! Hostile streams: WebSockets of exec, answers of other name servers, pages behind a proxy, manifests of static pods, keys
+//! Hostile streams: WebSockets of exec, events of watches, answers of other name servers, pages behind a proxy, manifests of static pods, keys
 //! that stand twice.
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
@@ -66,6 +66,20 @@ fn dns_answers() {
                 let _ = kept.to_vec();
             }
         }
+    });
+}
+
+#[test]
+fn watch_events() {
+    let seeds = [
+        r#"{"type":"ADDED","object":{"kind":"Pod","metadata":{"name":"a","namespace":"b","resourceVersion":"7"}}}"#,
+        r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"18446744073709551616","annotations":{"k8s.io/initial-events-end":"true"}}}}"#,
+        r#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","details":{"causes":[{}]}}}"#,
+        r#"{"type":"DELETED","object":[{"metadata":null}]}"#,
+    ]
+    .map(str::as_bytes);
+    fuzz::run("watch_events", &seeds, 1, |b| {
+        let _ = client::remote::watch_event(b);
     });
 }
 

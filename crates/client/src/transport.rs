@@ -154,7 +154,7 @@ impl Transport for LocalTransport {
 }
 
 /// Reads a `…List` body.
-fn list_from_wire(body: &[u8]) -> Result<ObjectList, Status> {
+pub(crate) fn list_from_wire(body: &[u8]) -> Result<ObjectList, Status> {
     let mut v: Value = serde_json::from_slice(body).map_err(Status::internal)?;
     if !v.is_object() {
         return Err(Status::internal("the server answered something else than a list"));

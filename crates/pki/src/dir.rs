@@ -155,19 +155,36 @@ impl Pki {
     }
 }
 
+fn private_key(of: &CertKey) -> Result<PrivateKeyDer<'static>, Error> {
+    PrivateKeyDer::from_pem_slice(of.key.as_bytes())
+        .map_err(|e| Error::Certificate(format!("private key: {e}")))
+}
+
 /// A server's TLS set-up from a certificate and a verifier of clients.
 pub fn server_config(
     cert: &CertKey,
     verifier: Arc<dyn rustls::server::danger::ClientCertVerifier>,
 ) -> Result<rustls::ServerConfig, Error> {
-    let key = PrivateKeyDer::from_pem_slice(cert.key.as_bytes())
-        .map_err(|e| Error::Certificate(format!("private key: {e}")))?;
+    let key = private_key(cert)?;
     let mut config = rustls::ServerConfig::builder_with_provider(trust::provider())
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
         .with_single_cert(trust::certificates(&cert.cert)?, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// A client's TLS set-up: which servers it believes, and the certificate that it shows.
+pub fn client_config(
+    believed: Arc<dyn rustls::client::danger::ServerCertVerifier>,
+    own: Option<&CertKey>,
+) -> Result<rustls::ClientConfig, Error> {
+    let builder = rustls::ClientConfig::builder_with_provider(trust::provider())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(believed);
+    let Some(own) = own else { return Ok(builder.with_no_client_auth()) };
+    Ok(builder.with_client_auth_cert(trust::certificates(&own.cert)?, private_key(own)?)?)
 }
 
 /// Writes a file for its owner only, atomically, when its content differs.

@@ -12,8 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{PrivateKeyDer, ServerName};
+use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -134,20 +133,9 @@ impl Connections {
     }
 
     fn connector(&self, b: &Backend, protocols: &[&[u8]]) -> Result<TlsConnector, String> {
-        let builder = rustls::ClientConfig::builder_with_provider(pki::trust::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|e| e.to_string())?;
         let believed = if b.insecure { pki::unverified::verifier() } else { webhook::believed(&b.ca)? };
-        let builder = builder.dangerous().with_custom_certificate_verifier(believed);
-        let mut config = match &self.identity {
-            None => builder.with_no_client_auth(),
-            Some(i) => {
-                let chain = pki::trust::certificates(&i.certificate.cert).map_err(|e| e.to_string())?;
-                let key =
-                    PrivateKeyDer::from_pem_slice(i.certificate.key.as_bytes()).map_err(|e| e.to_string())?;
-                builder.with_client_auth_cert(chain, key).map_err(|e| e.to_string())?
-            }
-        };
+        let own = self.identity.as_ref().map(|i| &i.certificate);
+        let mut config = pki::dir::client_config(believed, own).map_err(|e| e.to_string())?;
         config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
         Ok(TlsConnector::from(Arc::new(config)))
     }
