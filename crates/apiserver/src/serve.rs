@@ -81,7 +81,9 @@ async fn connection(
     let peer = Peer { address, identity, local: false };
     let service = service_fn(move |request: Request<Incoming>| {
         let (server, peer) = (server.clone(), peer.clone());
-        async move { Ok::<_, std::convert::Infallible>(respond(&server, request, peer).await) }
+        // In a box: hyper makes a task of it, whose memory is aligned, and what glibc 2.36 cuts out for that fits no other
+        // task afterwards. It is freed before the answer's body is sent, too, which for a watch lasts long.
+        Box::pin(async move { Ok::<_, std::convert::Infallible>(respond(&server, request, peer).await) })
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
