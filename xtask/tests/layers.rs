@@ -24,7 +24,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("runtime", vec!["cri", "shim"]),
         ("client", pure[..1].to_vec()),
         ("apiserver", component(&["patch", "store", "pki", "cel"])),
-        ("controllers", component(&[])),
+        ("controllers", component(&["netlink", "pki"])),
         ("scheduler", component(&[])),
         ("kubelet", component(&["cri", "pki"])),
         ("cni", vec!["netlink", "cri"]),

@@ -2,6 +2,7 @@
 //! canonical encoding. Pure: no IO, no clock, no task is spawned here.
 #![forbid(unsafe_code)]
 
+pub mod bootstrap_token;
 pub mod canonical;
 pub mod catalog;
 pub mod columns;

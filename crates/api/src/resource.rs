@@ -81,6 +81,8 @@ resources! {
     CONFIG_MAPS = "" / "v1", "configmaps", "ConfigMap", true;
     SECRETS = "" / "v1", "secrets", "Secret", true;
     CLUSTER_TRUST_BUNDLES = "certificates.k8s.io" / "v1", "clustertrustbundles", "ClusterTrustBundle", false;
+    CERTIFICATE_REQUESTS = "certificates.k8s.io" / "v1", "certificatesigningrequests", "CertificateSigningRequest", false;
+    SUBJECT_ACCESS_REVIEWS = "authorization.k8s.io" / "v1", "subjectaccessreviews", "SubjectAccessReview", false;
     POD_CERTIFICATE_REQUESTS = "certificates.k8s.io" / "v1", "podcertificaterequests", "PodCertificateRequest", true;
     EVENTS = "" / "v1", "events", "Event", true;
     SERVICE_ACCOUNTS = "" / "v1", "serviceaccounts", "ServiceAccount", true;

@@ -1,9 +1,10 @@
 //! Signs approved certificate signing requests of upstream's own signers, and fails those the signer's rules forbid. The
 //! key stays behind `Config::sign`; what a request asks for is read here.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::Resource;
+use api::resource::CERTIFICATE_REQUESTS as REQUESTS;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -16,13 +17,6 @@ use x509_parser::prelude::FromDer;
 use crate::Context;
 use crate::skeleton::{self, Key, Next, Queue};
 
-const REQUESTS: Resource = Resource::new(
-    "certificates.k8s.io",
-    "v1",
-    "certificatesigningrequests",
-    "CertificateSigningRequest",
-    false,
-);
 /// How long a certificate holds at most: `--cluster-signing-duration` of upstream.
 const LONGEST: i64 = 365 * 86_400;
 const SHORTEST: i64 = 600;
@@ -39,35 +33,49 @@ impl std::fmt::Debug for Sign {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct View {
-    spec: Spec,
-    status: Status,
+pub(crate) struct View {
+    pub spec: Spec,
+    pub status: Status,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct Spec {
-    request: String,
-    signer_name: String,
-    usages: Vec<String>,
-    expiration_seconds: Option<i64>,
+pub(crate) struct Spec {
+    pub request: String,
+    pub signer_name: String,
+    pub usages: Vec<String>,
+    pub expiration_seconds: Option<i64>,
+    pub username: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+    pub extra: Value,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Status {
-    certificate: String,
-    conditions: Vec<Value>,
+pub(crate) struct Status {
+    pub certificate: String,
+    pub conditions: Vec<Value>,
+}
+
+impl View {
+    pub fn is(&self, condition: &str) -> bool {
+        self.status.conditions.iter().any(|c| c["type"] == condition)
+    }
+    pub fn wish(&self) -> Result<Wish, String> {
+        wish(&pem(self))
+    }
 }
 
 /// What a request asks to be named.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Wish {
-    common_name: String,
-    organizations: Vec<String>,
-    hosts: usize,
-    /// E-mail addresses and URIs.
-    others: usize,
+pub(crate) struct Wish {
+    pub common_name: String,
+    pub organizations: Vec<String>,
+    pub names: Vec<String>,
+    pub addresses: Vec<IpAddr>,
+    /// E-mail addresses, URIs, and what can't be read.
+    pub others: usize,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -91,7 +99,11 @@ fn wish(pem: &str) -> Result<Wish, String> {
         let ParsedExtension::SubjectAlternativeName(names) = e else { continue };
         for n in &names.general_names {
             match n {
-                GeneralName::DNSName(_) | GeneralName::IPAddress(_) => out.hosts += 1,
+                GeneralName::DNSName(name) => out.names.push((*name).to_owned()),
+                GeneralName::IPAddress(raw) => match address(raw) {
+                    Some(ip) => out.addresses.push(ip),
+                    None => out.others += 1,
+                },
                 _ => out.others += 1,
             }
         }
@@ -99,8 +111,13 @@ fn wish(pem: &str) -> Result<Wish, String> {
     Ok(out)
 }
 
+fn address(raw: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(raw).map(IpAddr::from);
+    four.or_else(|_| <[u8; 16]>::try_from(raw).map(IpAddr::from)).ok()
+}
+
 /// Whether the signer may sign that, in the words of upstream's rules.
-fn allowed(signer: &str, usages: &[String], w: &Wish) -> Result<(), String> {
+pub(crate) fn allowed(signer: &str, usages: &[String], w: &Wish) -> Result<(), String> {
     let only = |known: &[&str], needed: &str| {
         let fits = usages.iter().all(|u| known.contains(&u.as_str())) && usages.iter().any(|u| u == needed);
         if fits { Ok(()) } else { Err(format!("usages did not match {known:?} with {needed:?}")) }
@@ -120,14 +137,14 @@ fn allowed(signer: &str, usages: &[String], w: &Wish) -> Result<(), String> {
         }
         "kubernetes.io/kube-apiserver-client-kubelet" => {
             node()?;
-            if w.hosts + w.others > 0 {
+            if w.names.len() + w.addresses.len() + w.others > 0 {
                 return Err("subject alternative names are not allowed".into());
             }
             only(&["client auth", "digital signature", "key encipherment"], "client auth")
         }
         "kubernetes.io/kubelet-serving" => {
             node()?;
-            if w.hosts == 0 {
+            if w.names.is_empty() && w.addresses.is_empty() {
                 return Err("DNS or IP subjectAltName is required".into());
             }
             if w.others > 0 {
@@ -140,7 +157,7 @@ fn allowed(signer: &str, usages: &[String], w: &Wish) -> Result<(), String> {
 }
 
 fn plan(v: &View) -> Plan {
-    let is = |kind: &str| v.status.conditions.iter().any(|c| c["type"] == kind);
+    let is = |kind: &str| v.is(kind);
     let ours = matches!(
         v.spec.signer_name.as_str(),
         "kubernetes.io/kube-apiserver-client"
@@ -151,7 +168,7 @@ fn plan(v: &View) -> Plan {
     if !ours || !v.status.certificate.is_empty() || !is("Approved") || is("Denied") || is("Failed") {
         return Plan::Nothing;
     }
-    match wish(&pem(v)).and_then(|w| allowed(&v.spec.signer_name, &v.spec.usages, &w)) {
+    match v.wish().and_then(|w| allowed(&v.spec.signer_name, &v.spec.usages, &w)) {
         Err(why) => Plan::Refuse(why),
         Ok(()) => Plan::Sign {
             server: v.spec.usages.iter().any(|u| u == "server auth"),
@@ -216,8 +233,8 @@ mod tests {
         let node = |hosts| Wish {
             common_name: "system:node:n".into(),
             organizations: vec!["system:nodes".into()],
-            hosts,
-            others: 0,
+            names: vec!["n".to_owned(); hosts],
+            ..Wish::default()
         };
         let table: &[(&str, &[String], Wish, bool)] = &[
             ("kube-apiserver-client", &client, Wish::default(), true),

@@ -15,6 +15,8 @@ mod slow_start;
 pub mod table;
 mod template;
 
+mod approval;
+mod bootstrap;
 mod certificates;
 mod cronjob;
 mod daemonset;

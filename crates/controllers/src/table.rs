@@ -3,9 +3,9 @@
 use futures::FutureExt;
 
 use crate::{
-    Loop, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage, job, namespace,
-    nodes, pod_certificates, replicaset, resourcequota, serviceaccount, statefulset, ttl_after_finished,
-    volumes,
+    Loop, approval, bootstrap, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage,
+    job, namespace, nodes, pod_certificates, replicaset, resourcequota, serviceaccount, statefulset,
+    ttl_after_finished, volumes,
 };
 
 pub const LOOPS: &[Loop] = &[
@@ -138,6 +138,27 @@ pub const LOOPS: &[Loop] = &[
         watches: &["certificatesigningrequests"],
         writes: &["certificatesigningrequests/status"],
         run: |c| certificates::run(c).boxed(),
+    },
+    Loop {
+        name: "csrapproving",
+        account: "certificate-controller",
+        watches: &["certificatesigningrequests", "nodes", "services", "endpointslices"],
+        writes: &["certificatesigningrequests/approval"],
+        run: |c| approval::run(c).boxed(),
+    },
+    Loop {
+        name: "bootstrap-signer",
+        account: "bootstrap-signer",
+        watches: &["secrets", "configmaps"],
+        writes: &["configmaps"],
+        run: |c| bootstrap::signer(c).boxed(),
+    },
+    Loop {
+        name: "token-cleaner",
+        account: "token-cleaner",
+        watches: &["secrets"],
+        writes: &["deletes secrets"],
+        run: |c| bootstrap::cleaner(c).boxed(),
     },
     Loop {
         name: "podcertificaterequest-cleaner",

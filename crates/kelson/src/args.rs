@@ -16,6 +16,8 @@ pub struct Args {
 pub enum Command {
     /// Run a cluster: API server, store, controllers, scheduler and, unless --no-node, a node.
     Server(Box<ServerArgs>),
+    /// Make, list and remove the tokens with which machines join a cluster.
+    Token(crate::token::TokenArgs),
     /// Bring images onto this node, list and remove them.
     Image(ImageArgs),
     /// Write the whole cluster as it is at one moment into a file, while it runs or not.

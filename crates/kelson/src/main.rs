@@ -15,7 +15,10 @@ mod leader;
 mod logging;
 mod mark;
 mod networks;
+mod remote;
 mod server;
+mod shared;
+mod token;
 
 use std::process::ExitCode;
 
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Backup(a) => backup::save::main(a),
         Command::Restore(a) => backup::restore::main(a),
         Command::Store(a) => backup::inspect::main(a),
+        Command::Token(a) => token::main(a),
         Command::Clean(a) => clean::main(a),
         Command::Version => {
             println!("kelson {VERSION} (Kubernetes v1.37.0)");

@@ -8,6 +8,7 @@
 //! - [`token`]: bound service-account tokens, minted and verified
 //! - [`oidc`]: the discovery documents that let others verify those tokens
 //! - [`unverified`]: a TLS client that takes any certificate
+//! - [`jws`]: signatures made with bootstrap tokens
 //! - [`kubeconfig`]: a kubeconfig with everything embedded
 //!
 //! Time is always handed in as Unix seconds; nothing here reads a clock, except rustls inside a handshake.
@@ -17,6 +18,7 @@ pub mod authorities;
 pub mod authority;
 pub mod dir;
 mod files;
+pub mod jws;
 pub mod kubeconfig;
 pub mod oidc;
 pub mod request;

@@ -1,6 +1,9 @@
-//! A fresh key of a wanted type, and a certificate request that says nothing but that its sender has the key.
+//! A fresh key and a certificate request signed with it: one that says nothing but that its sender has the key, for pods,
+//! and the ones of a node, for its client and its serving certificate.
 
-use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use std::net::IpAddr;
+
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 
 use crate::Error;
 use crate::trust::pem_block;
@@ -36,6 +39,24 @@ pub fn key_and_request(key_type: &str) -> Result<KeyRequest, Error> {
     params.distinguished_name = DistinguishedName::new();
     let request = params.serialize_request(&key).map_err(fail)?.der().to_vec();
     Ok(KeyRequest { key: pem_block("PRIVATE KEY", &plain(key_type, key.serialized_der())), request })
+}
+
+/// A key and the request of a node for a certificate: for its client certificate without names and addresses, for its serving
+/// certificate with them.
+pub fn node_request(node: &str, names: &[&str], addresses: &[IpAddr]) -> Result<KeyRequest, Error> {
+    let user = format!("system:node:{node}");
+    let fail = |source| Error::Issue { name: user.clone(), source };
+    let key = KeyPair::generate().map_err(fail)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+    params.distinguished_name.push(DnType::CommonName, user.as_str());
+    for name in names {
+        params.subject_alt_names.push(SanType::DnsName((*name).try_into().map_err(fail)?));
+    }
+    params.subject_alt_names.extend(addresses.iter().map(|a| SanType::IpAddress(*a)));
+    let request = params.serialize_request(&key).map_err(fail)?.der().to_vec();
+    Ok(KeyRequest { key: key.serialize_pem(), request })
 }
 
 /// ring writes Ed25519 keys with the public half behind them, which older readers do not know.

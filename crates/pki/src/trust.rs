@@ -67,6 +67,13 @@ pub fn pem_block(label: &str, der: &[u8]) -> String {
     out + &format!("-----END {label}-----\n")
 }
 
+/// `sha256:…` of a certificate's public key, by which a machine that joins knows the cluster's authority (as kubeadm has it).
+pub fn public_key_hash(der: &[u8]) -> Result<String, Error> {
+    let (_, cert) = X509Certificate::from_der(der).map_err(|e| Error::Certificate(e.to_string()))?;
+    let digest = ring::digest::digest(&ring::digest::SHA256, cert.public_key().raw);
+    Ok(format!("sha256:{}", digest.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>()))
+}
+
 /// The authorities whose client certificates count.
 #[derive(Debug, Clone)]
 pub struct ClientTrust {

@@ -64,6 +64,16 @@ impl Anonymous {
     pub fn health() -> Self {
         Self::Paths(["/livez", "/readyz", "/healthz"].map(str::to_owned).to_vec())
     }
+    /// The health paths, and what a machine that joins is told first: where the API is and whose certificates to believe.
+    pub fn health_and_cluster_info() -> Self {
+        match Self::health() {
+            Self::Paths(mut p) => {
+                p.push("/api/v1/namespaces/kube-public/configmaps/cluster-info".into());
+                Self::Paths(p)
+            }
+            other => other,
+        }
+    }
     fn allows(&self, path: &str) -> bool {
         match self {
             Anonymous::Never => false,
@@ -190,7 +200,7 @@ impl Authn {
 
     /// As above; `audiences` empty means the API server's own.
     pub async fn token_for(&self, token: &str, audiences: &[String]) -> Result<(User, Vec<String>), String> {
-        if bootstrap_token::looks_like_one(token) && audiences.is_empty() {
+        if api::bootstrap_token::split(token).is_some() && audiences.is_empty() {
             return bootstrap_token::authenticate(self.reader.as_ref(), token, now())
                 .await
                 .map(|u| (u, Vec::new()));

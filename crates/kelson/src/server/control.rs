@@ -29,6 +29,7 @@ const LOOPS_DRAIN: Duration = Duration::from_secs(8);
 pub struct Control {
     pub server: Arc<dyn LocalServer>,
     pub pki: Arc<pki::Pki>,
+    pub port: u16,
     store: Arc<dyn Store>,
     stop: CancellationToken,
     api: ApiServer,
@@ -143,7 +144,8 @@ pub async fn start(
         security: Box::new(move |reader| {
             let tokens = TokenAuthenticator::new(keys.tokens.verifier(issuer.clone()), vec![issuer.clone()]);
             let issuer = TokenIssuer::new(keys.tokens.clone(), issuer.clone(), vec![issuer]);
-            let authn = Authn::new(trust, tokens, reader, Anonymous::health()).with_front_proxy(proxies);
+            let anonymous = Anonymous::health_and_cluster_info();
+            let authn = Authn::new(trust, tokens, reader, anonymous).with_front_proxy(proxies);
             Security { authn, issuer }
         }),
         stop: stop.clone(),
@@ -166,6 +168,7 @@ pub async fn start(
     let control = Control {
         server: Arc::new(server.clone()),
         pki,
+        port: listen.port(),
         store,
         stop,
         api: server,

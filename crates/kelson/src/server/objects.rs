@@ -1,16 +1,19 @@
 //! The few objects that the wiring itself keeps: the `kube-dns` Service at the tenth address with its endpoints, and the
 //! role that the built-in DNS and proxy read with.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use api::resource::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ENDPOINT_SLICES, SERVICES};
+use api::resource::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, CONFIG_MAPS, ENDPOINT_SLICES, SERVICES};
 use api::{Resource, Status};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use client::{Client, LocalIdentity, LocalServer, Patch};
 use serde_json::{Value, json};
 
 use super::control::Control;
 use crate::config::Config;
+use crate::shared::{NODE_SETTINGS, Shared};
 
 /// Whom the built-in DNS and proxy act as.
 pub const NETWORK_USER: &str = "system:kelson-network";
@@ -40,13 +43,55 @@ pub async fn ensure(control: &Control, config: &Config) -> Result<(), Status> {
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
         "metadata": { "name": NETWORK_USER, "labels": label },
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NETWORK_USER },
-        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": NETWORK_USER }],
+        // The second: DNS and proxy of nodes whose server is another process.
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": NETWORK_USER },
+            { "apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes" }],
     }))
     .await?;
+    for_nodes(&client, config).await?;
+    cluster_info(&client, control, config).await?;
     if config.enabled("dns") && config.node {
         dns_service(&client, config).await?;
     }
     Ok(())
+}
+
+/// What a node that joins has to know of the cluster.
+async fn for_nodes(client: &Client, config: &Config) -> Result<(), Status> {
+    let data = Shared::of(config).data();
+    apply(
+        client,
+        &CONFIG_MAPS,
+        "kube-system",
+        NODE_SETTINGS,
+        json!({ "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": NODE_SETTINGS, "namespace": "kube-system" }, "data": data }),
+    )
+    .await
+}
+
+/// Where the API is and whose certificates to believe, for machines that join. Where several servers share a store, the
+/// first one says it, or who runs them: they may stand behind one address.
+async fn cluster_info(client: &Client, control: &Control, config: &Config) -> Result<(), Status> {
+    const NAME: &str = "cluster-info";
+    if config.etcd.is_some() && client.find(&CONFIG_MAPS, "kube-public", NAME).await?.is_some() {
+        return Ok(());
+    }
+    let server = format!("https://{}", SocketAddr::new(config.advertise, control.port));
+    let ca = STANDARD.encode(control.pki.ca.cert_pem());
+    let kubeconfig = format!(
+        "apiVersion: v1\nkind: Config\nclusters:\n- name: \"\"\n  cluster:\n    certificate-authority-data: {ca}\n    \
+         server: {server}\ncontexts: null\ncurrent-context: \"\"\npreferences: {{}}\nusers: null\n"
+    );
+    apply(
+        client,
+        &CONFIG_MAPS,
+        "kube-public",
+        NAME,
+        json!({ "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": NAME, "namespace": "kube-public" }, "data": { "kubeconfig": kubeconfig } }),
+    )
+    .await
 }
 
 async fn dns_service(client: &Client, config: &Config) -> Result<(), Status> {
