@@ -47,7 +47,7 @@ impl Changes for Following {
                 WatchItem::Progress(_) => continue,
             };
             let mut out = Vec::with_capacity(events.len());
-            for e in events {
+            for e in events.iter() {
                 match plain(e.kind, &e.record, e.previous.as_deref())? {
                     Some(WatchEvent::Added(o) | WatchEvent::Modified(o)) => out.push(Change::Put(o)),
                     Some(WatchEvent::Deleted(o)) => out.push(Change::Deleted(o)),

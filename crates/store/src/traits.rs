@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -165,18 +166,25 @@ pub struct Event {
 /// that nothing up to `revision` is missing.
 #[derive(Debug, Clone)]
 pub enum WatchItem {
-    Events(Vec<Event>),
+    /// Shared by all who watch the same prefix.
+    Events(Arc<[Event]>),
     Progress(Revision),
 }
 
 /// A running watch. Dropping it ends it.
-#[async_trait]
 pub trait Watcher: Send {
     /// The next batch. `Err(Compacted)` when history is gone, `Err(Slow)` when the watcher fell too far behind; after
     /// an error the watch has ended.
-    async fn next(&mut self) -> Result<WatchItem, Error>;
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<WatchItem, Error>>;
     /// Asks for a `Progress` item as soon as all events up to the store's present revision were handed over.
     fn request_progress(&mut self);
+}
+
+impl dyn Watcher + '_ {
+    /// As `poll_next`.
+    pub async fn next(&mut self) -> Result<WatchItem, Error> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
 }
 
 /// Why the store refused or failed.

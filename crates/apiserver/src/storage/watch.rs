@@ -5,11 +5,12 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use api::{Object, Status};
 use client::{WatchEvent, WatchStream};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use store::{EventKind, Fresh, Range, Record, WatchItem, Watcher};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -25,6 +26,9 @@ use crate::request_info::Query;
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Shortest life of a watch that names no timeout; the longest is twice that.
 const MIN_LIFE: u64 = 1800;
+
+/// After that many items of the store a watch lets others have their turn, and looks whether it has to end.
+const TURNS: u32 = 64;
 
 /// Where a watch starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,8 +158,10 @@ struct Pump {
     /// them anew costs more than an event.
     timer: Pin<Box<Sleep>>,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// As `stopped`, asked before each item without the lock that polling takes.
     stop: CancellationToken,
+    /// Whom `stopped` wakes.
+    registered: Option<Waker>,
+    turns: u32,
 }
 
 impl Storage {
@@ -168,9 +174,7 @@ impl Storage {
         stop: CancellationToken,
     ) -> WatchStream {
         match self.start(prefix, o, filter, stop).await {
-            Ok(pump) => {
-                futures::stream::unfold(pump, |mut p| async move { p.next().await.map(|e| (e, p)) }).boxed()
-            }
+            Ok(pump) => pump.boxed(),
             Err(s) => futures::stream::iter([WatchEvent::Error(s)]).boxed(),
         }
     }
@@ -218,6 +222,8 @@ impl Storage {
             timer: Box::pin(tokio::time::sleep_until(pause(now, now + life, o.bookmarks))),
             stopped: Box::pin(stop.clone().cancelled_owned()),
             stop,
+            registered: None,
+            turns: 0,
         })
     }
 }
@@ -232,75 +238,105 @@ fn too_old(e: store::Error, asked: u64) -> Status {
 }
 
 impl Pump {
-    async fn next(&mut self) -> Option<WatchEvent> {
-        loop {
-            while let Some(rec) = self.initial.next() {
-                match self.filter.select(&rec) {
-                    Ok(Some(o)) => return Some(WatchEvent::Added(o)),
-                    Ok(None) => {}
-                    Err(s) => return self.fail(s),
-                }
-            }
-            if let Some(e) = self.initial_end.take() {
-                return Some(e);
-            }
-            if let Some(e) = self.queue.pop_front() {
-                return Some(e);
-            }
-            let watcher = self.watcher.as_mut()?;
-            let item = tokio::select! {
-                biased;
-                item = watcher.next(), if !self.stop.is_cancelled() => Some(item),
-                () = &mut self.stopped => None,
-                () = &mut self.timer => {
-                    let now = Instant::now();
-                    if now < self.deadline {
-                        watcher.request_progress();
-                        self.timer.as_mut().reset(pause(now, self.deadline, self.bookmarks));
-                        continue;
-                    }
-                    None
-                }
-            };
-            match item {
-                None => {
-                    self.watcher = None;
-                    return None;
-                }
-                Some(Ok(WatchItem::Progress(r))) => {
-                    if self.bookmarks && r > self.sent_bookmark {
-                        self.sent_bookmark = r;
-                        return Some(WatchEvent::Bookmark { revision: r, initial_events_end: false });
-                    }
-                }
-                Some(Ok(WatchItem::Events(events))) => {
-                    for e in events {
-                        if e.record.mod_revision <= self.after {
-                            continue;
-                        }
-                        match translate(&self.filter, e.kind, &e.record, e.previous.as_deref()) {
-                            Ok(Some(event)) => self.queue.push_back(event),
-                            Ok(None) => {}
-                            Err(s) => return self.fail(s),
-                        }
-                    }
-                }
-                // A slow client's watch ends without a word; it goes on from where it was.
-                Some(Err(store::Error::Slow | store::Error::Stopped(_))) => {
-                    self.watcher = None;
-                    return None;
-                }
-                Some(Err(e)) => return self.fail(too_old(e, self.after)),
+    /// What needs no waiting.
+    fn at_hand(&mut self) -> Option<WatchEvent> {
+        for rec in self.initial.by_ref() {
+            match self.filter.select(&rec) {
+                Ok(Some(o)) => return Some(WatchEvent::Added(o)),
+                Ok(None) => {}
+                Err(s) => return Some(self.fail(s)),
             }
         }
+        self.initial_end.take().or_else(|| self.queue.pop_front())
     }
 
-    fn fail(&mut self, s: Status) -> Option<WatchEvent> {
+    /// Takes in what the store tells; what has to be sent at once, if it is not put into the queue.
+    fn take(&mut self, item: Result<WatchItem, store::Error>) -> Option<WatchEvent> {
+        match item {
+            Ok(WatchItem::Progress(r)) => {
+                if self.bookmarks && r > self.sent_bookmark {
+                    self.sent_bookmark = r;
+                    return Some(WatchEvent::Bookmark { revision: r, initial_events_end: false });
+                }
+            }
+            Ok(WatchItem::Events(events)) => {
+                for e in events.iter().filter(|e| e.record.mod_revision > self.after) {
+                    match translate(&self.filter, e.kind, &e.record, e.previous.as_deref()) {
+                        Ok(Some(event)) => self.queue.push_back(event),
+                        Ok(None) => {}
+                        Err(s) => return Some(self.fail(s)),
+                    }
+                }
+            }
+            // A slow client's watch ends without a word; it goes on from where it was.
+            Err(store::Error::Slow | store::Error::Stopped(_)) => self.watcher = None,
+            Err(e) => return Some(self.fail(too_old(e, self.after))),
+        }
+        None
+    }
+
+    /// Whether the watch is over; wakes its task when it will be.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // To ask is a lock less than to register, and the task stays registered as long as it is the same.
+        let same = self.registered.as_ref().is_some_and(|w| w.will_wake(cx.waker()));
+        if same && !self.stop.is_cancelled() {
+            return Poll::Pending;
+        }
+        let over = self.stopped.as_mut().poll(cx);
+        if over.is_pending() {
+            self.registered = Some(cx.waker().clone());
+        }
+        over
+    }
+
+    fn fail(&mut self, s: Status) -> WatchEvent {
         self.watcher = None;
         self.initial = Vec::new().into_iter();
         self.initial_end = None;
         self.queue.clear();
-        Some(WatchEvent::Error(s))
+        WatchEvent::Error(s)
+    }
+}
+
+impl Stream for Pump {
+    type Item = WatchEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<WatchEvent>> {
+        let me = self.get_mut();
+        loop {
+            if let Some(e) = me.at_hand() {
+                return Poll::Ready(Some(e));
+            }
+            let Some(watcher) = &mut me.watcher else { return Poll::Ready(None) };
+            if let Poll::Ready(item) = watcher.poll_next(cx) {
+                if let Some(e) = me.take(item) {
+                    return Poll::Ready(Some(e));
+                }
+                me.turns = me.turns.wrapping_add(1);
+                if me.turns % TURNS != 0 {
+                    continue;
+                }
+                // It has been busy for long, perhaps with what its selector leaves out.
+                if !me.stop.is_cancelled() {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+            if me.poll_end(cx).is_ready() {
+                me.watcher = None;
+                return Poll::Ready(None);
+            }
+            ready!(me.timer.as_mut().poll(cx));
+            let now = Instant::now();
+            if now >= me.deadline {
+                me.watcher = None;
+                return Poll::Ready(None);
+            }
+            if let Some(w) = &mut me.watcher {
+                w.request_progress();
+            }
+            me.timer.as_mut().reset(pause(now, me.deadline, me.bookmarks));
+        }
     }
 }
 

@@ -1,18 +1,21 @@
 //! Watches: who wants which prefix, and a bounded queue for each. The commit thread hands events in after they are
-//! visible; a watcher is woken once a group. Costs nothing when nothing happens; spawns nothing.
+//! visible; all watchers of one prefix are given the same slice of them, and each is woken once a group. Costs nothing
+//! when nothing happens; spawns nothing.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
-use async_trait::async_trait;
+use futures::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::{Error, Event, Revision, WatchItem, Watcher};
 
-/// Events in one item; a revision is never split for it.
+/// Events of history in one item; a revision is never split for it.
 const BATCH: usize = 1024;
+/// Room for events that a prefix keeps between groups.
+const KEPT: usize = 256;
 
 pub(crate) struct Hub {
     inner: Mutex<Inner>,
@@ -25,33 +28,61 @@ pub(crate) struct Hub {
 
 #[derive(Default)]
 struct Inner {
-    next_id: u64,
-    slots: HashMap<u64, Slot>,
-    by_prefix: HashMap<Box<str>, Vec<u64>>,
+    prefixes: HashMap<Arc<str>, Watched>,
     /// Lengths of prefixes in use and how many prefixes have them.
     lengths: BTreeMap<usize, usize>,
-    progress: Vec<u64>,
-    touched: Vec<u64>,
+    /// Who waits for news of progress.
+    progress: Vec<Arc<Shared>>,
+    touched: Vec<Arc<str>>,
     stopped: Option<String>,
+}
+
+/// A prefix that somebody watches.
+#[derive(Default)]
+struct Watched {
+    slots: Vec<Slot>,
+    /// Events of the group at hand, moved over at once so that no revision is seen in halves.
+    staged: Vec<Event>,
 }
 
 struct Slot {
     shared: Arc<Shared>,
     from: Revision,
-    /// Events of the group at hand, moved over at once so that no revision is seen in halves.
-    staged: Vec<Event>,
 }
 
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    notify: Notify,
+    waker: AtomicWaker,
 }
 
 #[derive(Default)]
 struct Queue {
-    events: VecDeque<Event>,
+    groups: VecDeque<Arc<[Event]>>,
+    /// Events in the groups.
+    count: usize,
     end: Option<End>,
+}
+
+impl Queue {
+    /// A watcher that has too much before it already is ended.
+    fn push(&mut self, group: Arc<[Event]>, max_events: usize) {
+        if self.end.is_some() {
+            return;
+        }
+        if self.count + group.len() > max_events && self.count > 0 {
+            *self = Self { end: Some(End::Slow), ..Self::default() };
+            return;
+        }
+        self.count += group.len();
+        self.groups.push_back(group);
+    }
+
+    fn pop(&mut self) -> Option<Arc<[Event]>> {
+        let group = self.groups.pop_front()?;
+        self.count -= group.len();
+        Some(group)
+    }
 }
 
 #[derive(Clone)]
@@ -59,6 +90,27 @@ enum End {
     Slow,
     Compacted(Revision),
     Stopped(String),
+}
+
+impl Watched {
+    /// Puts the events at hand into the queues.
+    fn hand_over(&mut self, max_events: usize) {
+        let all: Arc<[Event]> = self.staged.drain(..).collect();
+        self.staged.shrink_to(KEPT);
+        let (Some(first), Some(last)) = (all.first(), all.last()) else { return };
+        let (first, last) = (first.record.mod_revision, last.record.mod_revision);
+        for slot in &self.slots {
+            if slot.from > last {
+                continue;
+            }
+            let group = if slot.from <= first {
+                all.clone()
+            } else {
+                all.iter().filter(|e| e.record.mod_revision >= slot.from).cloned().collect()
+            };
+            slot.shared.queue.lock().push(group, max_events);
+        }
+    }
 }
 
 impl Hub {
@@ -83,7 +135,8 @@ impl Hub {
         from: Option<Revision>,
         history: impl FnOnce(Revision, Revision) -> Result<Vec<Event>, Error>,
     ) -> Result<Box<dyn Watcher>, Error> {
-        let mut inner = self.inner.lock();
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
         if let Some(why) = &inner.stopped {
             return Err(Error::Stopped(why.clone()));
         }
@@ -93,74 +146,51 @@ impl Hub {
             // What is readable already is not news, though it may not be dispatched yet.
             None => (self.visible() + 1, Vec::new()),
         };
-        let id = inner.next_id;
-        inner.next_id += 1;
         let shared = Arc::new(Shared::default());
-        inner.slots.insert(id, Slot { shared: shared.clone(), from, staged: Vec::new() });
-        let ids = inner.by_prefix.entry(prefix.into()).or_default();
-        ids.push(id);
-        if ids.len() == 1 {
-            *inner.lengths.entry(prefix.len()).or_default() += 1;
-        }
-        drop(inner);
-        Ok(Box::new(Watch {
-            id,
-            prefix: prefix.into(),
-            hub: self.clone(),
-            shared,
-            backlog: backlog.into(),
-            progress: None,
-        }))
+        let prefix = match inner.prefixes.get_key_value(prefix) {
+            Some((known, _)) => known.clone(),
+            None => {
+                *inner.lengths.entry(prefix.len()).or_default() += 1;
+                prefix.into()
+            }
+        };
+        let watched = inner.prefixes.entry(prefix.clone()).or_default();
+        watched.slots.push(Slot { shared: shared.clone(), from });
+        drop(guard);
+        Ok(Box::new(Watch { prefix, hub: self.clone(), shared, backlog: backlog.into(), progress: None }))
     }
 
     /// Hands out events that have just become visible, `revision` being the newest.
     pub fn dispatch(&self, events: &[Event], revision: Revision) {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
-        let mut touched = std::mem::take(&mut inner.touched);
-        if !inner.slots.is_empty() {
-            for e in events {
-                let key = &*e.record.key;
-                for (&length, _) in inner.lengths.range(..=key.len()) {
-                    let Some(ids) = key.get(..length).and_then(|p| inner.by_prefix.get(p)) else { continue };
-                    for id in ids {
-                        let Some(slot) = inner.slots.get_mut(id) else { continue };
-                        if slot.from > e.record.mod_revision {
-                            continue;
-                        }
-                        if slot.staged.is_empty() {
-                            touched.push(*id);
-                        }
-                        slot.staged.push(e.clone());
-                    }
+        for e in events {
+            let key = &*e.record.key;
+            for (&length, _) in inner.lengths.range(..=key.len()) {
+                let Some(prefix) = key.get(..length) else { continue };
+                let Some(watched) = inner.prefixes.get_mut(prefix) else { continue };
+                watched.staged.push(e.clone());
+                if watched.staged.len() == 1
+                    && let Some((prefix, _)) = inner.prefixes.get_key_value(prefix)
+                {
+                    inner.touched.push(prefix.clone());
                 }
             }
-            for id in touched.iter() {
-                let Some(slot) = inner.slots.get_mut(id) else { continue };
-                let mut queue = slot.shared.queue.lock();
-                if queue.end.is_some() {
-                    slot.staged.clear();
-                } else if queue.events.len() + slot.staged.len() > self.max_events && !queue.events.is_empty()
-                {
-                    *queue = Queue { events: VecDeque::new(), end: Some(End::Slow) };
-                    slot.staged = Vec::new();
-                } else {
-                    queue.events.extend(slot.staged.drain(..));
-                    if slot.staged.capacity() > 256 {
-                        slot.staged = Vec::new();
-                    }
-                }
+        }
+        for prefix in &inner.touched {
+            if let Some(watched) = inner.prefixes.get_mut(prefix) {
+                watched.hand_over(self.max_events);
             }
         }
         self.dispatched.store(revision, Ordering::Release);
-        for id in touched.iter().chain(&inner.progress) {
-            if let Some(slot) = inner.slots.get(id) {
-                slot.shared.notify.notify_one();
+        for prefix in inner.touched.drain(..) {
+            for slot in inner.prefixes.get(&prefix).into_iter().flat_map(|w| &w.slots) {
+                slot.shared.waker.wake();
             }
         }
-        inner.progress.clear();
-        touched.clear();
-        inner.touched = touched;
+        for shared in inner.progress.drain(..) {
+            shared.waker.wake();
+        }
     }
 
     /// Ends every watch: between what they have and `revision`, the newest one now, history is missing.
@@ -168,35 +198,34 @@ impl Hub {
         let inner = self.inner.lock();
         self.visible.store(revision, Ordering::Release);
         self.dispatched.store(revision, Ordering::Release);
-        for slot in inner.slots.values() {
-            let mut queue = slot.shared.queue.lock();
+        inner.end_all(|queue| {
             if queue.end.is_none() {
-                *queue = Queue { events: VecDeque::new(), end: Some(End::Compacted(revision)) };
+                *queue = Queue { end: Some(End::Compacted(revision)), ..Queue::default() };
             }
-            drop(queue);
-            slot.shared.notify.notify_one();
-        }
+        });
     }
 
     /// Ends every watch, after what it has in its queue.
     pub fn stop(&self, why: &str) {
         let mut inner = self.inner.lock();
         inner.stopped.get_or_insert_with(|| why.to_owned());
-        for slot in inner.slots.values() {
-            slot.shared.queue.lock().end.get_or_insert_with(|| End::Stopped(why.to_owned()));
-            slot.shared.notify.notify_one();
-        }
+        inner.end_all(|queue| {
+            queue.end.get_or_insert_with(|| End::Stopped(why.to_owned()));
+        });
     }
 
-    fn remove(&self, id: u64, prefix: &str) {
-        let mut inner = self.inner.lock();
-        inner.slots.remove(&id);
-        let Some(ids) = inner.by_prefix.get_mut(prefix) else { return };
-        ids.retain(|i| *i != id);
-        if !ids.is_empty() {
+    fn remove(&self, shared: &Arc<Shared>, prefix: &str) {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        inner.progress.retain(|s| !Arc::ptr_eq(s, shared));
+        let Some(watched) = inner.prefixes.get_mut(prefix) else { return };
+        if let Some(at) = watched.slots.iter().position(|s| Arc::ptr_eq(&s.shared, shared)) {
+            watched.slots.swap_remove(at);
+        }
+        if !watched.slots.is_empty() {
             return;
         }
-        inner.by_prefix.remove(prefix);
+        inner.prefixes.remove(prefix);
         if let Some(n) = inner.lengths.get_mut(&prefix.len()) {
             *n -= 1;
             if *n == 0 {
@@ -206,9 +235,17 @@ impl Hub {
     }
 }
 
+impl Inner {
+    fn end_all(&self, end: impl Fn(&mut Queue)) {
+        for slot in self.prefixes.values().flat_map(|w| &w.slots) {
+            end(&mut slot.shared.queue.lock());
+            slot.shared.waker.wake();
+        }
+    }
+}
+
 struct Watch {
-    id: u64,
-    prefix: Box<str>,
+    prefix: Arc<str>,
     hub: Arc<Hub>,
     shared: Arc<Shared>,
     /// History from before the watch began; not counted against the queue's bound.
@@ -221,28 +258,29 @@ fn batch(events: &mut VecDeque<Event>) -> Option<WatchItem> {
     if events.is_empty() {
         return None;
     }
-    if events.len() <= BATCH {
-        return Some(WatchItem::Events(std::mem::take(events).into()));
-    }
-    let mut n = BATCH;
+    let mut n = BATCH.min(events.len());
     while let (Some(a), Some(b)) = (events.get(n - 1), events.get(n))
         && a.record.mod_revision == b.record.mod_revision
     {
         n += 1;
     }
-    Some(WatchItem::Events(events.drain(..n).collect()))
+    let item = WatchItem::Events(events.drain(..n).collect());
+    if events.is_empty() {
+        *events = VecDeque::new();
+    }
+    Some(item)
 }
 
 impl Watch {
-    fn poll_item(&mut self) -> Option<Result<WatchItem, Error>> {
+    fn at_hand(&mut self) -> Option<Result<WatchItem, Error>> {
         if let Some(item) = batch(&mut self.backlog) {
             return Some(Ok(item));
         }
         // Read before the queue: what was dispatched by then is in it.
         let dispatched = self.hub.dispatched.load(Ordering::Acquire);
         let mut queue = self.shared.queue.lock();
-        if let Some(item) = batch(&mut queue.events) {
-            return Some(Ok(item));
+        if let Some(group) = queue.pop() {
+            return Some(Ok(WatchItem::Events(group)));
         }
         match queue.end.clone() {
             Some(End::Slow) => return Some(Err(Error::Slow)),
@@ -260,29 +298,28 @@ impl Watch {
     }
 }
 
-#[async_trait]
 impl Watcher for Watch {
-    async fn next(&mut self) -> Result<WatchItem, Error> {
-        loop {
-            if let Some(item) = self.poll_item() {
-                return item;
-            }
-            self.shared.notify.notified().await;
-        }
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<WatchItem, Error>> {
+        // Before the look: what comes after it wakes.
+        self.shared.waker.register(cx.waker());
+        self.at_hand().map_or(Poll::Pending, Poll::Ready)
     }
 
     fn request_progress(&mut self) {
-        // Read before the lock: if it is not dispatched yet, a dispatch that wakes us follows.
-        self.progress = Some(self.hub.visible());
+        let wanted = self.hub.visible();
+        self.progress = Some(wanted);
         let mut inner = self.hub.inner.lock();
-        inner.progress.push(self.id);
+        if self.hub.dispatched.load(Ordering::Acquire) < wanted {
+            // The dispatch that follows wakes us.
+            inner.progress.push(self.shared.clone());
+        }
         drop(inner);
-        self.shared.notify.notify_one();
+        self.shared.waker.wake();
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.hub.remove(self.id, &self.prefix);
+        self.hub.remove(&self.shared, &self.prefix);
     }
 }

@@ -42,7 +42,7 @@ impl Checker {
                     WatchItem::Events(batch) => {
                         let first = batch.first().map_or(0, |e| e.record.mod_revision);
                         assert!(first > last, "revision {first} after {last}");
-                        for e in batch {
+                        for e in batch.iter() {
                             let r = &e.record;
                             assert!(r.mod_revision >= last, "{r:?} after {last}");
                             last = r.mod_revision;

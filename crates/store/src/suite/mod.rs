@@ -112,7 +112,7 @@ pub async fn events(watcher: &mut Box<dyn Watcher>, n: usize) -> Vec<crate::Even
     while out.len() < n {
         if let WatchItem::Events(e) = watcher.next().await.expect("the watch goes on") {
             assert!(!e.is_empty());
-            out.extend(e);
+            out.extend(e.iter().cloned());
         }
     }
     out

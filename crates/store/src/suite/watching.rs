@@ -164,7 +164,7 @@ pub(super) async fn watch_began_during_writes_misses_nothing(s: Subject) {
             let mut last = list.revision;
             while state.values().max().is_none_or(|v| *v < 500) && last < 500 {
                 if let WatchItem::Events(batch) = watcher.next().await.unwrap() {
-                    for e in batch {
+                    for e in batch.iter() {
                         last = e.record.mod_revision;
                         state.insert(e.record.key.to_string(), last);
                     }
@@ -178,7 +178,7 @@ pub(super) async fn watch_began_during_writes_misses_nothing(s: Subject) {
             while last < end {
                 match watcher.next().await.unwrap() {
                     WatchItem::Events(batch) => {
-                        for e in batch {
+                        for e in batch.iter() {
                             assert!(e.record.mod_revision >= last);
                             last = e.record.mod_revision;
                             state.insert(e.record.key.to_string(), last);

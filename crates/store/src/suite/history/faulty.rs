@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -192,7 +193,7 @@ impl Store for Faulty {
 
     async fn watch(&self, prefix: &str, from: Option<Revision>) -> Result<Box<dyn Watcher>, Error> {
         let inner = self.inner.watch(prefix, from).await?;
-        Ok(Box::new(FaultyWatch { inner, flaw: self.flaw, count: 0, queue: VecDeque::new() }))
+        Ok(Box::new(FaultyWatch { inner, flaw: self.flaw, count: 0, queue: VecDeque::new(), late: None }))
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), Error> {
@@ -213,43 +214,43 @@ struct FaultyWatch {
     flaw: Flaw,
     count: u64,
     queue: VecDeque<WatchItem>,
+    /// Handed over after what comes next.
+    late: Option<WatchItem>,
 }
 
-#[async_trait]
 impl Watcher for FaultyWatch {
-    async fn next(&mut self) -> Result<WatchItem, Error> {
-        if let Some(item) = self.queue.pop_front() {
-            return Ok(item);
-        }
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<WatchItem, Error>> {
         loop {
-            let item = self.inner.next().await?;
-            let WatchItem::Events(mut events) = item else { return Ok(item) };
+            if let Some(item) = self.queue.pop_front() {
+                return Poll::Ready(Ok(item));
+            }
+            let item = ready!(self.inner.poll_next(cx))?;
+            if let Some(late) = self.late.take() {
+                self.queue.push_back(late);
+                return Poll::Ready(Ok(item));
+            }
+            let WatchItem::Events(events) = &item else { return Poll::Ready(Ok(item)) };
             self.count += 1;
             if self.count % EVERY != 0 {
-                return Ok(WatchItem::Events(events));
+                return Poll::Ready(Ok(item));
             }
-            let newest = events.last().map_or(0, |e| e.record.mod_revision);
             match self.flaw {
-                Flaw::WatchGap => {
-                    events.remove(0);
-                    if events.is_empty() {
-                        continue;
-                    }
+                Flaw::WatchGap if events.len() > 1 => {
+                    return Poll::Ready(Ok(WatchItem::Events(events[1..].into())));
                 }
-                Flaw::WatchTwice => self.queue.push_back(WatchItem::Events(events.clone())),
-                Flaw::WatchOrder => {
-                    if let WatchItem::Events(more) = self.inner.next().await? {
-                        self.queue.push_back(WatchItem::Events(events));
-                        return Ok(WatchItem::Events(more));
-                    }
+                Flaw::WatchGap => {}
+                Flaw::WatchTwice => {
+                    self.queue.push_back(item.clone());
+                    return Poll::Ready(Ok(item));
                 }
+                Flaw::WatchOrder => self.late = Some(item),
                 Flaw::EarlyProgress => {
-                    self.queue.push_back(WatchItem::Events(events));
-                    return Ok(WatchItem::Progress(newest));
+                    let newest = events.last().map_or(0, |e| e.record.mod_revision);
+                    self.queue.push_back(item);
+                    return Poll::Ready(Ok(WatchItem::Progress(newest)));
                 }
-                _ => {}
+                _ => return Poll::Ready(Ok(item)),
             }
-            return Ok(WatchItem::Events(events));
         }
     }
 
