@@ -1,5 +1,5 @@
 //! Tokens with which machines join: made, signed for, used for a node's first certificate and for nothing else, ended and
-//! removed.
+//! removed. And the block of the pod network that each node gets.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -115,4 +115,26 @@ fn a_token_ends() {
     let kept =
         c.kelson(&["token", "create", "abcdef.0123456789abcdef", "--data-dir", &c.data(), "--ttl", "0"]);
     assert!(kept.ok && kept.stdout.contains("--token abcdef.0123456789abcdef "), "{kept:?}");
+}
+
+#[test]
+fn each_node_has_a_block_of_its_own() {
+    let networks = ["--cluster-cidr", "10.77.0.0/23,fd77::/62", "--service-cidr", "10.78.0.0/24,fd78::/112"];
+    let mut c = Cluster::with_flags(false, &networks);
+    let cidrs =
+        |c: &Cluster, node: &str| c.kubectl(&["get", "node", node, "-o", "jsonpath={.spec.podCIDRs}"]);
+    let (first, second) = (r#"["10.77.0.0/24","fd77::/64"]"#, r#"["10.77.1.0/24","fd77:0:0:1::/64"]"#);
+    c.add_silent_node("a");
+    wait_for("a's block", || cidrs(&c, "a") == first);
+    c.add_silent_node("b");
+    wait_for("b's block", || cidrs(&c, "b") == second);
+    c.add_silent_node("c");
+    let events = |c: &Cluster| c.kubectl(&["get", "events", "-A", "-o", "jsonpath={.items[*].message}"]);
+    wait_for("the event", || events(&c).contains("Node c status is now: CIDRNotAvailable"));
+    assert_eq!(cidrs(&c, "c"), "");
+    c.crash();
+    c.run();
+    assert_eq!((cidrs(&c, "a").as_str(), cidrs(&c, "b").as_str()), (first, second));
+    c.kubectl(&["delete", "node", "a"]);
+    wait_for("c to get what is free", || cidrs(&c, "c") == first);
 }

@@ -36,6 +36,7 @@ mod ttl_after_finished;
 mod volumes;
 
 pub use certificates::Sign;
+pub use nodes::{WISH as POD_CIDRS_WISH, blocks as node_blocks};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,10 @@ pub struct Config {
     pub node_grace: Duration,
     /// Ended pods beyond this number are collected.
     pub terminated_pods: usize,
+    /// Networks of which nodes get their blocks; empty: somebody else sees to that.
+    pub cluster_cidrs: Vec<netlink::Cidr>,
+    /// The node that has the first block of each, whatever happens: it may use it before the API is there.
+    pub first_block: Option<String>,
 }
 
 impl Default for Config {
@@ -67,6 +72,8 @@ impl Default for Config {
             sign: None,
             node_grace: Duration::from_secs(50),
             terminated_pods: 12_500,
+            cluster_cidrs: Vec::new(),
+            first_block: None,
         }
     }
 }

@@ -196,6 +196,13 @@ pub const LOOPS: &[Loop] = &[
         run: |c| nodes::lifecycle(c).boxed(),
     },
     Loop {
+        name: "node-ipam",
+        account: "node-controller",
+        watches: &["nodes"],
+        writes: &["nodes"],
+        run: |c| nodes::ipam(c).boxed(),
+    },
+    Loop {
         name: "taint-eviction",
         account: "node-controller",
         watches: &["nodes", "pods"],

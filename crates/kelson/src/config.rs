@@ -404,10 +404,14 @@ impl Config {
         self.service_cidrs.iter().filter_map(|c| c.nth(10)).collect()
     }
 
-    /// This node's pod networks: the first /24 (/64) of each cluster network.
-    pub fn pod_cidrs(&self) -> Vec<Cidr> {
-        let len = |c: &Cidr| c.len.max(if c.addr.is_ipv4() { 24 } else { 64 });
-        self.cluster_cidrs.iter().filter_map(|c| c.subnet(len(c), 0)).collect()
+    /// Whether this server's node has the first block of each cluster network: so it does where there is no other server, and
+    /// starts its pods before it could ask for one.
+    pub fn has_first_block(&self) -> bool {
+        self.node && self.etcd.is_none()
+    }
+
+    pub fn first_block(&self) -> Vec<Cidr> {
+        controllers::node_blocks(&self.cluster_cidrs, 0)
     }
 }
 
@@ -420,7 +424,7 @@ mod tests {
         let c = Config::new(ServerArgs::default()).expect("config");
         assert_eq!((c.listen.port(), c.instance.bridge.as_str(), c.kubelet_port), (6443, "kelson0", 10250));
         assert_eq!(c.dns_ips(), ["10.96.0.10".parse::<IpAddr>().expect("ip")]);
-        assert_eq!(c.pod_cidrs()[0].to_string(), "10.244.0.0/24");
+        assert_eq!(c.first_block()[0].to_string(), "10.244.0.0/24");
         let other =
             Config::new(ServerArgs { data_dir: Some("/tmp/kelson-two".into()), ..ServerArgs::default() })
                 .expect("config");

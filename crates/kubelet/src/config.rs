@@ -19,6 +19,7 @@ pub struct Config {
     pub cluster_domain: String,
     pub node_ips: Vec<IpAddr>,
     pub node_labels: BTreeMap<String, String>,
+    pub node_annotations: BTreeMap<String, String>,
     /// `Taint` objects the node registers with.
     pub taints: Vec<serde_json::Value>,
     pub max_pods: u32,
@@ -79,6 +80,7 @@ impl Default for Config {
             cluster_domain: "cluster.local".into(),
             node_ips: Vec::new(),
             node_labels: BTreeMap::new(),
+            node_annotations: BTreeMap::new(),
             taints: Vec::new(),
             max_pods: 110,
             cgroup_root: String::new(),

@@ -2,6 +2,7 @@
 //! they do not bear) and `pod_gc` (pods that nobody will end). `health` and `view` are pure.
 
 mod health;
+mod ipam;
 mod lifecycle;
 mod pod_gc;
 mod taint_eviction;
@@ -12,6 +13,7 @@ use api::{Object, Status};
 use client::{Client, Informer, Patch, clock};
 use serde_json::{Value, json};
 
+pub use ipam::{WISH, blocks, run as ipam};
 pub use lifecycle::run as lifecycle;
 pub use pod_gc::run as pod_gc;
 pub use taint_eviction::run as taint_eviction;

@@ -222,6 +222,8 @@ fn start_loops(control: &Control, config: &Config, token: &CancellationToken, on
             node_grace: config.node_grace,
             terminated_pods: config.terminated_pods,
             sign: Some(signer(control.pki.clone())),
+            cluster_cidrs: if config.enabled("cni") { config.cluster_cidrs.clone() } else { vec![] },
+            first_block: config.has_first_block().then(|| config.node_name.clone()),
         };
         let disabled = Arc::new(config.disable.clone());
         let role = move |server, token| {

@@ -95,7 +95,7 @@ pub async fn start(
         let settings = cni::Config {
             instance: instance.name.clone(),
             bridge: instance.bridge.clone(),
-            pod_cidrs: config.pod_cidrs(),
+            pod_cidrs: config.first_block(),
             cluster_cidrs: config.cluster_cidrs.clone(),
             service_cidrs: config.service_cidrs.clone(),
             state_dir: instance.network_dir(),

@@ -96,22 +96,25 @@ async fn write(node: &Node, status: &Value) -> Result<(), Status> {
     node.client.patch(&NODES, "", &node.cfg.node_name, "status", &body).await.map(|_| ())
 }
 
-/// Makes the node's object, or brings its labels up to date.
+/// Makes the node's object, or brings its labels and annotations up to date.
 async fn register(node: &Node) -> Result<(), Status> {
     let labels = status::labels(node);
     let runtime = node.runtime.status().await;
     if let Some(old) = node.client.find(&NODES, "", &node.cfg.node_name).await? {
-        let same = old.meta().labels.has_all(&labels);
-        if !same {
-            let body = Patch::Strategic(json!({"metadata": {"labels": labels}}));
+        let annotations = &node.cfg.node_annotations;
+        let value = old.value().map_err(Status::internal)?;
+        let annotated = annotations.iter().all(|(k, v)| value["metadata"]["annotations"][k] == v.as_str());
+        if !old.meta().labels.has_all(&labels) || !annotated {
+            let body = Patch::Strategic(json!({"metadata": {"labels": labels, "annotations": annotations}}));
             node.client.patch(&NODES, "", &node.cfg.node_name, "", &body).await?;
         }
         return Ok(());
     }
     let status = status::compute(node, &runtime, None).await;
+    let mut annotations = node.cfg.node_annotations.clone();
+    annotations.insert("volumes.kubernetes.io/controller-managed-attach-detach".into(), "true".into());
     let mut body = json!({"apiVersion": "v1", "kind": "Node",
-        "metadata": {"name": node.cfg.node_name, "labels": labels,
-            "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"}},
+        "metadata": {"name": node.cfg.node_name, "labels": labels, "annotations": annotations},
         "spec": {}, "status": status});
     if !node.cfg.taints.is_empty() {
         body["spec"]["taints"] = json!(node.cfg.taints);
