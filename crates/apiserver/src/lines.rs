@@ -52,7 +52,7 @@ pub fn shared(o: &Object, word: &'static str, form: Form, make: impl FnOnce() ->
     if line.len() <= LARGEST {
         let made = Made { object: object.clone(), revision: o.revision(), word, form, line: line.clone() };
         // What it takes the place of is freed outside of the lock.
-        let _old = std::mem::replace(&mut RECENT.lock().0[at], Some(made));
+        let _old = RECENT.lock().0[at].replace(made);
     }
     line
 }

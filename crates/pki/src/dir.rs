@@ -227,7 +227,7 @@ fn signer(dir: &Path) -> Result<Signer, Error> {
                 .map_err(|source| Error::Issue { name: "service-account tokens".into(), source })?;
             let pem = key.serialize_pem();
             files::write(&path, &pem, Keep::Durable)?;
-            files::write(&dir.join("sa.pub"), &key.public_key_pem(), Keep::Replaceable)?;
+            files::write(&dir.join("sa.pub"), key.public_key_pem(), Keep::Replaceable)?;
             pem
         }
     };

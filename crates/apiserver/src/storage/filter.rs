@@ -89,7 +89,7 @@ impl Filter {
                 return Ok(None);
             }
         }
-        Ok(Some(object_of(record, &p)))
+        Ok(Some(object_of(record, p)))
     }
 }
 

@@ -83,25 +83,29 @@ fn exact_json(value: &Value) -> Result<Bytes, Status> {
     })
 }
 
-/// The parsed part of a record.
-pub fn parsed(record: &Record) -> Result<Arc<Parsed>, Status> {
-    if let Some(aux) = record.aux.get() {
-        let any: Arc<dyn Any + Send + Sync> = aux.clone();
-        if let Ok(p) = any.downcast::<Parsed>() {
-            return Ok(p);
-        }
+/// The parsed part of a record. Lent, not shared: all watchers read the same one at the same time, and a count of theirs
+/// would wander from core to core.
+pub fn parsed(record: &Record) -> Result<&Parsed, Status> {
+    fn kept(record: &Record) -> Option<&Parsed> {
+        let any: &dyn Any = &**record.aux.get()?;
+        any.downcast_ref()
     }
-    let object = Object::from_stored(record.value.clone(), record.mod_revision)
-        .map_err(|e| Status::internal(format!("stored object {} is damaged: {e}", record.key)))?;
-    let p = Arc::new(Parsed { meta: object.meta_shared().clone(), fields: fields::Values::default() });
+    if let Some(p) = kept(record) {
+        return Ok(p);
+    }
+    let damaged = |why: &dyn std::fmt::Display| {
+        Status::internal(format!("stored object {} is damaged: {why}", record.key))
+    };
+    let object = Object::from_stored(record.value.clone(), record.mod_revision).map_err(|e| damaged(&e))?;
     // Another reader may have been faster; both parsed the same bytes.
-    let _ = record.aux.set(p.clone());
-    Ok(p)
+    let _ = record
+        .aux
+        .set(Arc::new(Parsed { meta: object.meta_shared().clone(), fields: fields::Values::default() }));
+    kept(record).ok_or_else(|| damaged(&"it was parsed as something else"))
 }
 
 pub fn object(record: &Record) -> Result<Object, Status> {
-    let p = parsed(record)?;
-    Ok(object_of(record, &p))
+    Ok(object_of(record, parsed(record)?))
 }
 
 fn object_of(record: &Record, p: &Parsed) -> Object {

@@ -313,7 +313,7 @@ impl Stream for Pump {
                     return Poll::Ready(Some(e));
                 }
                 me.turns = me.turns.wrapping_add(1);
-                if me.turns % TURNS != 0 {
+                if !me.turns.is_multiple_of(TURNS) {
                     continue;
                 }
                 // It has been busy for long, perhaps with what its selector leaves out.

@@ -273,6 +273,7 @@ impl File for FakeFile {
         off
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a disk that is slow on purpose")]
     fn sync(&self) -> io::Result<()> {
         let takes = self.disk.lock().sync_takes;
         if !takes.is_zero() {

@@ -98,7 +98,7 @@ impl Machine {
 
 fn work(seed: u64, clock: Arc<ManualClock>) -> Work {
     // TTL and compaction by turns.
-    let with_ttl = seed % 2 == 0;
+    let with_ttl = seed.is_multiple_of(2);
     let advance: Arc<dyn Fn(Duration) + Send + Sync> = Arc::new(move |by| clock.advance(by));
     Work {
         seed,

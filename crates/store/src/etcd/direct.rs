@@ -131,9 +131,9 @@ impl Direct {
             };
             let page = self.range(page).await?;
             let last = page.kvs.last().map(|kv| after(&kv.key));
-            let (keys, bytes) = page.kvs.iter().fold((0, 0), |(n, b), kv| (n + 1, b + kv.value.len() as u64));
-            if keys > 0 {
-                limit = (PAGE_BYTES / (bytes / keys).max(1)).clamp(1, LONGEST_PAGE);
+            let bytes: u64 = page.kvs.iter().map(|kv| kv.value.len() as u64).sum();
+            if let Some(each) = bytes.checked_div(page.kvs.len() as u64) {
+                limit = (PAGE_BYTES / each.max(1)).clamp(1, LONGEST_PAGE);
             }
             for kv in page.kvs {
                 if let Some(record) = self.record(kv, &mut leases).await? {

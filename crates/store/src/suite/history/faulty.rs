@@ -231,7 +231,7 @@ impl Watcher for FaultyWatch {
             }
             let WatchItem::Events(events) = &item else { return Poll::Ready(Ok(item)) };
             self.count += 1;
-            if self.count % EVERY != 0 {
+            if !self.count.is_multiple_of(EVERY) {
                 return Poll::Ready(Ok(item));
             }
             match self.flaw {
