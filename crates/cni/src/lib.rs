@@ -1,11 +1,12 @@
 //! The built-in pod network: addresses without leaks, one routed veth pair a pod, host ports and masquerade by nftables
-//! (on the loopback addresses by `netlink::loopback`).
+//! (on the loopback addresses by `netlink::loopback`), and the ways to the pods of other nodes (`peers`).
 //! Owns the files under its state directory (one per address), the bridge that carries the gateway addresses, and one
 //! nftables table per family. Spawns nothing that stays.
 #![forbid(unsafe_code)]
 
 mod host;
 mod ipam;
+pub mod peers;
 mod render;
 
 use std::collections::BTreeMap;
@@ -58,6 +59,9 @@ pub struct Cni {
     state: Mutex<State>,
 }
 
+/// In the state directory: all pods' networks.
+const NETWORKS: &str = "networks";
+
 /// FNV-1a: a short, stable tail for names that the kernel limits to 15 characters.
 fn short_hash(s: &str) -> u32 {
     s.bytes().fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
@@ -94,6 +98,7 @@ impl Cni {
             }
         }
         let ipam = ipam::Ipam::open(&config.state_dir, &config.pod_cidrs)?;
+        remember(&config)?;
         host::open_forwarding(&link_prefix(&config.instance)).await;
         let cni = Self {
             state: Mutex::new(State {
@@ -196,6 +201,14 @@ impl Cni {
     }
 }
 
+/// For `destroy`, which knows no configuration.
+fn remember(config: &Config) -> Result<(), Error> {
+    let text: String = config.cluster_cidrs.iter().map(|c| format!("{c}\n")).collect();
+    let path = config.state_dir.join(NETWORKS);
+    let what = format!("write {}", path.display());
+    std::fs::write(path, text).map_err(|source| netlink::Error::Io { what, source }.into())
+}
+
 /// Host ports that answer on the loopback addresses: those of every address.
 fn loopback_ports(ports: &[HostPort]) -> Wanted {
     let mut out = Wanted::new();
@@ -213,10 +226,12 @@ fn loopback_ports(ports: &[HostPort]) -> Wanted {
 
 /// Takes away every link, table and firewall rule of the instance. Works without a running daemon; goes on after errors
 /// and reports the last one.
-pub async fn destroy(instance: &str, bridge: &str) -> Result<(), Error> {
+pub async fn destroy(instance: &str, bridge: &str, state: &Path) -> Result<(), Error> {
     let netlink = Netlink::open()?;
     let prefix = link_prefix(instance);
-    let mut last = Ok(());
+    let networks = std::fs::read_to_string(state.join(NETWORKS)).unwrap_or_default();
+    let networks: Vec<Cidr> = networks.split_whitespace().filter_map(|c| c.parse().ok()).collect();
+    let mut last = peers::forget(&netlink, &networks).await;
     for name in netlink.names().await? {
         if name == bridge || name.starts_with(&prefix) {
             last = netlink.delete(&name).await.map_err(Error::from).and(last);

@@ -100,7 +100,7 @@ fn wish(pem: &str) -> Result<Wish, String> {
         for n in &names.general_names {
             match n {
                 GeneralName::DNSName(name) => out.names.push((*name).to_owned()),
-                GeneralName::IPAddress(raw) => match address(raw) {
+                GeneralName::IPAddress(raw) => match pki::trust::address(raw) {
                     Some(ip) => out.addresses.push(ip),
                     None => out.others += 1,
                 },
@@ -109,11 +109,6 @@ fn wish(pem: &str) -> Result<Wish, String> {
         }
     }
     Ok(out)
-}
-
-fn address(raw: &[u8]) -> Option<IpAddr> {
-    let four = <[u8; 4]>::try_from(raw).map(IpAddr::from);
-    four.or_else(|_| <[u8; 16]>::try_from(raw).map(IpAddr::from)).ok()
 }
 
 /// Whether the signer may sign that, in the words of upstream's rules.

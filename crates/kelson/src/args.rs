@@ -16,6 +16,8 @@ pub struct Args {
 pub enum Command {
     /// Run a cluster: API server, store, controllers, scheduler and, unless --no-node, a node.
     Server(Box<ServerArgs>),
+    /// Join this machine to a cluster as a node.
+    Agent(Box<AgentArgs>),
     /// Make, list and remove the tokens with which machines join a cluster.
     Token(crate::token::TokenArgs),
     /// Bring images onto this node, list and remove them.
@@ -32,59 +34,24 @@ pub enum Command {
     Version,
 }
 
+/// What a machine is told, whether its server is in the same process or elsewhere.
 #[derive(Debug, Default, ClapArgs)]
-pub struct ServerArgs {
+pub struct NodeArgs {
     /// Where everything is kept [default: /var/lib/kelson].
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Address and port of the API server [default: 0.0.0.0:6443].
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub listen: Option<SocketAddr>,
-    /// Address under which others reach this server [default: that of the default route].
-    #[arg(long, value_name = "IP")]
-    pub advertise_address: Option<IpAddr>,
-    /// Network of service addresses; two with a comma for dual stack [default: 10.96.0.0/16].
-    #[arg(long, value_name = "CIDR[,CIDR]")]
-    pub service_cidr: Option<String>,
-    /// Network of pod addresses; two with a comma for dual stack [default: 10.244.0.0/16].
-    #[arg(long, value_name = "CIDR[,CIDR]")]
-    pub cluster_cidr: Option<String>,
-    /// Domain of the cluster's DNS [default: cluster.local].
-    #[arg(long, value_name = "NAME")]
-    pub cluster_domain: Option<String>,
     /// Name of this node [default: the host name].
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
     /// Port of the kubelet's own HTTPS server; 0: none [default: 10250, none for a second cluster].
     #[arg(long, value_name = "PORT")]
     pub kubelet_port: Option<u16>,
-    /// A control plane alone: nothing runs, nothing needs root.
-    #[arg(long)]
-    pub no_node: bool,
-    /// Parts to leave out, with commas: proxy, dns, cni, scheduler, controllers, or the name of one controller.
-    #[arg(long, value_name = "PARTS", value_delimiter = ',')]
-    pub disable: Vec<String>,
-    /// Configuration file (YAML); flags win over it.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// API versions to switch on or off: `api/beta=true,group/version=false`.
-    #[arg(long, value_name = "KEY=VALUE,…")]
-    pub runtime_config: Option<String>,
-    /// Features to switch on or off: `Name=true,…`.
-    #[arg(long, value_name = "NAME=BOOL,…")]
-    pub feature_gates: Option<String>,
     /// What to log: error, warn, info, debug, trace, or a filter such as `info,kubelet=debug` [default: info].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
     /// Log lines as JSON.
     #[arg(long)]
     pub log_json: bool,
-    /// How long a node may be silent before it counts as unreachable [default: 50s].
-    #[arg(long, value_name = "DURATION")]
-    pub node_monitor_grace_period: Option<String>,
-    /// Ended pods beyond this number are removed, the oldest first; 0: none [default: 12500].
-    #[arg(long, value_name = "NUMBER")]
-    pub terminated_pod_gc_threshold: Option<usize>,
     /// Registries (host:port) to speak to without TLS, with commas; loopback always may.
     #[arg(long, value_name = "HOSTS", value_delimiter = ',')]
     pub insecure_registries: Vec<String>,
@@ -100,10 +67,70 @@ pub struct ServerArgs {
     /// Directory of static pod manifests [default: <data-dir>/manifests].
     #[arg(long, value_name = "DIR")]
     pub static_pods: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, ClapArgs)]
+pub struct ServerArgs {
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Address and port of the API server [default: 0.0.0.0:6443].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Address under which others reach this server [default: that of the default route].
+    #[arg(long, value_name = "IP")]
+    pub advertise_address: Option<IpAddr>,
+    /// Network of service addresses; two with a comma for dual stack [default: 10.96.0.0/16].
+    #[arg(long, value_name = "CIDR[,CIDR]")]
+    pub service_cidr: Option<String>,
+    /// Network of pod addresses; two with a comma for dual stack [default: 10.244.0.0/16].
+    #[arg(long, value_name = "CIDR[,CIDR]")]
+    pub cluster_cidr: Option<String>,
+    /// Domain of the cluster's DNS [default: cluster.local].
+    #[arg(long, value_name = "NAME")]
+    pub cluster_domain: Option<String>,
+    /// A control plane alone: nothing runs, nothing needs root.
+    #[arg(long)]
+    pub no_node: bool,
+    /// Parts to leave out, with commas: proxy, dns, cni, scheduler, controllers, or the name of one controller.
+    #[arg(long, value_name = "PARTS", value_delimiter = ',')]
+    pub disable: Vec<String>,
+    /// Configuration file (YAML); flags win over it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// API versions to switch on or off: `api/beta=true,group/version=false`.
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub runtime_config: Option<String>,
+    /// Features to switch on or off: `Name=true,…`.
+    #[arg(long, value_name = "NAME=BOOL,…")]
+    pub feature_gates: Option<String>,
+    /// How long a node may be silent before it counts as unreachable [default: 50s].
+    #[arg(long, value_name = "DURATION")]
+    pub node_monitor_grace_period: Option<String>,
+    /// Ended pods beyond this number are removed, the oldest first; 0: none [default: 12500].
+    #[arg(long, value_name = "NUMBER")]
+    pub terminated_pod_gc_threshold: Option<usize>,
     #[command(flatten)]
     pub etcd: crate::etcd::EtcdArgs,
     #[command(flatten)]
     pub leader: crate::leader::LeaderArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct AgentArgs {
+    /// The API server, such as https://10.0.0.1:6443 [default: the one joined before].
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// The token to join with, from `kelson token create`; not needed once joined.
+    #[arg(long, value_name = "ID.SECRET", env = "KELSON_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// The public key of the cluster's certificate authority; more than once, any of them will do.
+    #[arg(long, value_name = "sha256:HASH")]
+    pub ca_cert_hash: Vec<String>,
+    /// This node's addresses, one per family [default: those of the default route].
+    #[arg(long, value_name = "IP[,IP]", value_delimiter = ',')]
+    pub node_ip: Vec<std::net::IpAddr>,
+    #[command(flatten)]
+    pub node: NodeArgs,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -10,7 +10,7 @@ use runtime::EmbeddedRuntime;
 use crate::args::CleanArgs;
 use crate::config::Instance;
 use crate::mark::{self, Place};
-use crate::server::runtime_config;
+use crate::node::runtime_config;
 
 pub fn main(args: CleanArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -58,7 +58,7 @@ async fn run(args: CleanArgs) -> anyhow::Result<()> {
                 r.destroy_all().await.map_err(|e| anyhow!(e)).context("failed to remove the containers")?;
             }
         }
-        cni::destroy(&instance.name, &instance.bridge)
+        cni::destroy(&instance.name, &instance.bridge, &instance.network_dir())
             .await
             .map_err(|e| anyhow!(e))
             .context("failed to remove the pod network")?;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use netlink::Cidr;
 use serde::Deserialize;
 
@@ -14,6 +14,7 @@ use crate::args::ServerArgs;
 use crate::duration::duration;
 use crate::etcd::{Etcd, EtcdArgs};
 use crate::leader::LeaderArgs;
+use crate::machine::{Machine, MachineFile};
 use crate::mark::Networks;
 use crate::networks::overlap;
 
@@ -123,6 +124,7 @@ impl Instance {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub instance: Instance,
+    pub machine: Machine,
     pub listen: SocketAddr,
     pub advertise: IpAddr,
     pub service_cidrs: Vec<Cidr>,
@@ -130,21 +132,12 @@ pub struct Config {
     /// Neither network was asked for: they follow from the instance.
     pub own_networks: bool,
     pub domain: String,
-    pub node_name: String,
-    pub kubelet_port: u16,
     pub node: bool,
     pub disable: Vec<String>,
     pub runtime_config: String,
     pub feature_gates: BTreeMap<String, bool>,
-    pub log: String,
-    pub log_json: bool,
     pub node_grace: Duration,
     pub terminated_pods: usize,
-    pub insecure_registries: Vec<String>,
-    pub registry_mirrors: BTreeMap<String, Vec<String>>,
-    pub static_pods: PathBuf,
-    pub eviction: kubelet::Eviction,
-    pub image_gc: kubelet::ImageGc,
     /// `None`: the store is in the data directory.
     pub etcd: Option<Etcd>,
     /// `None`: the loops run without asking other servers.
@@ -180,7 +173,7 @@ fn cidrs(flag: &str, text: &str) -> anyhow::Result<Vec<Cidr>> {
     Ok(all)
 }
 
-fn name(flag: &str, text: String) -> anyhow::Result<String> {
+pub fn name(flag: &str, text: String) -> anyhow::Result<String> {
     match api::validation::names::dns1123_subdomain(&text).first() {
         Some(why) => bail!("--{flag} {text:?}: {why}"),
         None => Ok(text),
@@ -202,32 +195,9 @@ fn gates(text: &str) -> anyhow::Result<BTreeMap<String, bool>> {
         .collect()
 }
 
-/// Flags are asked before the file's.
-fn mirrors(
-    flags: &[String],
-    file: BTreeMap<String, Vec<String>>,
-) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
-    let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for pair in flags {
-        let (host, url) = pair.split_once('=').with_context(|| {
-            format!("--registry-mirrors {pair:?}: HOST=URL, such as docker.io=https://mirror.example")
-        })?;
-        out.entry(host.to_owned()).or_default().push(url.to_owned());
-    }
-    for (host, urls) in file {
-        out.entry(host).or_default().extend(urls);
-    }
-    if let Some(url) =
-        out.values().flatten().find(|u| !u.starts_with("http://") && !u.starts_with("https://"))
-    {
-        bail!("registry mirror {url:?}: a URL with http:// or https:// is needed");
-    }
-    Ok(out)
-}
-
 /// The address this machine uses towards the outside. Nothing is sent: connecting a datagram socket only looks up the
 /// route.
-fn own_address(v4: bool) -> Option<IpAddr> {
+pub fn own_address(v4: bool) -> Option<IpAddr> {
     let (any, far): (IpAddr, IpAddr) = if v4 {
         (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(203, 0, 113, 1).into())
     } else {
@@ -257,7 +227,19 @@ impl Config {
                 f
             }
         };
-        let instance = Instance::of(&a.data_dir.or(f.data_dir).unwrap_or_else(|| DEFAULT_DATA_DIR.into()));
+        let machine = MachineFile {
+            data_dir: f.data_dir,
+            node_name: f.node_name,
+            kubelet_port: f.kubelet_port,
+            log: f.log,
+            log_json: f.log_json,
+            insecure_registries: f.insecure_registries,
+            registry_mirrors: f.registry_mirrors,
+            static_pods: f.static_pods,
+            eviction_hard: f.eviction_hard,
+            image_gc_high_threshold: f.image_gc_high_threshold,
+        };
+        let (instance, machine) = Machine::new(a.node, machine)?;
         let (services, pods) = (a.service_cidr.or(f.service_cidr), a.cluster_cidr.or(f.cluster_cidr));
         let own_networks = services.is_none() && pods.is_none();
         let own = crate::networks::choose(&instance, &[]);
@@ -298,31 +280,10 @@ impl Config {
         let mut runtime: Vec<String> =
             f.runtime_config.into_iter().map(|(k, v)| format!("{k}={v}")).collect();
         runtime.extend(a.runtime_config);
-        let host = || {
-            let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
-                .unwrap_or_default()
-                .trim()
-                .to_ascii_lowercase();
-            if name.is_empty() { "localhost".to_owned() } else { name }
-        };
-        let node_name = name("node-name", a.node_name.or(f.node_name).unwrap_or_else(host))?;
         let domain = name(
             "cluster-domain",
             a.cluster_domain.or(f.cluster_domain).unwrap_or_else(|| "cluster.local".into()),
         )?;
-        let eviction_hard = a.eviction_hard.or_else(|| {
-            let pairs: Vec<String> = f.eviction_hard.iter().map(|(k, v)| format!("{k}<{v}")).collect();
-            (!pairs.is_empty()).then(|| pairs.join(","))
-        });
-        let eviction = match eviction_hard {
-            None => kubelet::Eviction::default(),
-            Some(text) => kubelet::Eviction::parse(&text).map_err(|e| anyhow!("--eviction-hard: {e}"))?,
-        };
-        let image_gc = match a.image_gc_high_threshold.or(f.image_gc_high_threshold) {
-            None => kubelet::ImageGc::default(),
-            Some(p) if (1..=100).contains(&p) => kubelet::ImageGc::above(p),
-            Some(p) => bail!("--image-gc-high-threshold: {p} is no percentage from 1 to 100"),
-        };
         let controllers = controllers::Config::default();
         let node_grace = match a.node_monitor_grace_period.or(f.node_monitor_grace_period) {
             Some(text) => duration("node-monitor-grace-period", &text)?,
@@ -332,9 +293,6 @@ impl Config {
             .terminated_pod_gc_threshold
             .or(f.terminated_pod_gc_threshold)
             .unwrap_or(controllers.terminated_pods);
-        let mut insecure_registries = a.insecure_registries;
-        insecure_registries.extend(f.insecure_registries);
-        let registry_mirrors = mirrors(&a.registry_mirrors, f.registry_mirrors)?;
         let etcd = a.etcd.over(f.etcd).options()?;
         Ok(Self {
             listen,
@@ -343,34 +301,15 @@ impl Config {
             cluster_cidrs,
             own_networks,
             domain,
-            node_name,
-            kubelet_port: a.kubelet_port.or(f.kubelet_port).unwrap_or(if instance.is_default() {
-                10250
-            } else {
-                0
-            }),
+            machine,
             node: !(a.no_node || f.no_node),
             disable,
             runtime_config: runtime.join(","),
             feature_gates,
-            log: a
-                .log
-                .or(f.log)
-                .or_else(|| std::env::var("KELSON_LOG").ok())
-                .unwrap_or_else(|| "info".into()),
-            log_json: a.log_json || f.log_json,
             node_grace,
             terminated_pods,
-            insecure_registries,
-            registry_mirrors,
-            eviction,
-            image_gc,
             election: a.leader.over(f.leader_election).timing(etcd.is_some())?,
             etcd,
-            static_pods: a
-                .static_pods
-                .or(f.static_pods)
-                .unwrap_or_else(|| instance.data_dir.join("manifests")),
             instance,
         })
     }
@@ -418,30 +357,25 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::NodeArgs;
 
     #[test]
     fn defaults_and_a_second_cluster() {
         let c = Config::new(ServerArgs::default()).expect("config");
-        assert_eq!((c.listen.port(), c.instance.bridge.as_str(), c.kubelet_port), (6443, "kelson0", 10250));
+        assert_eq!(
+            (c.listen.port(), c.instance.bridge.as_str(), c.machine.kubelet_port),
+            (6443, "kelson0", 10250)
+        );
         assert_eq!(c.dns_ips(), ["10.96.0.10".parse::<IpAddr>().expect("ip")]);
         assert_eq!(c.first_block()[0].to_string(), "10.244.0.0/24");
-        let other =
-            Config::new(ServerArgs { data_dir: Some("/tmp/kelson-two".into()), ..ServerArgs::default() })
-                .expect("config");
+        let other = Config::new(ServerArgs {
+            node: NodeArgs { data_dir: Some("/tmp/kelson-two".into()), ..NodeArgs::default() },
+            ..ServerArgs::default()
+        })
+        .expect("config");
         assert_ne!(other.instance.bridge, c.instance.bridge);
         assert_ne!(other.cluster_cidrs, c.cluster_cidrs);
-        assert!(other.instance.bridge.len() <= 15 && other.kubelet_port == 0);
-    }
-
-    #[test]
-    fn mirrors_of_flags_come_first() {
-        let of = |flags: &[&str]| {
-            let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
-            mirrors(&flags, [("a".to_owned(), vec!["https://file".to_owned()])].into())
-        };
-        assert_eq!(of(&["a=http://flag"]).expect("mirrors")["a"], ["http://flag", "https://file"]);
-        assert!(format!("{:#}", of(&["a"]).expect_err("no URL")).contains("HOST=URL"));
-        assert!(format!("{:#}", of(&["a=flag:5000"]).expect_err("no scheme")).contains("http://"));
+        assert!(other.instance.bridge.len() <= 15 && other.machine.kubelet_port == 0);
     }
 
     #[test]
@@ -466,8 +400,11 @@ mod tests {
         };
         assert!(wrong(own).contains("own address 10.244.3.4"));
         assert!(
-            wrong(ServerArgs { node_name: Some("Not_A_Name".into()), ..ServerArgs::default() })
-                .contains("--node-name")
+            wrong(ServerArgs {
+                node: NodeArgs { node_name: Some("Not_A_Name".into()), ..NodeArgs::default() },
+                ..ServerArgs::default()
+            })
+            .contains("--node-name")
         );
         assert!(
             wrong(ServerArgs { cluster_cidr: Some("ten".into()), ..ServerArgs::default() })
@@ -478,8 +415,11 @@ mod tests {
         assert!(wrong(grace("50")).contains("such as 50s") && wrong(grace("5d")).contains("such as 50s"));
         assert_eq!(Config::new(grace("1.5m")).expect("config").node_grace, Duration::from_secs(90));
         assert!(
-            wrong(ServerArgs { eviction_hard: Some("memory<1".into()), ..ServerArgs::default() })
-                .contains("--eviction-hard")
+            wrong(ServerArgs {
+                node: NodeArgs { eviction_hard: Some("memory<1".into()), ..NodeArgs::default() },
+                ..ServerArgs::default()
+            })
+            .contains("--eviction-hard")
         );
         assert!(
             wrong(ServerArgs { feature_gates: Some("X=maybe".into()), ..ServerArgs::default() })

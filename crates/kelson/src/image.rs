@@ -12,7 +12,7 @@ use crate::args::{ImageArgs, ImageCommand};
 use crate::bar::Bar;
 use crate::config::Instance;
 use crate::mark;
-use crate::server::runtime_config;
+use crate::node::runtime_config;
 
 /// How long a server may take from its start to its socket.
 const PATIENCE: Duration = Duration::from_secs(10);

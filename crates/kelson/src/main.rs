@@ -1,8 +1,10 @@
 //! `kelson`: all of Kubernetes in one program. This file dispatches; `args` holds the command line, `config` what a
-//! cluster on this machine is made of, `server` wires and runs the roles, the other files are one command each.
+//! cluster on this machine is made of, `server` and `agent` wire and run the roles, `node` is what
+//! both of them run of a node, the other files are one command each.
 #![forbid(unsafe_code)]
 
 mod admin;
+mod agent;
 mod args;
 mod backup;
 mod bar;
@@ -13,8 +15,11 @@ mod etcd;
 mod image;
 mod leader;
 mod logging;
+mod machine;
 mod mark;
 mod networks;
+mod node;
+mod process;
 mod remote;
 mod server;
 mod shared;
@@ -43,6 +48,7 @@ fn main() -> ExitCode {
         Command::Backup(a) => backup::save::main(a),
         Command::Restore(a) => backup::restore::main(a),
         Command::Store(a) => backup::inspect::main(a),
+        Command::Agent(a) => agent::main(a),
         Command::Token(a) => token::main(a),
         Command::Clean(a) => clean::main(a),
         Command::Version => {

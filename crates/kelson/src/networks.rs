@@ -35,14 +35,18 @@ pub fn overlap(a: &Cidr, b: &Cidr) -> bool {
     a.contains(b.addr) || b.contains(a.addr)
 }
 
-/// The networks in `/proc/net/route`, but for the default route and the cluster's own bridge.
-pub fn routes(text: &str, own: &str) -> Vec<Cidr> {
+/// The networks in `/proc/net/route`, but for the default route, the cluster's own bridge, and what leads through other
+/// machines to parts of `pods`: these are blocks of other nodes.
+pub fn routes(text: &str, own: &str, pods: &[Cidr]) -> Vec<Cidr> {
     let hex = |s: &str| u32::from_str_radix(s, 16).ok().map(|v| Ipv4Addr::from(v.swap_bytes()));
     let line = |l: &str| {
         let f: Vec<&str> = l.split_whitespace().collect();
         let (device, to, mask) = (*f.first()?, hex(f.get(1)?)?, hex(f.get(7)?)?);
         let len = u8::try_from(u32::from(mask).leading_ones()).ok()?;
-        (device != own && len > 0).then_some(Cidr { addr: IpAddr::V4(to), len })
+        let to = Cidr { addr: IpAddr::V4(to), len };
+        let part = |p: &Cidr| p.len < len && p.contains(to.addr);
+        let of_a_node = !hex(f.get(2)?)?.is_unspecified() && pods.iter().any(part);
+        (device != own && len > 0 && !of_a_node).then_some(to)
     };
     text.lines().skip(1).filter_map(line).collect()
 }
@@ -65,7 +69,8 @@ pub fn take(instance: &Instance, kept: Option<Networks>) -> std::io::Result<Netw
     let lock = fs::File::open(parent)?;
     lock.lock()?;
     let networks = kept.unwrap_or_else(|| {
-        let mut taken = routes(&fs::read_to_string("/proc/net/route").unwrap_or_default(), &instance.bridge);
+        let mut taken =
+            routes(&fs::read_to_string("/proc/net/route").unwrap_or_default(), &instance.bridge, &[]);
         taken.extend(of_others(instance, parent));
         choose(instance, &taken)
     });
@@ -100,8 +105,12 @@ mod tests {
         let text = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n\
             eth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\n\
             kel-1\t0000600A\t00000000\t0001\t0\t0\t0\t0000FFFF\n\
-            tun0\t0000650A\t00000000\t0001\t0\t0\t0\t0000FFFF\n";
-        let found: Vec<String> = routes(text, "kel-1").iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["10.101.0.0/16"]);
+            tun0\t0000650A\t00000000\t0001\t0\t0\t0\t0000FFFF\n\
+            eth0\t0002660A\t0200000A\t0003\t0\t0\t0\t00FFFFFF\n";
+        let found =
+            |pods: &[Cidr]| routes(text, "kel-1", pods).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(found(&[]), ["10.101.0.0/16", "10.102.2.0/24"]);
+        assert_eq!(found(&["10.102.0.0/16".parse().expect("cidr")]), ["10.101.0.0/16"]);
+        assert_eq!(found(&["10.102.2.0/24".parse().expect("cidr")]).len(), 2);
     }
 }

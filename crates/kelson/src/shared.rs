@@ -12,6 +12,8 @@ use crate::config::Config;
 
 /// The ConfigMap, in `kube-system`.
 pub const NODE_SETTINGS: &str = "kelson-nodes";
+/// Says of a node elsewhere that it answers for the cluster's DNS.
+pub const RUNS_DNS: &str = "kelson.dev/dns";
 /// Parts of a node that a cluster may do without.
 const PARTS: [&str; 3] = ["proxy", "dns", "cni"];
 
@@ -59,6 +61,11 @@ impl Shared {
             dns: if config.enabled("dns") { config.dns_ips() } else { vec![] },
             without: PARTS.iter().filter(|p| !config.enabled(p)).map(|p| (*p).to_owned()).collect(),
         }
+    }
+
+    /// Whether nodes run this part of them.
+    pub fn runs(&self, part: &str) -> bool {
+        !self.without.iter().any(|p| p == part)
     }
 
     pub fn data(&self) -> BTreeMap<&'static str, String> {

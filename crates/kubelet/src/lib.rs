@@ -42,6 +42,7 @@ pub use hooks::drain::{InForce, Slices};
 use manager::{Manager, Workers};
 use node_ctx::Node;
 use pod::Qos;
+pub use server::authorize::Caller;
 // The parsers of what comes from outside, for the fuzz targets.
 pub use server::logs::decode as decode_log_line;
 pub use server::remote::Input;
@@ -144,11 +145,20 @@ impl Kubelet {
         }
     }
 
-    /// Answers HTTP/1.1 on a stream that is already trusted (in process, or after TLS with a client certificate).
+    /// Answers HTTP/1.1 on a stream from the API server of the same process, who has asked what may be done.
     pub async fn serve<S>(&self, stream: S)
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
-        server::serve(self.node.clone(), self.workers.clone(), stream).await;
+        server::serve(self.node.clone(), self.workers.clone(), stream, None).await;
+    }
+
+    /// The same for whoever has shown a certificate of this cluster: what each request needs is asked for.
+    pub async fn serve_for<S>(&self, stream: S, caller: Caller)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let rights = server::authorize::Rights::new(caller);
+        server::serve(self.node.clone(), self.workers.clone(), stream, Some(rights)).await;
     }
 }

@@ -7,10 +7,12 @@ mod link;
 pub mod loopback;
 mod netns;
 pub mod nft;
+mod overlay;
 pub mod sysctl;
 
-pub use link::{Cidr, CidrError, Netlink, PodLink};
+pub use link::{Cidr, CidrError, Netlink, PodLink, pod_mac};
 pub use netns::inside;
+pub use overlay::{Tunnel, Via};
 
 /// What failed, on which link or table.
 #[derive(Debug, thiserror::Error)]

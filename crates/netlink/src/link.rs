@@ -109,23 +109,23 @@ pub struct PodLink {
 /// A netlink socket.
 #[derive(Clone)]
 pub struct Netlink {
-    handle: Handle,
+    pub(crate) handle: Handle,
 }
 
-fn failed(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Error {
+pub(crate) fn failed(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Error {
     let what = what.into();
     move |source| Error::Netlink { what, source }
 }
 
 /// The errno behind an answer of the kernel, positive.
-fn errno(e: &rtnetlink::Error) -> i32 {
+pub(crate) fn errno(e: &rtnetlink::Error) -> i32 {
     match e {
         rtnetlink::Error::NetlinkError(m) => m.raw_code().abs(),
         _ => 0,
     }
 }
 
-fn pod_mac(addr: Option<&IpAddr>) -> [u8; 6] {
+pub fn pod_mac(addr: Option<&IpAddr>) -> [u8; 6] {
     match addr {
         Some(IpAddr::V4(a)) => {
             let o = a.octets();
@@ -272,7 +272,7 @@ impl Netlink {
     }
 
     /// A neighbour that never needs asking for.
-    async fn neighbour(&self, index: u32, addr: IpAddr, mac: [u8; 6]) -> Result<(), Error> {
+    pub(crate) async fn neighbour(&self, index: u32, addr: IpAddr, mac: [u8; 6]) -> Result<(), Error> {
         use rtnetlink::packet_route::neighbour::NeighbourState;
         let add = self.handle.neighbours().add(index, addr);
         let add = add.link_layer_address(&mac).state(NeighbourState::Permanent).replace();

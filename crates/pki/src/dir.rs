@@ -174,6 +174,12 @@ pub fn server_config(
     Ok(config)
 }
 
+/// A certificate with its key as TLS takes them.
+pub fn certified_key(of: &CertKey) -> Result<rustls::sign::CertifiedKey, Error> {
+    let chain = trust::certificates(&of.cert)?;
+    Ok(rustls::sign::CertifiedKey::from_der(chain, private_key(of)?, &trust::provider())?)
+}
+
 /// A client's TLS set-up: which servers it believes, and the certificate that it shows.
 pub fn client_config(
     believed: Arc<dyn rustls::client::danger::ServerCertVerifier>,
@@ -278,10 +284,7 @@ fn still_good(have: &CertKey, ca: &Authority, subject: &Subject, usage: &Usage, 
                             have_dns.insert((*d).to_owned());
                         }
                         GeneralName::IPAddress(b) => {
-                            have_ips.insert(match b.len() {
-                                4 => IpAddr::from(<[u8; 4]>::try_from(*b).ok()?),
-                                _ => IpAddr::from(<[u8; 16]>::try_from(*b).ok()?),
-                            });
+                            have_ips.insert(trust::address(b)?);
                         }
                         _ => {}
                     }

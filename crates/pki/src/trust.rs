@@ -2,6 +2,7 @@
 //! but does not judge it: a stranger's certificate has to end in 401 with a Status, not in a broken handshake.
 //! [`ClientTrust::identify`] judges it once per connection.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
@@ -13,6 +14,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::Error;
@@ -123,6 +125,32 @@ pub fn parse_identity(der: &[u8]) -> Result<CertIdentity, Error> {
         not_after: cert.validity().not_after.timestamp(),
         fingerprint: digest.as_ref().iter().map(|b| format!("{b:02x}")).collect(),
     })
+}
+
+/// From when until when a certificate holds, in Unix seconds.
+pub fn validity(der: &[u8]) -> Result<(i64, i64), Error> {
+    let (_, cert) = X509Certificate::from_der(der).map_err(|e| Error::Certificate(e.to_string()))?;
+    Ok((cert.validity().not_before.timestamp(), cert.validity().not_after.timestamp()))
+}
+
+/// The addresses that a server's certificate names.
+pub fn addresses(der: &[u8]) -> Result<Vec<IpAddr>, Error> {
+    let bad = |e: &dyn std::fmt::Display| Error::Certificate(e.to_string());
+    let (_, cert) = X509Certificate::from_der(der).map_err(|e| bad(&e))?;
+    let names = cert.subject_alternative_name().map_err(|e| bad(&e))?;
+    let all = names.iter().flat_map(|n| &n.value.general_names);
+    Ok(all
+        .filter_map(|n| match n {
+            GeneralName::IPAddress(raw) => address(raw),
+            _ => None,
+        })
+        .collect())
+}
+
+/// An address as certificates hold them.
+pub fn address(raw: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(raw).map(IpAddr::from);
+    four.or_else(|_| <[u8; 16]>::try_from(raw).map(IpAddr::from)).ok()
 }
 
 /// The verifier of the listener: offers client authentication, demands none, and accepts any certificate whose key

@@ -79,6 +79,18 @@ struct Candidate {
     /// Still answers although it is on its way out.
     draining: bool,
     local: bool,
+    /// Whether it is meant for this node; `None` where nothing is said of nodes.
+    meant: Option<bool>,
+}
+
+/// Those meant for this node, where each that is ready says for which nodes it is and one is for this one (KEP-3015).
+fn near<'a>(all: &[&'a Candidate]) -> Vec<&'a Candidate> {
+    let mut ready = all.iter().filter(|c| c.ready).peekable();
+    let said = ready.peek().is_some() && ready.clone().all(|c| c.meant.is_some());
+    if said && ready.any(|c| c.meant == Some(true)) {
+        return all.iter().filter(|c| c.meant == Some(true)).copied().collect();
+    }
+    all.to_vec()
 }
 
 /// Ready endpoints; when there is none, those that still serve while they terminate (KEP-1669).
@@ -117,6 +129,7 @@ fn rules(node: &str, service: &Object, slices: &[Object]) -> Vec<PortRule> {
         let candidates = candidates(node, &slices, p);
         let all: Vec<&Candidate> = candidates.iter().collect();
         let local: Vec<&Candidate> = candidates.iter().filter(|c| c.local).collect();
+        let near = near(&all);
         PortRule {
             id: format!("{}/{}:{}", service.namespace(), service.name(), p.name),
             protocol: p.protocol.to_ascii_lowercase(),
@@ -131,8 +144,8 @@ fn rules(node: &str, service: &Object, slices: &[Object]) -> Vec<PortRule> {
                 .collect(),
             node_port: (p.node_port > 0).then_some(p.node_port),
             everywhere: pick(&all),
-            internal: pick(if internal_local { &local } else { &all }),
-            external: pick(if external_local { &local } else { &all }),
+            internal: pick(if internal_local { &local } else { &near }),
+            external: pick(if external_local { &local } else { &near }),
             internal_local,
             external_local,
             affinity,
@@ -159,6 +172,12 @@ fn candidates(node: &str, slices: &[SliceView], port: &ServicePort) -> Vec<Candi
                 ready: e.conditions.ready.unwrap_or(true),
                 draining: serving && e.conditions.terminating.unwrap_or(false),
                 local: e.node_name.as_deref() == Some(node),
+                meant: e
+                    .hints
+                    .as_ref()
+                    .and_then(|h| h.for_nodes.as_ref())
+                    .filter(|n| !n.is_empty())
+                    .map(|n| n.iter().any(|n| n.name == node)),
             });
         }
     }
@@ -243,6 +262,28 @@ mod tests {
             json!({"ports": 7}),
         ] {
             assert!(rules("b", &service(extra), &[]).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_meant_for_a_node_is_for_it_while_it_is_ready() {
+        let e = |ip: &str, node: &str, ready: bool| {
+            json!({"addresses": [ip], "conditions": {"ready": ready},
+            "hints": {"forNodes": [{"name": node}]}})
+        };
+        let plain = json!({"addresses": ["10.0.0.9"]});
+        for (endpoints, want) in [
+            (json!([e("10.0.0.1", "a", true), e("10.0.0.2", "b", true)]), &["10.0.0.2"][..]),
+            (json!([e("10.0.0.1", "a", true), e("10.0.0.2", "b", false)]), &["10.0.0.1"]),
+            (json!([e("10.0.0.1", "a", true), e("10.0.0.2", "c", true)]), &["10.0.0.1", "10.0.0.2"]),
+            (json!([e("10.0.0.2", "b", true), plain]), &["10.0.0.2", "10.0.0.9"]),
+        ] {
+            let r = rules_of(&service(json!({})), &slice(endpoints.clone()));
+            assert_eq!(
+                (ips(&r.internal), ips(&r.external)),
+                (ips(&r.external), want.iter().map(|s| (*s).to_owned()).collect()),
+                "{endpoints}"
+            );
         }
     }
 

@@ -83,6 +83,19 @@ pub struct EndpointView {
     pub addresses: Vec<String>,
     pub conditions: Conditions,
     pub node_name: Option<String>,
+    pub hints: Option<Hints>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Hints {
+    pub for_nodes: Option<Vec<ForNode>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub struct ForNode {
+    pub name: String,
 }
 
 #[derive(Deserialize, Default)]

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{objects, transport::LocalNode};
+use super::{objects, transport::Nodes};
 use crate::backup::socket::{self, Served};
 use crate::config::Config;
 use crate::etcd::Etcd;
@@ -74,7 +74,7 @@ impl Control {
 pub async fn start(
     config: &Config,
     listener: TcpListener,
-    node: Arc<LocalNode>,
+    node: Arc<Nodes>,
     loops: &CancellationToken,
     on: &Handle,
 ) -> anyhow::Result<Control> {
@@ -140,7 +140,7 @@ pub async fn start(
         },
         admission: admission(config),
         front_proxy: Some(apiserver::FrontProxy::of(&pki)),
-        nodes: Some(node),
+        nodes: Some(node.clone()),
         security: Box::new(move |reader| {
             let tokens = TokenAuthenticator::new(keys.tokens.verifier(issuer.clone()), vec![issuer.clone()]);
             let issuer = TokenIssuer::new(keys.tokens.clone(), issuer.clone(), vec![issuer]);
@@ -176,11 +176,17 @@ pub async fn start(
         loops: Mutex::default(),
         failure: tokio::sync::Mutex::new(failure),
     };
+    node.reach(objects::admin(control.server.clone()), &control.pki)
+        .context("failed to prepare the way to nodes")?;
     objects::ensure(&control, config)
         .await
         .map_err(|e| anyhow!(e))
         .context("failed to prepare the cluster's own objects")?;
     start_loops(&control, config, loops, on);
+    if config.enabled("dns") {
+        let follow = objects::follow_dns(control.server.clone(), config.dns_ips(), loops.clone());
+        control.loops.lock().spawn_on(follow, on);
+    }
     Ok(control)
 }
 
@@ -223,7 +229,7 @@ fn start_loops(control: &Control, config: &Config, token: &CancellationToken, on
             terminated_pods: config.terminated_pods,
             sign: Some(signer(control.pki.clone())),
             cluster_cidrs: if config.enabled("cni") { config.cluster_cidrs.clone() } else { vec![] },
-            first_block: config.has_first_block().then(|| config.node_name.clone()),
+            first_block: config.has_first_block().then(|| config.machine.node_name.clone()),
         };
         let disabled = Arc::new(config.disable.clone());
         let role = move |server, token| {
@@ -263,7 +269,7 @@ fn spawn<R, F>(
         return;
     };
     let client = control.client(LocalIdentity::user(&format!("system:{name}"), &[]), name);
-    let identity = format!("{}_{}", config.node_name, uuid::Uuid::new_v4());
+    let identity = format!("{}_{}", config.machine.node_name, uuid::Uuid::new_v4());
     let election = Election { client, name, identity, timing };
     // With the API's threads, so that busy loops do not keep their own Lease from being renewed.
     tasks.spawn(election.run(control.server.clone(), on.clone(), token.clone(), role));

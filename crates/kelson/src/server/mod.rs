@@ -1,40 +1,36 @@
 //! `kelson server`: wires the roles, says when the cluster is ready, drains and stops. `control` is the control plane,
-//! `node` the node, `preflight` what it needs of the machine, `objects` what this wiring itself keeps in the
+//! `node` how the node reaches the API in the same process, `objects` what this wiring itself keeps in the
 //! API, `threads` the runtimes that they run on.
 
 mod control;
 mod memory;
 mod node;
 mod objects;
-mod preflight;
-mod threads;
+pub mod threads;
 mod transport;
 
-pub use node::runtime_config;
-
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use client::LateServer;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
-use self::transport::LocalNode;
+use self::transport::Nodes;
 use crate::args::ServerArgs;
 use crate::backup::restore;
 use crate::config::Config;
+use crate::node::preflight;
+use crate::process::{Signals, hold, notify_systemd, raise_file_limit};
+use crate::shared::Shared;
 use crate::{VERSION, logging, mark, networks};
-
-/// How long the node's parts get to write their last status.
-const NODE_DRAIN: Duration = Duration::from_secs(5);
 
 pub fn main(args: Box<ServerArgs>) -> anyhow::Result<()> {
     let started = Instant::now();
     let config = Config::new(*args)?;
-    logging::start(&config.log, config.log_json)?;
+    logging::start(&config.machine.log, config.machine.log_json)?;
     raise_file_limit();
     memory::prepare();
     let threads = threads::Threads::new(config.node)?;
@@ -69,7 +65,7 @@ fn prepare(config: &mut Config) -> anyhow::Result<()> {
         }
     }
     if config.node {
-        preflight::check(config)?;
+        preflight::check(&config.instance, &Shared::of(config))?;
     }
     api::catalog::RuntimeConfig::parse(&config.runtime_config).context("--runtime-config")?;
     let text = |all: &[netlink::Cidr]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
@@ -88,7 +84,7 @@ async fn run(mut config: Config, started: Instant, on: threads::Handles) -> anyh
     let mut stop = Signals::new()?;
 
     let config = Arc::new(config);
-    let _hold = hold(&config).await?;
+    let _hold = hold(&config.instance.data_dir).await?;
     restore::finished(&config.instance.data_dir)?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!(
@@ -98,7 +94,7 @@ async fn run(mut config: Config, started: Instant, on: threads::Handles) -> anyh
     })?;
 
     // Side by side: a node starts the pods it knows also while its API is not there yet.
-    let (api, pipe) = (Arc::new(LateServer::default()), Arc::new(LocalNode::new(&config.node_name)));
+    let (api, pipe) = (Arc::new(LateServer::default()), Arc::new(Nodes::new(&config.machine.node_name)));
     let control = async {
         let address = listener.local_addr().unwrap_or(config.listen);
         let control = control::start(&config, listener, pipe.clone(), &loops_stop, &on.loops).await;
@@ -130,7 +126,7 @@ async fn run(mut config: Config, started: Instant, on: threads::Handles) -> anyh
         Ok(control) => control,
         Err(e) => {
             if let Ok(Some(n)) = node {
-                drain(n, &node_stop).await;
+                n.drain(&node_stop).await;
             }
             return Err(e);
         }
@@ -169,67 +165,10 @@ async fn run(mut config: Config, started: Instant, on: threads::Handles) -> anyh
 
     info!("stopping; containers go on running");
     if let Some(n) = node {
-        drain(n, &node_stop).await;
+        n.drain(&node_stop).await;
     }
     loops_stop.cancel();
     control.stop().await;
     info!("stopped");
     result
-}
-
-/// One process at a time; one that is just ending gets a moment to do so.
-async fn hold(config: &Config) -> anyhow::Result<mark::Hold> {
-    let dir = &config.instance.data_dir;
-    for _ in 0..100 {
-        if let Some(hold) = mark::hold(dir).with_context(|| format!("failed to lock {}", dir.display()))? {
-            return Ok(hold);
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    anyhow::bail!(
-        "{} is in use by another running kelson; choose another directory with --data-dir",
-        dir.display()
-    )
-}
-
-async fn drain(node: node::Node, stop: &CancellationToken) {
-    stop.cancel();
-    if tokio::time::timeout(NODE_DRAIN, node.stopped()).await.is_err() {
-        warn!("the node's parts did not stop in time");
-    }
-}
-
-struct Signals {
-    term: tokio::signal::unix::Signal,
-    int: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let on = |k| signal(k).context("failed to listen for signals");
-        Ok(Self { term: on(SignalKind::terminate())?, int: on(SignalKind::interrupt())? })
-    }
-    async fn wait(&mut self) {
-        tokio::select! { _ = self.term.recv() => {}, _ = self.int.recv() => {} }
-    }
-}
-
-/// Many watches are many sockets: takes what the hard limit allows.
-fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-        && let Err(e) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        warn!(error = %e, soft, "failed to raise the limit of open files");
-    }
-}
-
-/// Tells systemd (`Type=notify`) that the cluster is up.
-fn notify_systemd() {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let sent = std::os::unix::net::UnixDatagram::unbound().and_then(|s| s.send_to(b"READY=1", path));
-    if let Err(e) = sent {
-        warn!(error = %e, "failed to tell systemd that the cluster is ready");
-    }
 }

@@ -29,7 +29,7 @@ impl Threads {
         Ok(Self {
             api: runtime("kelson-api", cores.clamp(2, 16), 32)?,
             loops: runtime("kelson-loops", cores.clamp(2, 4), 4)?,
-            node: node.then(|| runtime("kelson-node", cores.clamp(2, 8), 64)).transpose()?,
+            node: node.then(self::node).transpose()?,
         })
     }
 
@@ -43,6 +43,12 @@ impl Threads {
             runtime.shutdown_timeout(SHUTDOWN);
         }
     }
+}
+
+/// The threads of a node, which are all that an agent has.
+pub fn node() -> anyhow::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    runtime("kelson-node", cores.clamp(2, 8), 64)
 }
 
 fn runtime(name: &str, workers: usize, blocking: usize) -> anyhow::Result<Runtime> {

@@ -1,51 +1,129 @@
-//! How the API server reaches the kubelet of its own process: by the same HTTP, over a pipe in memory.
+//! How the API server reaches kubelets: that of its own process over a pipe in memory, all others at their node's address by
+//! TLS with the API server's own certificate. HTTP/1.1 is spoken on both.
 
 use std::io;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use api::resource::NODES;
 use apiserver::streaming::{AsyncReadWrite, NodeTransport};
 use async_trait::async_trait;
+use client::Client;
 use parking_lot::RwLock;
+use rustls::pki_types::ServerName;
+use serde_json::Value;
 use tokio::io::DuplexStream;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 const BUFFER: usize = 64 << 10;
+const CONNECT: Duration = Duration::from_secs(10);
 
 type Accept = Arc<dyn Fn(DuplexStream) + Send + Sync>;
 
-/// The one node of this process.
-pub struct LocalNode {
-    name: String,
-    accept: RwLock<Option<Accept>>,
+/// The way to nodes elsewhere.
+struct Far {
+    /// Reads nodes.
+    client: Client,
+    tls: TlsConnector,
 }
 
-impl LocalNode {
-    pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), accept: RwLock::new(None) }
+/// The ways to all nodes.
+pub struct Nodes {
+    /// That of this process.
+    own: String,
+    accept: RwLock<Option<Accept>>,
+    far: OnceLock<Far>,
+}
+
+fn failed(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, why.into())
+}
+
+/// Where the kubelet of a node listens, or why that is not known.
+fn place(node: &Value) -> Result<(IpAddr, u16), &'static str> {
+    let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64();
+    let port = port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0);
+    let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
+    let mut internal = addresses.filter(|a| a["type"] == "InternalIP").filter_map(|a| a["address"].as_str());
+    let address = internal.find_map(|a| a.parse().ok()).ok_or("it has told no address yet")?;
+    Ok((address, port.ok_or("its kubelet listens on no port; give it one with --kubelet-port")?))
+}
+
+impl Nodes {
+    pub fn new(own: &str) -> Self {
+        Self { own: own.to_owned(), accept: RwLock::new(None), far: OnceLock::new() }
     }
 
-    /// Called once the kubelet can serve: `accept` spawns the serving of one connection.
+    /// Called once the kubelet of this process can serve: `accept` spawns the serving of one connection.
     pub fn attach(&self, accept: impl Fn(DuplexStream) + Send + Sync + 'static) {
         *self.accept.write() = Some(Arc::new(accept));
+    }
+
+    /// Called once the API and the cluster's keys are there: from then on nodes elsewhere are reached.
+    pub fn reach(&self, client: Client, pki: &pki::Pki) -> Result<(), pki::Error> {
+        let believed = pki::authorities::verifier(pki::trust::certificates(pki.ca.cert_pem())?)?;
+        let mut tls = pki::dir::client_config(believed, Some(&pki.kubelet_client))?;
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let _ = self.far.set(Far { client, tls: TlsConnector::from(Arc::new(tls)) });
+        Ok(())
+    }
+}
+
+impl Far {
+    async fn connect(&self, node: &str) -> Result<Box<dyn AsyncReadWrite>, String> {
+        let object = self.client.find(&NODES, "", node).await.map_err(|e| e.to_string())?;
+        let object = object.ok_or("there is no such node")?.value().map_err(|e| e.to_string())?;
+        let (address, port) = place(&object)?;
+        // A node's name stands in its kubelet's certificate, and only that node gets such a one: its address may be anybody's.
+        let name = ServerName::try_from(node.to_owned()).map_err(|e| e.to_string())?;
+        let work = async {
+            let tcp = TcpStream::connect((address, port))
+                .await
+                .map_err(|e| format!("dial tcp {address}:{port}: {e}"))?;
+            let _ = tcp.set_nodelay(true);
+            self.tls.connect(name, tcp).await.map_err(|e| format!("tls: {e}"))
+        };
+        match tokio::time::timeout(CONNECT, work).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(e)) => Err(e),
+            Err(_) => Err(format!("dial tcp {address}:{port}: timed out")),
+        }
     }
 }
 
 #[async_trait]
-impl NodeTransport for LocalNode {
+impl NodeTransport for Nodes {
     async fn connect(&self, node: &str) -> io::Result<Box<dyn AsyncReadWrite>> {
-        let accept = self.accept.read().clone().filter(|_| node == self.name);
-        let Some(accept) = accept else {
-            let why = if node == self.name {
-                "its kubelet is not running"
-            } else {
-                "no way leads to it from this server"
-            };
-            return Err(io::Error::new(
-                io::ErrorKind::NotConnected,
-                format!("node {node} can't be reached: {why}"),
-            ));
-        };
+        let why = |why: &str| failed(format!("node {node} can't be reached: {why}"));
+        if node != self.own {
+            let far = self.far.get().ok_or_else(|| why("this server is just starting"))?;
+            return far.connect(node).await.map_err(|e| why(&e));
+        }
+        let accept = self.accept.read().clone().ok_or_else(|| why("its kubelet is not running"))?;
         let (ours, theirs) = tokio::io::duplex(BUFFER);
         accept(theirs);
         Ok(Box::new(ours))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn where_a_kubelet_listens() {
+        let node = |addresses: Value, port: u32| {
+            json!({"status": {"addresses": addresses,
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}})
+        };
+        let address =
+            json!([{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "10.0.0.2"}]);
+        assert_eq!(place(&node(address.clone(), 10250)), Ok(([10, 0, 0, 2].into(), 10250)));
+        assert!(place(&node(address.clone(), 0)).is_err_and(|e| e.contains("--kubelet-port")));
+        assert!(place(&node(address, 70_000)).is_err());
+        assert!(place(&node(json!([]), 10250)).is_err_and(|e| e.contains("no address")));
     }
 }

@@ -1,6 +1,8 @@
-//! The kubelet's HTTP server, on any stream that is already trusted. Upstream's paths. Each connection is served by its
+//! The kubelet's HTTP server, on any stream whose other end is known: the API server of the same process, who may do
+//! everything, or a caller whose rights are asked for. Upstream's paths. Each connection is served by its
 //! caller's task; an upgraded one by a task of its own that ends with the stream.
 
+pub mod authorize;
 pub mod logs;
 mod port_forward;
 pub mod remote;
@@ -22,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::authorize::Rights;
 use crate::manager::Workers;
 use crate::node_ctx::Node;
 use crate::pod_worker::Snapshot;
@@ -54,14 +57,15 @@ impl Refused {
     }
 }
 
-pub async fn serve<S>(node: Arc<Node>, workers: Arc<Workers>, stream: S)
+/// `rights`: what each request needs; `None` where everything may be done.
+pub async fn serve<S>(node: Arc<Node>, workers: Arc<Workers>, stream: S, rights: Option<Rights>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let cx = Cx { node, workers };
     let service = service_fn(move |r: Request<Incoming>| {
-        let cx = cx.clone();
-        async move { Ok::<_, Infallible>(answer(&cx, r).await) }
+        let (cx, rights) = (cx.clone(), rights.clone());
+        async move { Ok::<_, Infallible>(answer(&cx, rights.as_ref(), r).await) }
     });
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -81,8 +85,16 @@ fn json_body(v: &Value) -> Response<Body> {
     full(StatusCode::OK, "application/json", v.to_string())
 }
 
-async fn answer(cx: &Cx, r: Request<Incoming>) -> Response<Body> {
-    match route(cx, r).await {
+async fn answer(cx: &Cx, rights: Option<&Rights>, r: Request<Incoming>) -> Response<Body> {
+    let allowed = match rights {
+        Some(rights) => rights.check(&cx.node, r.method(), r.uri().path()).await,
+        None => Ok(()),
+    };
+    let answered = match allowed {
+        Ok(()) => route(cx, r).await,
+        Err(e) => Err(e),
+    };
+    match answered {
         Ok(r) => r,
         Err(e) => {
             let mut r = full(e.code, "text/plain; charset=utf-8", e.message + "\n");

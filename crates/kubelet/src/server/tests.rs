@@ -45,7 +45,7 @@ async fn server() -> Server {
 impl Server {
     fn connect(&self) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(64 << 10);
-        tokio::spawn(serve(self.rig.node.clone(), self.workers.clone(), theirs));
+        tokio::spawn(serve(self.rig.node.clone(), self.workers.clone(), theirs, None));
         ours
     }
     async fn get(&self, path: &str) -> (u16, String) {

@@ -10,8 +10,9 @@ use netlink::Cidr;
 use shim::cgroup::Hierarchies;
 use tracing::warn;
 
-use crate::config::Config;
+use crate::config::Instance;
 use crate::networks::{overlap, routes};
+use crate::shared::Shared;
 
 const NAMESPACES: &[&str] = &["ipc", "mnt", "net", "pid", "uts"];
 const CONTROLLERS: &[(&str, &str)] =
@@ -35,7 +36,7 @@ struct Facts {
 }
 
 impl Facts {
-    fn gather(config: &Config) -> anyhow::Result<Self> {
+    fn gather(instance: &Instance, shared: &Shared) -> anyhow::Result<Self> {
         let groups = Hierarchies::detect()
             .context("failed to find the control groups in /proc/self/mountinfo; is /proc mounted?")?;
         let mut controllers: Vec<String> = groups.v1.iter().flat_map(|(names, _)| names.clone()).collect();
@@ -54,11 +55,11 @@ impl Facts {
             controllers,
             cgroups_writable: places.into_iter().any(writable),
             nft: on_path("nft"),
-            needs_nft: config.enabled("proxy") || config.enabled("cni"),
+            needs_nft: shared.runs("proxy") || shared.runs("cni"),
             seccomp: Path::new("/proc/sys/kernel/seccomp").exists(),
             files: limit.map_or(u64::MAX, |(_, hard)| hard),
-            routes: routes(&route, &config.instance.bridge),
-            networks: config.cluster_cidrs.iter().chain(&config.service_cidrs).copied().collect(),
+            routes: routes(&route, &instance.bridge, &shared.cluster_cidrs),
+            networks: shared.cluster_cidrs.iter().chain(&shared.service_cidrs).copied().collect(),
         })
     }
 }
@@ -131,8 +132,8 @@ fn judge(f: &Facts) -> Result<Vec<String>, String> {
     Ok(warnings)
 }
 
-pub fn check(config: &Config) -> anyhow::Result<()> {
-    match judge(&Facts::gather(config)?) {
+pub fn check(instance: &Instance, shared: &Shared) -> anyhow::Result<()> {
+    match judge(&Facts::gather(instance, shared)?) {
         Err(why) => bail!("{why}"),
         Ok(warnings) => {
             for w in warnings {
