@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{busybox_archive, wait_for};
+use crate::{Host, busybox_archive, wait_for};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -30,6 +30,8 @@ pub struct Cluster {
     port: u16,
     node: bool,
     flags: Vec<String>,
+    /// Where it runs; `None`: here.
+    host: Option<Host>,
     /// How often the log said "ready" before this start.
     starts: usize,
 }
@@ -89,11 +91,7 @@ impl Cluster {
     }
 
     pub fn import_busybox(&self) {
-        let c = self;
-        let archive = c.dir.join("busybox.tar");
-        busybox_archive(&archive, "docker.io/library/busybox:1.36");
-        let out = c.kelson(&["image", "import", "--data-dir", &c.data(), &archive.to_string_lossy()]);
-        assert!(out.ok, "failed to import the image: {out:?}");
+        import_busybox(&self.dir, &self.data());
     }
 
     /// Another control plane of the same cluster, with its keys; they meet in an etcd.
@@ -110,6 +108,15 @@ impl Cluster {
         std::fs::create_dir_all(&to).expect("data directory");
         let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
         assert!(copied.is_ok_and(|s| s.success()), "failed to copy the keys");
+        c
+    }
+
+    /// A control plane and a node on a machine of their own, with the image of `with_node`.
+    pub fn on_host(host: &Host, flags: &[&str]) -> Self {
+        let mut c = Self::new(true, flags);
+        c.host = Some(host.clone());
+        c.run();
+        c.import_busybox();
         c
     }
 
@@ -130,13 +137,11 @@ impl Cluster {
     }
 
     fn new(node: bool, flags: &[&str]) -> Self {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("kelson-e2e-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("test directory");
+        let dir = directory();
         let port =
             TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("a free port").port();
         let flags = flags.iter().map(|f| (*f).to_owned()).collect();
-        Self { child: None, dir, port, node, flags, starts: 0 }
+        Self { child: None, dir, port, node, flags, host: None, starts: 0 }
     }
 
     /// Starts the program (again) on the same data.
@@ -150,14 +155,17 @@ impl Cluster {
         self.starts = self.log().matches(READY).count();
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).expect("log");
-        let mut command = Command::new(kelson_path());
+        let (mut command, listen) = match &self.host {
+            Some(host) => (host.command(&kelson_path()), host.address.to_string()),
+            None => (Command::new(kelson_path()), "0.0.0.0".to_owned()),
+        };
         command
             .args([
                 "server",
                 "--data-dir",
                 &self.data(),
                 "--listen",
-                &format!("0.0.0.0:{}", self.port),
+                &format!("{listen}:{}", self.port),
                 "--node-name",
                 "node-1",
                 // A builder's disk is often nearly full, which is not what the tests are about.
@@ -304,13 +312,39 @@ pub fn run(command: &mut Command, input: Option<&str>) -> Output {
     }
 }
 
+/// Brings the image onto the node whose data directory that is.
+pub(crate) fn import_busybox(dir: &Path, data: &str) {
+    let archive = dir.join("busybox.tar");
+    busybox_archive(&archive, "docker.io/library/busybox:1.36");
+    let out = kelson(&["image", "import", "--data-dir", data, &archive.to_string_lossy()]);
+    assert!(out.ok, "failed to import the image: {out:?}");
+}
+
+/// A directory of this test process; `scripts/e2e` knows it by its name.
+pub(crate) fn directory() -> PathBuf {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("kelson-e2e-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("test directory");
+    dir
+}
+
+/// Takes every trace of what ran on the data directory away.
+pub(crate) fn clean(command: &mut Command, dir: &Path) {
+    let data = dir.join("data");
+    let out = run(command.args(["clean", "--data-dir", &data.to_string_lossy()]), None);
+    if !out.ok {
+        eprintln!("failed to clean up {}: {}", data.display(), out.stderr);
+    }
+    let _ = std::fs::remove_dir_all(dir);
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop();
-        let out = self.kelson(&["clean", "--data-dir", &self.data()]);
-        if !out.ok {
-            eprintln!("failed to clean up {}: {}", self.data(), out.stderr);
-        }
-        let _ = std::fs::remove_dir_all(&self.dir);
+        let mut command = match &self.host {
+            Some(host) => host.command(&kelson_path()),
+            None => Command::new(kelson_path()),
+        };
+        clean(&mut command, &self.dir);
     }
 }

@@ -2,17 +2,21 @@
 //! images without a registry, and leaves nothing behind, also when the test fails.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod background;
 mod cluster;
 pub mod etcd;
+mod hosts;
 pub mod http;
 mod image;
 pub mod proxy;
 pub mod tools;
 pub mod websocket;
 
+pub use agent::Agent;
 pub use background::Background;
 pub use cluster::{Cluster, Output, kelson, kelson_path, node_possible, run};
+pub use hosts::{Host, Hosts};
 pub use image::busybox_archive;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,136 @@
+//! Several machines on one: network namespaces behind a router, some of them on another subnet. They share everything but
+//! the network. What is made goes with the value, also when the test failed.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A machine's network.
+#[derive(Debug, Clone)]
+pub struct Host {
+    netns: String,
+    pub address: Ipv4Addr,
+}
+
+impl Host {
+    /// A program started there.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut c = Command::new("nsenter");
+        c.arg(format!("--net=/run/netns/{}", self.netns)).arg("--").arg(program);
+        c
+    }
+}
+
+/// The router and what is connected to it.
+pub struct Hosts {
+    prefix: String,
+    network: [u8; 3],
+    hosts: Vec<Host>,
+    /// Of the test's own link to the first subnet.
+    link: String,
+}
+
+fn ip(args: &[&str]) -> Result<(), String> {
+    let out = Command::new("ip").args(args).output().map_err(|e| format!("failed to start ip: {e}"))?;
+    if out.status.success() {
+        return Ok(());
+    }
+    Err(format!("ip {} failed: {}", args.join(" "), String::from_utf8_lossy(&out.stderr).trim()))
+}
+
+fn must(args: &str) {
+    if let Err(e) = ip(&args.split_whitespace().collect::<Vec<_>>()) {
+        panic!("{e}");
+    }
+}
+
+/// Network namespaces of test processes that are gone.
+fn sweep() {
+    for e in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let name = e.file_name().to_string_lossy().into_owned();
+        let owner =
+            name.strip_prefix("kt").and_then(|r| r.split('-').next()).and_then(|p| p.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !PathBuf::from(format!("/proc/{pid}")).exists()) {
+            let _ = ip(&["netns", "del", &name]);
+        }
+    }
+}
+
+impl Hosts {
+    /// `near` machines on the first subnet, `far` ones on the other.
+    pub fn new(near: u8, far: u8) -> Self {
+        sweep();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let pid = std::process::id();
+        let prefix = format!("kt{pid}-{number}");
+        // The range that is set aside for benchmarks.
+        let third = u8::try_from((pid + number * 101) % 250).unwrap_or(1);
+        let hosts =
+            Self { network: [198, 18, third], hosts: Vec::new(), link: format!("kt{pid}x{number}"), prefix };
+        hosts.make(near, far)
+    }
+
+    fn at(&self, last: u8) -> Ipv4Addr {
+        let [a, b, c] = self.network;
+        Ipv4Addr::new(a, b, c, last)
+    }
+
+    fn make(mut self, near: u8, far: u8) -> Self {
+        let router = format!("{}-r", self.prefix);
+        must(&format!("netns add {router}"));
+        for (bridge, gateway) in [("near", 126), ("far", 254)] {
+            must(&format!("-n {router} link add {bridge} type bridge"));
+            must(&format!("-n {router} addr add {}/25 dev {bridge}", self.at(gateway)));
+            must(&format!("-n {router} link set {bridge} up"));
+        }
+        must(&format!("-n {router} link set lo up"));
+        let forward = Command::new("nsenter")
+            .args([
+                &format!("--net=/run/netns/{router}"),
+                "--",
+                "sh",
+                "-c",
+                "echo 1 >/proc/sys/net/ipv4/ip_forward",
+            ])
+            .status();
+        assert!(forward.is_ok_and(|s| s.success()), "failed to make the router forward");
+        let link = self.link.clone();
+        must(&format!("link add {link} type veth peer name test netns {router}"));
+        must(&format!("-n {router} link set test master near up"));
+        must(&format!("addr add {}/25 dev {link}", self.at(100)));
+        must(&format!("link set {link} up"));
+        must(&format!("route add {}/25 via {}", self.at(128), self.at(126)));
+        let all = (1..=near).map(|n| ("near", n, 126)).chain((1..=far).map(|n| ("far", 128 + n, 254)));
+        for (bridge, last, gateway) in all {
+            let (netns, address) = (format!("{}-{last}", self.prefix), self.at(last));
+            must(&format!("netns add {netns}"));
+            must(&format!("-n {netns} link add eth0 type veth peer name h{last} netns {router}"));
+            must(&format!("-n {router} link set h{last} master {bridge} up"));
+            must(&format!("-n {netns} addr add {address}/25 dev eth0"));
+            must(&format!("-n {netns} link set lo up"));
+            must(&format!("-n {netns} link set eth0 up"));
+            must(&format!("-n {netns} route add default via {}", self.at(gateway)));
+            self.hosts.push(Host { netns, address });
+        }
+        self
+    }
+
+    pub fn host(&self, n: usize) -> &Host {
+        &self.hosts[n]
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        let _ = ip(&["link", "del", &self.link]);
+        let all = self.hosts.iter().map(|h| h.netns.clone()).chain([format!("{}-r", self.prefix)]);
+        for netns in all {
+            if let Err(e) = ip(&["netns", "del", &netns]) {
+                eprintln!("{e}");
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Three machines that are one cluster: a server and two agents, one of them on another subnet. Pods reach each other and
+//! Services from everywhere, whoever is killed meanwhile.
+
+use std::process::Command;
+
+use testkit::{Agent, Cluster, Hosts, Output, node_possible, run, skip, wait_for};
+
+const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
+
+/// In the order in which they have to go: a node's host after the node.
+struct World {
+    agents: Vec<Agent>,
+    cluster: Cluster,
+    _hosts: Hosts,
+}
+
+impl World {
+    fn new() -> Option<Self> {
+        if !node_possible() {
+            skip("running containers needs root");
+            return None;
+        }
+        let hosts = Hosts::new(2, 1);
+        let cluster = Cluster::on_host(hosts.host(0), &["--node-monitor-grace-period", "4s"]);
+        let token = cluster.kelson(&["token", "create", "--data-dir", &cluster.data()]);
+        assert!(token.ok, "{token:?}");
+        let join = |n: usize| Agent::join(hosts.host(n), NODES[n], &token.stdout);
+        let agents = vec![join(1), join(2)];
+        Some(Self { agents, cluster, _hosts: hosts })
+    }
+
+    fn kubectl(&self, args: &[&str]) -> String {
+        self.cluster.kubectl(args)
+    }
+
+    fn get(&self, what: &[&str], path: &str) -> String {
+        self.kubectl(&[&["get"], what, &["-o", &format!("jsonpath={{{path}}}")]].concat())
+    }
+
+    fn ready(&self, node: &str) -> bool {
+        self.get(&["node", node], ".status.conditions[?(@.type=='Ready')].status") == "True"
+    }
+
+    /// The pod of the daemon set on a node.
+    fn pod(&self, node: &str) -> String {
+        let field = format!("spec.nodeName={node}");
+        self.get(&["pods", "-l", "app=each", "--field-selector", &field], ".items[0].metadata.name")
+    }
+
+    fn address(&self, pod: &str) -> String {
+        self.get(&["pod", pod], ".status.podIP")
+    }
+
+    fn exec(&self, pod: &str, command: &[&str]) -> Output {
+        self.cluster.try_kubectl(&[&["exec", pod, "--"], command].concat(), None)
+    }
+
+    fn fetch(&self, pod: &str, from: &str) -> Output {
+        self.exec(pod, &["timeout", "10", "wget", "-qO-", &format!("http://{from}")])
+    }
+}
+
+/// From a machine, not from a pod.
+fn ask(mut wget: Command, from: &str) -> String {
+    let out = run(wget.args(["-qO-", "-T", "10", "-t", "1", &format!("http://{from}")]), None);
+    assert!(out.ok, "{from}: {out:?}");
+    out.stdout.trim().to_owned()
+}
+
+fn manifest() -> String {
+    let pods = |kind: &str, name: &str, more: &str| {
+        format!(
+            r#"---
+apiVersion: apps/v1
+kind: {kind}
+metadata: {{name: {name}}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+{more}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: c
+        image: busybox:1.36
+        command: [sh, -c, "mkdir -p /w && echo {name} >/w/index.html && echo serving && exec httpd -f -p 8080 -h /w"]
+        ports: [{{containerPort: 8080, name: http}}]
+        readinessProbe: {{httpGet: {{path: /, port: http}}, periodSeconds: 1}}
+"#
+        )
+    };
+    let service = |name: &str, kind: &str| {
+        format!(
+            r#"---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{type: {kind}, selector: {{app: {name}}}, ports: [{{port: 80, targetPort: http}}]}}
+"#
+        )
+    };
+    [
+        pods("DaemonSet", "each", ""),
+        pods("Deployment", "web", "  replicas: 3"),
+        service("web", "NodePort"),
+        service("each", "ClusterIP"),
+    ]
+    .concat()
+}
+
+#[test]
+fn three_machines_are_one_cluster() {
+    let Some(mut w) = World::new() else { return };
+    for node in NODES {
+        wait_for("each node to be ready", || w.ready(node));
+    }
+    let blocks = NODES.map(|n| w.get(&["node", n], ".spec.podCIDRs[0]"));
+    assert!(blocks[0] != blocks[1] && blocks[1] != blocks[2] && blocks[0] != blocks[2], "{blocks:?}");
+
+    w.cluster.apply(&manifest());
+    w.kubectl(&["rollout", "status", "daemonset/each", "--timeout=120s"]);
+    w.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"]);
+    let mut places = w.get(&["pods", "-l", "app=web"], ".items[*].spec.nodeName");
+    let mut spread: Vec<&str> = places.split_whitespace().collect();
+    spread.sort_unstable();
+    assert_eq!(spread, NODES, "a deployment is spread over the nodes");
+
+    // By address, by name and by the node's port, from each to each; by exec, which goes to each node.
+    let pods = NODES.map(|n| w.pod(n));
+    let addresses = pods.clone().map(|p| w.address(&p));
+    let port = w.get(&["service", "web"], ".spec.ports[0].nodePort");
+    for (node, pod) in NODES.iter().zip(&pods) {
+        for a in &addresses {
+            let out = w.fetch(pod, &format!("{a}:8080"));
+            assert!(out.ok && out.stdout.trim() == "each", "from {node} to {a}: {out:?}");
+        }
+        for name in ["web", "each.default.svc.cluster.local"] {
+            for _ in 0..6 {
+                let out = w.fetch(pod, name);
+                assert!(out.ok, "from {node} to {name}: {out:?}");
+            }
+        }
+        let host = w.get(&["node", node], ".status.addresses[?(@.type=='InternalIP')].address");
+        assert_eq!(ask(Command::new("wget"), &format!("{host}:{port}")), "web", "{node}");
+        assert_eq!(w.kubectl(&["logs", pod]), "serving\n");
+    }
+
+    // The server dies: what runs on the agents goes on and answers, by name as well.
+    w.cluster.crash();
+    let agent = w.agents[0].host().clone();
+    assert_eq!(ask(agent.command("wget"), &format!("{}:8080", addresses[2])), "each");
+    w.cluster.run();
+    for node in NODES {
+        wait_for("each node to be ready again", || w.ready(node));
+    }
+    let out = w.fetch(&pods[1], "web");
+    assert!(out.ok, "{out:?}");
+    for p in &pods {
+        assert_eq!(w.get(&["pod", p], ".status.containerStatuses[0].restartCount"), "0", "{p}");
+    }
+
+    // An agent dies, and comes back: its pods have gone on.
+    w.agents[1].crash();
+    wait_for("the silence to be noticed", || !w.ready(NODES[2]));
+    let out = w.fetch(&pods[0], &format!("{}:8080", addresses[2]));
+    assert!(out.ok && out.stdout.trim() == "each", "{out:?}");
+    w.agents[1].run();
+    wait_for("the agent to be back", || w.ready(NODES[2]));
+    wait_for("exec to its node", || w.exec(&pods[2], &["true"]).ok);
+    assert_eq!(w.get(&["pod", &pods[2]], ".status.containerStatuses[0].restartCount"), "0");
+
+    // A node that is gone for good: nothing leads to it any more.
+    w.agents[1].stop();
+    w.kubectl(&["delete", "node", NODES[2]]);
+    let routes = || run(w.agents[0].host().command("ip").args(["route"]), None).stdout;
+    wait_for("its route to go", || !routes().contains(&blocks[2]));
+    assert!(routes().contains(&blocks[0]));
+    places = w.get(&["endpointslices", "-n", "kube-system"], ".items[*].endpoints[*].nodeName");
+    wait_for("its DNS to go", || {
+        places = w.get(&["endpointslices", "-n", "kube-system"], ".items[*].endpoints[*].nodeName");
+        !places.contains(NODES[2])
+    });
+}
