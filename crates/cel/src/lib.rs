@@ -10,6 +10,7 @@ pub mod estimate;
 mod eval;
 pub mod functions;
 mod lexer;
+mod literals;
 mod parser;
 mod patterns;
 pub mod regexp;
@@ -63,6 +64,7 @@ pub struct Env {
     functions: Arc<functions::Table>,
     messages: Messages,
     refused: &'static [&'static str],
+    literals: bool,
 }
 
 impl Env {
@@ -73,12 +75,19 @@ impl Env {
 
     /// With more functions beside the standard ones.
     pub fn with(variables: Vec<(String, Type)>, functions: Arc<functions::Table>) -> Self {
-        Self { variables, functions, messages: |_| None, refused: &[] }
+        Self { variables, functions, messages: |_| None, refused: &[], literals: false }
     }
 
     /// Lets expressions make messages.
     pub fn with_messages(mut self, messages: Messages) -> Self {
         self.messages = messages;
+        self
+    }
+
+    /// Refuses literals that would fail when they are used, and collections of literals that differ in type, as the API's
+    /// rules and policies do.
+    pub fn with_literals_checked(mut self) -> Self {
+        self.literals = true;
         self
     }
 
@@ -92,6 +101,9 @@ impl Env {
     pub fn compile(&self, source: &str, wanted: Option<&Type>) -> Result<Program, CompileError> {
         let expr = parser::parse(source)?;
         let result = check::check(&expr, self)?;
+        if self.literals {
+            literals::check(&expr, self)?;
+        }
         if let Some(w) = wanted
             && !result.assignable(w)
         {
@@ -103,6 +115,10 @@ impl Env {
         let mut used = Vec::new();
         expr.names(&mut Vec::new(), &mut used);
         Ok(Program { expr, functions: self.functions.clone(), result, used })
+    }
+
+    pub(crate) fn functions(&self) -> &functions::Table {
+        &self.functions
     }
 
     /// What a program that was compiled here costs, before it ever runs. `start`: what is known of the variables.

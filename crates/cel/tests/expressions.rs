@@ -257,3 +257,34 @@ mod random {
         }
     }
 }
+
+/// As upstream's validators of literals say it, which look at what compiles otherwise.
+#[test]
+fn literals_are_looked_at_before_they_are_used() {
+    let env = Env::new(vec![("x".into(), Type::Dyn)]).with_literals_checked();
+    let compiled = |source: &str| env.compile(source, None).map_err(|e| e.message);
+    for (source, why) in [
+        ("'a'.matches('[')", "invalid matches argument"),
+        ("x.all(k, k.matches('(a'))", "invalid matches argument"),
+        ("duration('1 hour') == duration('1h')", "invalid duration argument"),
+        ("timestamp('yesterday').getFullYear() == 1", "invalid timestamp argument"),
+        ("[1, 'a'] == []", "expected type 'int' but found 'string'"),
+        ("[[1], ['a']].size() == 2", "expected type 'list(int)' but found 'list(string)'"),
+        ("{'a': 1, 'b': 'c'}.size() == 2", "expected type 'int' but found 'string'"),
+        ("{'a': 1, 2: 1}.size() == 2", "expected type 'string' but found 'int'"),
+        ("['a', null].size() == 2", "expected type 'string' but found 'null'"),
+    ] {
+        assert_eq!(compiled(source).expect_err(source), why, "{source}");
+    }
+    for source in [
+        "'a1'.matches('^[a-z][0-9]$')",
+        "duration('1h') > duration('1s')",
+        "timestamp('2026-01-01T00:00:00Z').getFullYear() == 2026",
+        "'%d of %s'.format([1, 'a']) == '1 of a'",
+        "[[], [1]].size() == 2",
+        "[1, x.a].size() == 2",
+        "[1, 2][0] == 1",
+    ] {
+        assert!(compiled(source).is_ok(), "{source}");
+    }
+}

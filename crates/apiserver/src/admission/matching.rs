@@ -250,7 +250,7 @@ pub const BUDGET: u64 = 1_000_000;
 pub fn environment(names: &[&str]) -> Env {
     let mut variables: Vec<(String, Type)> = names.iter().map(|n| ((*n).to_owned(), Type::Dyn)).collect();
     variables.extend(authority::variables());
-    Env::with(variables, authority::functions())
+    Env::with(variables, authority::functions()).with_literals_checked()
 }
 
 pub fn compile(env: &Env, v: &Value, wanted: &Type) -> Result<Program, String> {

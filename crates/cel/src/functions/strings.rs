@@ -151,10 +151,6 @@ fn quote(a: &[Value]) -> R {
     Ok(Value::from(format!("{:?}", text(a, 0)?)))
 }
 
-fn reverse(a: &[Value]) -> R {
-    Ok(Value::from(text(a, 0)?.chars().rev().collect::<String>()))
-}
-
 /// Writes the text of a value as `string()` and `%s` give it. Stops at once when it becomes too long: a value that holds
 /// another many times over is small, and its text is not.
 fn show(v: &Value, out: &mut String) -> Option<()> {
@@ -292,7 +288,6 @@ pub const ALL: &[(&str, Function)] = &[
     ("string:split(string,int)->list(string)", split),
     ("string:substring(int)->string", substring),
     ("string:substring(int,int)->string", substring),
-    ("string:reverse()->string", reverse),
     ("string:format(list(dyn))->string", format),
     ("strings.quote(string)->string", quote),
     ("list(string).join()->string", join),

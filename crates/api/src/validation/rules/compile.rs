@@ -31,7 +31,7 @@ pub(super) fn compile_one(this: &Type, rule: &Value, refused: &'static [&'static
     let this = this.clone();
     let old = if flag(rule, "optionalOldSelf") { Type::optional(this.clone()) } else { this.clone() };
     let env = Env::with(vec![("self".into(), this), ("oldSelf".into(), old)], functions());
-    let env = env.without(refused);
+    let env = env.without(refused).with_literals_checked();
     let compile = |field: &str, wanted: &Type, what: &str, must: &str| {
         let source = rule[field].as_str().unwrap_or_default();
         match env.compile(source, None) {
