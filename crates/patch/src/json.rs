@@ -1,6 +1,8 @@
 //! JSON patch (RFC 6902) with the habits of the library upstream uses: negative array indices count from the end,
 //! `replace` of an absent map key sets it, and the text of every failure.
 
+use api::validation::go_json::kind;
+
 use crate::error::{Error, Result};
 use serde_json::Value;
 
@@ -41,7 +43,7 @@ impl JsonPatch {
         let Value::Array(items) = patch else {
             return Err(Error::BadRequest(format!(
                 "error decoding patch: json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp",
-                json_kind(patch)
+                kind(patch)
             )));
         };
         if items.len() > MAX_OPERATIONS {
@@ -55,7 +57,7 @@ impl JsonPatch {
             let Value::Object(fields) = item else {
                 return Err(Error::BadRequest(format!(
                     "error decoding patch: json: cannot unmarshal {} into Go value of type handlers.jsonPatchOp",
-                    json_kind(item)
+                    kind(item)
                 )));
             };
             let text = |name: &str| match fields.get(name) {
@@ -63,7 +65,7 @@ impl JsonPatch {
                 Some(Value::String(s)) => Ok(Some(s.clone())),
                 Some(other) => Err(Error::BadRequest(format!(
                     "error decoding patch: json: cannot unmarshal {} into Go struct field jsonPatchOp.{name} of type string",
-                    json_kind(other)
+                    kind(other)
                 ))),
             };
             out.ops.push(Op {
@@ -94,17 +96,6 @@ impl JsonPatch {
             op.apply(&mut doc, &mut copied).map_err(Error::Unprocessable)?;
         }
         Ok(doc)
-    }
-}
-
-fn json_kind(v: &Value) -> &'static str {
-    match v {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }
 

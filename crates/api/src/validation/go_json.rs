@@ -11,15 +11,28 @@ pub fn parse(text: &[u8]) -> Result<Value, String> {
 
 /// Parses an object, or null for an empty one. `wanted` is Go's name of the type.
 pub fn object(text: &[u8], wanted: &str) -> Result<serde_json::Map<String, Value>, String> {
-    let kind = match parse(text)? {
-        Value::Object(o) => return Ok(o),
-        Value::Null => return Ok(serde_json::Map::new()),
-        Value::Array(_) => "array",
-        Value::String(_) => "string",
+    match parse(text)? {
+        Value::Object(o) => Ok(o),
+        Value::Null => Ok(serde_json::Map::new()),
+        other => Err(mismatch(&other, wanted)),
+    }
+}
+
+/// What is said of a value that a Go type can't hold.
+pub fn mismatch(v: &Value, wanted: &str) -> String {
+    format!("json: cannot unmarshal {} into Go value of type {wanted}", kind(v))
+}
+
+/// Which of JSON's kinds a value is.
+pub fn kind(v: &Value) -> &'static str {
+    match v {
+        Value::Null => "null",
         Value::Bool(_) => "bool",
         Value::Number(_) => "number",
-    };
-    Err(format!("json: cannot unmarshal {kind} into Go value of type {wanted}"))
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ mod events;
 mod extensions;
 mod flow;
 mod formats;
-mod go_json;
+pub mod go_json;
 mod internal;
 pub mod meta;
 pub mod names;

@@ -2,6 +2,7 @@
 //! a resourceVersion inside the patch makes it conditional.
 
 use api::decode::FieldValidation;
+use api::validation::go_json;
 use api::{Cause, Status};
 use http::StatusCode;
 use serde_json::Value;
@@ -104,14 +105,10 @@ impl Patch {
 
 /// The body of a merge; null is nothing to merge, which the patch library refuses.
 fn map(v: Value) -> Result<Value, String> {
-    let is = match &v {
-        Value::Object(_) | Value::Null => return Ok(v),
-        Value::Array(_) => "array",
-        Value::String(_) => "string",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-    };
-    Err(format!("json: cannot unmarshal {is} into Go value of type map[string]interface {{}}"))
+    match v {
+        Value::Object(_) | Value::Null => Ok(v),
+        other => Err(go_json::mismatch(&other, "map[string]interface {}")),
+    }
 }
 
 pub async fn handle(s: &ApiServer, call: &Call, target: &Target, sub: &str) -> Result<Reply, Status> {
