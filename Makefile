@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 DATA_DIR ?= /var/lib/kelson
 LISTEN ?= 0.0.0.0:6443
+NODES ?= 1
 TOOLS := $(CURDIR)/.cache/tools
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 KUBECTL ?= $(TOOLS)/bin/kubectl
@@ -12,8 +13,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-up: deps kubectl release demo-images ## install what is needed, build, start a cluster, show it working
-	@./scripts/up $(TARGET)/release/kelson $(DATA_DIR) $(LISTEN) $(KUBECTL)
+up: deps kubectl release demo-images ## install what is needed, build, start a cluster, show it working; NODES=3: on three hosts in network namespaces
+	@./scripts/up $(TARGET)/release/kelson $(DATA_DIR) $(LISTEN) $(KUBECTL) $(NODES)
 	@$(MAKE) --no-print-directory demo
 
 down: ## stop the cluster and remove every trace of it

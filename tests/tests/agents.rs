@@ -5,6 +5,19 @@ use std::process::Command;
 
 use testkit::{Agent, Cluster, Hosts, Output, node_possible, run, skip, wait_for};
 
+/// Asks by name, again and again, on the second node.
+const PROBE: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: probe}
+spec:
+  nodeName: node-2
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: c
+    image: busybox:1.36
+    command: [sh, -c, "while true; do timeout 5 wget -qO- http://each >/dev/null && echo asked || echo missed; sleep 0.1; done"]
+"#;
 const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 
 /// In the order in which they have to go: a node's host after the node.
@@ -21,7 +34,8 @@ impl World {
             return None;
         }
         let hosts = Hosts::new(2, 1);
-        let cluster = Cluster::on_host(hosts.host(0), &["--node-monitor-grace-period", "4s"]);
+        // Signs of life come every ten seconds.
+        let cluster = Cluster::on_host(hosts.host(0), &["--node-monitor-grace-period", "15s"]);
         let token = cluster.kelson(&["token", "create", "--data-dir", &cluster.data()]);
         assert!(token.ok, "{token:?}");
         let join = |n: usize| Agent::join(hosts.host(n), NODES[n], &token.stdout);
@@ -81,6 +95,11 @@ spec:
     metadata: {{labels: {{app: {name}}}}}
     spec:
       terminationGracePeriodSeconds: 1
+      topologySpreadConstraints:
+      - maxSkew: 1
+        topologyKey: kubernetes.io/hostname
+        whenUnsatisfiable: DoNotSchedule
+        labelSelector: {{matchLabels: {{app: {name}}}}}
       containers:
       - name: c
         image: busybox:1.36
@@ -112,6 +131,7 @@ spec: {{type: {kind}, selector: {{app: {name}}}, ports: [{{port: 80, targetPort:
 #[test]
 fn three_machines_are_one_cluster() {
     let Some(mut w) = World::new() else { return };
+    let logs = format!("{}/logs", w.agents[0].data());
     for node in NODES {
         wait_for("each node to be ready", || w.ready(node));
     }
@@ -147,7 +167,20 @@ fn three_machines_are_one_cluster() {
     }
 
     // The server dies: what runs on the agents goes on and answers, by name as well.
+    w.cluster.apply(PROBE);
+    // Beside the agent: there will be no API to ask.
+    let probe = || {
+        let all = std::fs::read_dir(format!("{logs}/containers")).into_iter().flatten().flatten();
+        let own = all.map(|e| e.path()).find(|p| p.to_string_lossy().contains("/probe_default_c-"));
+        own.and_then(|p| std::fs::read_to_string(p).ok()).unwrap_or_default()
+    };
+    let lines = |of: &str| probe().lines().filter(|l| l.ends_with(of)).count();
+    wait_for("the probe to have asked", || lines("asked") > 5);
+    let missed = lines("missed");
     w.cluster.crash();
+    let asked = lines("asked");
+    wait_for("the probe to have asked without a server", || lines("asked") > asked + 20);
+    assert_eq!(lines("missed"), missed, "requests by name fail while the server is away");
     let agent = w.agents[0].host().clone();
     assert_eq!(ask(agent.command("wget"), &format!("{}:8080", addresses[2])), "each");
     w.cluster.run();

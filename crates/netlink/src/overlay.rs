@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::TryStreamExt;
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo};
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
 use rtnetlink::{LinkUnspec, LinkVxlan, RouteMessageBuilder};
@@ -147,10 +147,39 @@ impl Netlink {
         Ok(link.and_then(|l| l.attributes.iter().find_map(mtu)))
     }
 
+    /// Whether a link is the tunnel that is wanted; what it is made of can't be changed.
+    async fn is_tunnel(&self, index: u32, t: &Tunnel) -> Result<bool, Error> {
+        let mut links = self.handle.link().get().match_index(index).execute();
+        let link = links.try_next().await.map_err(failed(format!("look up the tunnel {}", t.name)))?;
+        let infos = link.into_iter().flat_map(|l| l.attributes).filter_map(|a| match a {
+            LinkAttribute::LinkInfo(infos) => Some(infos),
+            _ => None,
+        });
+        let data = infos.flatten().find_map(|i| match i {
+            LinkInfo::Data(InfoData::Vxlan(data)) => Some(data),
+            _ => None,
+        });
+        let local = match t.local {
+            IpAddr::V4(a) => InfoVxlan::Local(a),
+            IpAddr::V6(a) => InfoVxlan::Local6(a),
+        };
+        let want = [InfoVxlan::Id(t.id), InfoVxlan::Port(t.port), InfoVxlan::Link(t.under), local];
+        Ok(data.is_some_and(|d| want.iter().all(|w| d.contains(w))))
+    }
+
     /// Makes the tunnel's device, or brings it up to date. Returns its index.
     pub async fn ensure_tunnel(&self, t: &Tunnel) -> Result<u32, Error> {
         let name = &t.name;
-        let index = match self.index(name).await? {
+        let had = match self.index(name).await? {
+            Some(i) if self.is_tunnel(i, t).await? => Some(i),
+            // This machine's address was another one, say.
+            Some(_) => {
+                self.delete(name).await?;
+                None
+            }
+            None => None,
+        };
+        let index = match had {
             Some(i) => i,
             None => {
                 let vxlan = LinkVxlan::new(name, t.id).port(t.port).dev(t.under).learning(false);

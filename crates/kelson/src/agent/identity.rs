@@ -170,6 +170,8 @@ impl Keeper {
                 Ok(()) => {
                     pause = QUICK;
                     info!(certificate = p.file, "has a new certificate");
+                    // One that is to be renewed at once would be asked for without end.
+                    tokio::time::sleep(QUICK).await;
                 }
                 Err(e) => {
                     warn!(
@@ -194,6 +196,68 @@ mod tests {
         assert_eq!(due(1000, 2000, 0), 1700);
         assert_eq!(due(1000, 2000, 255), 1900);
         assert_eq!(due(2000, 1000, 9), 2000);
+    }
+
+    /// Signs what it is asked to, for so short that it is due at once.
+    struct Signer(pki::Authority);
+
+    #[async_trait::async_trait]
+    impl client::LocalServer for Signer {
+        async fn serve(&self, r: http::Request<bytes::Bytes>) -> http::Response<client::LocalBody> {
+            let name = r.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            let mut object = json!({"metadata": {"name": name}});
+            if r.method() == http::Method::POST {
+                let asked: serde_json::Value = serde_json::from_slice(r.body()).expect("a request");
+                // The request travels in its own name, so that nothing has to be remembered.
+                object["metadata"]["name"] =
+                    asked["spec"]["request"].as_str().expect("PEM").replace('/', "_").into();
+            } else {
+                let path = percent_decode(&name).replace('_', "/");
+                let pem = String::from_utf8(STANDARD.decode(path).expect("base64")).expect("PEM");
+                let cert = self.0.sign_request(&pem, true, 10, clock::now().as_second()).expect("signed");
+                object["status"]["certificate"] = STANDARD.encode(cert).into();
+            }
+            http::Response::new(client::LocalBody::Bytes(object.to_string().into()))
+        }
+    }
+
+    fn percent_decode(s: &str) -> String {
+        s.replace("%3D", "=").replace("%2B", "+")
+    }
+
+    #[tokio::test]
+    async fn certificates_are_exchanged_while_they_are_used() {
+        let ca = pki::Authority::create("ca", clock::now().as_second()).expect("authority");
+        let dir = Dir(std::env::temp_dir().join(format!("kelson-keeper-{}", std::process::id())));
+        pki::make_dir(&dir.0).expect("directory");
+        let place = dir.0.clone();
+        let own = ca.issue(&pki::Subject::new("system:node:n"), &pki::Usage::Client, 0).expect("certificate");
+        let joined =
+            Joined::new("https://127.0.0.1:1".parse().expect("server"), ca.cert_pem().to_owned(), own);
+        let transport = RemoteTransport::new(joined.server.clone(), joined.access().expect("access"));
+        let serving = Arc::new(Serving::default());
+        let identity = client::LocalIdentity::user("system:node:n", &["system:nodes"]);
+        let client = Client::local(Arc::new(Signer(ca)), identity, "test");
+        let keeper = Keeper {
+            dir,
+            node: "n".into(),
+            addresses: vec![[10, 0, 0, 2].into()],
+            joined,
+            transport,
+            serving: serving.clone(),
+            client,
+        };
+        let running = tokio::spawn(keeper.run());
+        let mut seen = std::collections::BTreeSet::new();
+        while seen.len() < 3 {
+            seen.extend(serving.shown());
+            tokio::task::yield_now().await;
+        }
+        running.abort();
+        let kept = Dir(place).certificate(&CLIENT).expect("read").expect("a client's certificate too");
+        assert!(kept.cert.contains("BEGIN CERTIFICATE"));
+        std::fs::remove_dir_all(std::env::temp_dir().join(format!("kelson-keeper-{}", std::process::id())))
+            .expect("clean up");
     }
 
     #[test]

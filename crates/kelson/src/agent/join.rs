@@ -25,6 +25,9 @@ pub struct Joined {
 }
 
 impl Joined {
+    pub fn new(server: Server, ca: String, own: CertKey) -> Self {
+        Self { server, ca, own }
+    }
     pub fn access(&self) -> anyhow::Result<Access> {
         access(&self.ca, Some(&self.own), None)
     }
@@ -51,7 +54,7 @@ fn kept(config: &Config, dir: &Dir) -> anyhow::Result<Option<Joined>> {
         warn!("this node's certificate has ended: it joins anew");
         return Ok(None);
     }
-    Ok(Some(Joined { server, ca, own }))
+    Ok(Some(Joined::new(server, ca, own)))
 }
 
 /// The authority that a cluster's info names, if the token's signature and a hash stand behind it.
@@ -94,7 +97,7 @@ async fn attempt(config: &Config, dir: &Dir, server: &Server, token: &str) -> an
     dir.write("server", &server.to_string())?;
     dir.keep(&CLIENT, &own)?;
     info!(%server, node = config.machine.node_name, "joined");
-    Ok(Joined { server: server.clone(), ca, own })
+    Ok(Joined::new(server.clone(), ca, own))
 }
 
 /// Joins, or finds that this machine has joined before; tries for as long as it takes.

@@ -31,6 +31,12 @@ impl Serving {
         *self.0.write() = Some(Arc::new(pki::dir::certified_key(cert)?));
         Ok(())
     }
+
+    /// What is shown now, as DER.
+    #[cfg(test)]
+    pub fn shown(&self) -> Option<Vec<u8>> {
+        Some(self.0.read().as_ref()?.cert.first()?.to_vec())
+    }
 }
 
 impl ResolvesServerCert for Serving {
