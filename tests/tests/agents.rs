@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use testkit::{Agent, Cluster, Hosts, Output, node_possible, run, skip, wait_for};
+use testkit::{Agent, Background, Cluster, Hosts, Output, node_possible, run, skip, wait_for};
 
 /// Asks by name, again and again, on the second node.
 const PROBE: &str = r#"
@@ -75,8 +75,8 @@ impl World {
 }
 
 /// From a machine, not from a pod.
-fn ask(mut wget: Command, from: &str) -> String {
-    let out = run(wget.args(["-qO-", "-T", "10", "-t", "1", &format!("http://{from}")]), None);
+fn ask(mut curl: Command, from: &str) -> String {
+    let out = run(curl.args(["-sS", "--max-time", "10", &format!("http://{from}")]), None);
     assert!(out.ok, "{from}: {out:?}");
     out.stdout.trim().to_owned()
 }
@@ -162,9 +162,27 @@ fn three_machines_are_one_cluster() {
             }
         }
         let host = w.get(&["node", node], ".status.addresses[?(@.type=='InternalIP')].address");
-        assert_eq!(ask(Command::new("wget"), &format!("{host}:{port}")), "web", "{node}");
+        assert_eq!(ask(Command::new("curl"), &format!("{host}:{port}")), "web", "{node}");
         assert_eq!(w.kubectl(&["logs", pod]), "serving\n");
+        let mut forward = Background::start(w.cluster.command(&["port-forward", pod, ":8080"]));
+        forward.wait_text("-> 8080");
+        let text = forward.text();
+        let local = text.trim_start_matches("Forwarding from ").split(' ').next().expect("an address");
+        assert_eq!(ask(Command::new("curl"), local), "each", "{node}");
     }
+
+    // One node's certificate opens nothing on another; the administrator's does.
+    let pods_of = |cert: &str| {
+        let url = format!("https://{}:10250/pods", w.agents[1].host().address);
+        run(Command::new("curl").args(["-sS", "-k", "--max-time", "10", "--cert", cert, &url]), None).stdout
+    };
+    let refused = pods_of(&format!("{}/agent/client.pem", w.agents[0].data()));
+    assert!(refused.contains("Forbidden (user=system:node:node-2, verb=get, resource=nodes"), "{refused}");
+    let admin = format!("{}/both.pem", w.cluster.dir().display());
+    let both = ["crt", "key"].map(|e| std::fs::read_to_string(format!("{}/pki/admin.{e}", w.cluster.data())));
+    std::fs::write(&admin, both.map(|r| r.expect("the administrator's certificate")).concat()).expect("file");
+    let shown = pods_of(&admin);
+    assert!(shown.contains(&pods[2]) && !shown.contains(&pods[1]), "{shown}");
 
     // The server dies: what runs on the agents goes on and answers, by name as well.
     w.cluster.apply(PROBE);
@@ -182,7 +200,7 @@ fn three_machines_are_one_cluster() {
     wait_for("the probe to have asked without a server", || lines("asked") > asked + 20);
     assert_eq!(lines("missed"), missed, "requests by name fail while the server is away");
     let agent = w.agents[0].host().clone();
-    assert_eq!(ask(agent.command("wget"), &format!("{}:8080", addresses[2])), "each");
+    assert_eq!(ask(agent.command("curl"), &format!("{}:8080", addresses[2])), "each");
     w.cluster.run();
     for node in NODES {
         wait_for("each node to be ready again", || w.ready(node));
