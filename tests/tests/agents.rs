@@ -1,6 +1,8 @@
 //! Three machines that are one cluster: a server and two agents, one of them on another subnet. Pods reach each other and
 //! Services from everywhere, whoever is killed meanwhile.
 
+use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 
 use testkit::{Agent, Background, Cluster, Hosts, Output, node_possible, run, skip, wait_for};
@@ -28,14 +30,15 @@ struct World {
 }
 
 impl World {
-    fn new() -> Option<Self> {
+    fn new(flags: &[&str]) -> Option<Self> {
         if !node_possible() {
             skip("running containers needs root");
             return None;
         }
         let hosts = Hosts::new(2, 1);
         // Signs of life come every ten seconds.
-        let cluster = Cluster::on_host(hosts.host(0), &["--node-monitor-grace-period", "15s"]);
+        let cluster =
+            Cluster::on_host(hosts.host(0), &[&["--node-monitor-grace-period", "15s"], flags].concat());
         let token = cluster.kelson(&["token", "create", "--data-dir", &cluster.data()]);
         assert!(token.ok, "{token:?}");
         let join = |n: usize| Agent::join(hosts.host(n), NODES[n], &token.stdout);
@@ -128,9 +131,50 @@ spec: {{type: {kind}, selector: {{app: {name}}}, ports: [{{port: 80, targetPort:
     .concat()
 }
 
+/// IPv6 beside IPv4: routes on one subnet, and through the same tunnel to the other.
+#[test]
+fn nodes_reach_each_other_by_both_families() {
+    if TcpListener::bind("[::1]:0").is_err() || !Path::new("/proc/sys/net/ipv6/conf/all/forwarding").exists()
+    {
+        skip("the machine has no IPv6");
+        return;
+    }
+    let n = std::process::id() % 200;
+    let pods = format!("10.{}.0.0/16,fd00:{n:x}:3::/56", 20 + n % 40);
+    let services = format!("10.{}.0.0/16,fd00:{n:x}:4::/112", 60 + n % 40);
+    let Some(w) = World::new(&["--cluster-cidr", &pods, "--service-cidr", &services]) else { return };
+    for node in NODES {
+        wait_for("each node to be ready", || w.ready(node));
+        let addresses = w.get(&["node", node], ".status.addresses[?(@.type=='InternalIP')].address");
+        assert!(addresses.split(' ').count() == 2 && addresses.contains("fd98:"), "{addresses}");
+    }
+    let both = "spec: {ipFamilyPolicy: RequireDualStack, type";
+    w.cluster.apply(&manifest().replace("spec: {type", both));
+    w.kubectl(&["rollout", "status", "daemonset/each", "--timeout=120s"]);
+    let pods = NODES.map(|n| w.pod(n));
+    for pod in &pods {
+        for to in &pods {
+            let addresses = w.get(&["pod", to], ".status.podIPs[*].ip");
+            let (four, six) = addresses.split_once(' ').expect("two addresses");
+            for a in [format!("{four}:8080"), format!("[{six}]:8080")] {
+                let out = w.fetch(pod, &a);
+                assert!(out.ok && out.stdout.trim() == "each", "from {pod} to {a}: {out:?}");
+            }
+        }
+        let services = w.get(&["service", "each"], ".spec.clusterIPs[*]");
+        for ip in services.split(' ') {
+            let to = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+            for _ in 0..6 {
+                let out = w.fetch(pod, &to);
+                assert!(out.ok, "from {pod} to {to}: {out:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn three_machines_are_one_cluster() {
-    let Some(mut w) = World::new() else { return };
+    let Some(mut w) = World::new(&[]) else { return };
     let logs = format!("{}/logs", w.agents[0].data());
     for node in NODES {
         wait_for("each node to be ready", || w.ready(node));

@@ -1,7 +1,7 @@
-//! Several machines on one: network namespaces behind a router, some of them on another subnet. They share everything but
-//! the network. What is made goes with the value, also when the test failed.
+//! Several machines on one: network namespaces behind a router, some of them on another subnet, with addresses of both
+//! families where the kernel has them. They share everything but the network. What is made goes with the value, also when the test failed.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,6 +47,14 @@ fn must(args: &str) {
     }
 }
 
+const FORWARD: &str = "echo 1 >/proc/sys/net/ipv4/ip_forward
+    f=/proc/sys/net/ipv6/conf/all/forwarding; [ ! -e $f ] || echo 1 >$f";
+
+/// Whether the kernel has IPv6.
+fn six() -> bool {
+    std::path::Path::new("/proc/sys/net/ipv6/conf/all/forwarding").exists()
+}
+
 /// Network namespaces of test processes that are gone.
 fn sweep() {
     for e in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
@@ -60,6 +68,21 @@ fn sweep() {
 }
 
 impl Hosts {
+    /// Beside the IPv4 address that ends so.
+    fn six(&self, last: u8) -> Ipv6Addr {
+        let subnet = if last < 128 { 1 } else { 2 };
+        Ipv6Addr::new(0xfd98, self.network[2].into(), subnet, 0, 0, 0, 0, last.into())
+    }
+
+    /// Gives a link of a machine both addresses, and sets it up.
+    fn link_up(&self, netns: &str, link: &str, last: u8) {
+        must(&format!("-n {netns} addr add {}/25 dev {link}", self.at(last)));
+        if six() {
+            must(&format!("-n {netns} addr add {}/64 dev {link} nodad", self.six(last)));
+        }
+        must(&format!("-n {netns} link set {link} up"));
+    }
+
     /// `near` machines on the first subnet, `far` ones on the other.
     pub fn new(near: u8, far: u8) -> Self {
         sweep();
@@ -83,8 +106,7 @@ impl Hosts {
         must(&format!("netns add {router}"));
         for (bridge, gateway) in [("near", 126), ("far", 254)] {
             must(&format!("-n {router} link add {bridge} type bridge"));
-            must(&format!("-n {router} addr add {}/25 dev {bridge}", self.at(gateway)));
-            must(&format!("-n {router} link set {bridge} up"));
+            self.link_up(&router, bridge, gateway);
         }
         must(&format!("-n {router} link set lo up"));
         let forward = Command::new("nsenter")
@@ -109,10 +131,12 @@ impl Hosts {
             must(&format!("netns add {netns}"));
             must(&format!("-n {netns} link add eth0 type veth peer name h{last} netns {router}"));
             must(&format!("-n {router} link set h{last} master {bridge} up"));
-            must(&format!("-n {netns} addr add {address}/25 dev eth0"));
             must(&format!("-n {netns} link set lo up"));
-            must(&format!("-n {netns} link set eth0 up"));
+            self.link_up(&netns, "eth0", last);
             must(&format!("-n {netns} route add default via {}", self.at(gateway)));
+            if six() {
+                must(&format!("-n {netns} -6 route add default via {}", self.six(gateway)));
+            }
             self.hosts.push(Host { netns, address });
         }
         self
