@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Object, Resource, Status};
+use api::{Object, Reason, Resource, Status};
 use futures::StreamExt;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -256,6 +256,9 @@ async fn run(inner: Arc<Inner>, client: Client, token: CancellationToken) {
         if let Err(status) = result {
             if status.is_gone() {
                 debug!(resource = %inner.resource.plural, "watch history is gone, listing again");
+            } else if status.reason == Reason::ServiceUnavailable {
+                // The transport has said it, once for all that ask.
+                debug!(resource = %inner.resource.plural, error = %status, "failed to list or watch, trying again");
             } else {
                 warn!(resource = %inner.resource.plural, error = %status, "failed to list or watch, trying again");
             }

@@ -94,6 +94,10 @@ impl Instance {
     pub fn store_dir(&self) -> PathBuf {
         self.data_dir.join("store")
     }
+    /// What a machine keeps that has joined a cluster.
+    pub fn agent_dir(&self) -> PathBuf {
+        self.data_dir.join("agent")
+    }
     pub fn network_dir(&self) -> PathBuf {
         self.data_dir.join("network")
     }

@@ -100,6 +100,8 @@ struct State {
     kept: Option<Two>,
     /// How often connecting failed, and why it did last.
     failures: (u64, String),
+    /// It was reached last time, or is away since; `None` before the first time.
+    reached: Option<bool>,
 }
 
 enum Sender {
@@ -124,8 +126,13 @@ fn offered(access: Access) -> Access {
 
 impl Connections {
     pub fn new(server: Server, access: Access) -> Self {
-        let state =
-            State { access: offered(access), generation: 0, kept: None, failures: (0, String::new()) };
+        let state = State {
+            access: offered(access),
+            generation: 0,
+            kept: None,
+            failures: (0, String::new()),
+            reached: None,
+        };
         Self { server, state: Mutex::new(state), opening: tokio::sync::Mutex::default() }
     }
 
@@ -171,10 +178,24 @@ impl Connections {
             Ok(opened) => opened,
             Err(_) => Err("connecting timed out".into()),
         };
-        opened.inspect_err(|why| {
-            let failures = &mut self.state.lock().failures;
-            *failures = (failures.0 + 1, why.clone());
-        })
+        let mut s = self.state.lock();
+        // Said once for all who ask.
+        match (&opened, s.reached) {
+            (Ok(_), Some(false)) => tracing::info!(server = %self.server, "the API server is reached again"),
+            (Err(why), Some(true)) => {
+                tracing::warn!(server = %self.server, error = why, "the API server is not reached any more, trying again");
+            }
+            _ => {}
+        }
+        match &opened {
+            Ok(_) => s.reached = Some(true),
+            Err(why) => {
+                s.failures = (s.failures.0 + 1, why.clone());
+                s.reached = s.reached.map(|_| false);
+            }
+        }
+        drop(s);
+        opened
     }
 
     async fn open(&self) -> Result<Sender, String> {

@@ -90,7 +90,7 @@ impl Config {
     }
 
     fn dir(&self) -> Dir {
-        Dir(self.instance.data_dir.join("agent"))
+        Dir(self.instance.agent_dir())
     }
 
     /// This node's addresses, the one it is known by first, one per family that pods have.

@@ -48,6 +48,12 @@ fn prepare(config: &mut Config) -> anyhow::Result<()> {
         );
     }
     let instance = config.instance.clone();
+    if instance.agent_dir().exists() {
+        anyhow::bail!(
+            "{} belongs to an agent; give this server a directory of its own with --data-dir",
+            instance.data_dir.display()
+        );
+    }
     if config.own_networks {
         let kept = match mark::look(&instance.data_dir)? {
             mark::Place::Marked(m) => m.networks,
@@ -103,7 +109,11 @@ async fn run(mut config: Config, started: Instant, on: threads::Handles) -> anyh
                 api.attach(c.server.clone());
                 info!(listen = %address, seconds = started.elapsed().as_secs_f64(), "the API is serving");
             }
-            Err(_) => api.give_up(),
+            Err(_) => {
+                api.give_up();
+                // A node that waits for the API to give it its addresses waits for nothing.
+                node_stop.cancel();
+            }
         }
         control
     };

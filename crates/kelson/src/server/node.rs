@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use client::{Client, LocalIdentity, LocalServer};
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +36,10 @@ pub async fn start(
     } else {
         match blocks::kept(instance)? {
             Some(kept) => kept,
-            None => blocks::ask(instance, &kubelet, name).await?,
+            None => tokio::select! {
+                asked = blocks::ask(instance, &kubelet, name) => asked?,
+                () = token.cancelled() => bail!("stopped before the cluster gave this node its pod networks"),
+            },
         }
     };
     let (admin, node) = (objects::admin(api.clone()), name.clone());
