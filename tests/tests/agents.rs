@@ -106,7 +106,7 @@ spec:
       containers:
       - name: c
         image: busybox:1.36
-        command: [sh, -c, "mkdir -p /w && echo {name} >/w/index.html && echo serving && exec httpd -f -p 8080 -h /w"]
+        command: [sh, -c, "mkdir -p /w && echo {name} >/w/index.html && dd if=/dev/zero of=/w/big bs=1k count=300 2>/dev/null && echo serving && exec httpd -f -p 8080 -h /w"]
         ports: [{{containerPort: 8080, name: http}}]
         readinessProbe: {{httpGet: {{path: /, port: http}}, periodSeconds: 1}}
 "#
@@ -198,6 +198,10 @@ fn three_machines_are_one_cluster() {
         for a in &addresses {
             let out = w.fetch(pod, &format!("{a}:8080"));
             assert!(out.ok && out.stdout.trim() == "each", "from {node} to {a}: {out:?}");
+            // More than fits a packet, which is smaller through the tunnel.
+            let big = format!("timeout 10 wget -qO- http://{a}:8080/big | wc -c");
+            let out = w.exec(pod, &["sh", "-c", &big]);
+            assert_eq!(out.stdout.trim(), "307200", "from {node} to {a}: {out:?}");
         }
         for name in ["web", "each.default.svc.cluster.local"] {
             for _ in 0..6 {

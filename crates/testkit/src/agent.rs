@@ -41,7 +41,7 @@ impl Agent {
         self.starts = self.log().matches(READY).count();
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).expect("log");
-        let mut command = self.host.command(&kelson_path());
+        let mut command = self.host.command(kelson_path());
         command
             .args(["agent", "--data-dir", &self.data(), "--node-name", &self.node])
             .args(["--eviction-hard", "memory.available<50Mi"])
@@ -92,6 +92,6 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.stop();
-        clean(&mut self.host.command(&kelson_path()), &self.dir);
+        clean(&mut self.host.command(kelson_path()), &self.dir);
     }
 }

@@ -156,7 +156,7 @@ impl Cluster {
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).expect("log");
         let (mut command, listen) = match &self.host {
-            Some(host) => (host.command(&kelson_path()), host.address.to_string()),
+            Some(host) => (host.command(kelson_path()), host.address.to_string()),
             None => (Command::new(kelson_path()), "0.0.0.0".to_owned()),
         };
         command
@@ -342,7 +342,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop();
         let mut command = match &self.host {
-            Some(host) => host.command(&kelson_path()),
+            Some(host) => host.command(kelson_path()),
             None => Command::new(kelson_path()),
         };
         clean(&mut command, &self.dir);

@@ -110,13 +110,7 @@ impl Hosts {
         }
         must(&format!("-n {router} link set lo up"));
         let forward = Command::new("nsenter")
-            .args([
-                &format!("--net=/run/netns/{router}"),
-                "--",
-                "sh",
-                "-c",
-                "echo 1 >/proc/sys/net/ipv4/ip_forward",
-            ])
+            .args([&format!("--net=/run/netns/{router}"), "--", "sh", "-c", FORWARD])
             .status();
         assert!(forward.is_ok_and(|s| s.success()), "failed to make the router forward");
         let link = self.link.clone();
