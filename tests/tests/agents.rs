@@ -174,12 +174,15 @@ fn nodes_reach_each_other_by_both_families() {
 
 #[test]
 fn three_machines_are_one_cluster() {
-    let Some(mut w) = World::new(&[]) else { return };
+    let labels = ["--node-labels", "topology.kubernetes.io/zone=zone-1"];
+    let Some(mut w) = World::new(&labels) else { return };
     let logs = format!("{}/logs", w.agents[0].data());
     for node in NODES {
         wait_for("each node to be ready", || w.ready(node));
     }
     let blocks = NODES.map(|n| w.get(&["node", n], ".spec.podCIDRs[0]"));
+    let zones = NODES.map(|n| w.get(&["node", n], r".metadata.labels.topology\.kubernetes\.io/zone"));
+    assert_eq!(zones, ["zone-1", "", ""]);
     assert!(blocks[0] != blocks[1] && blocks[1] != blocks[2] && blocks[0] != blocks[2], "{blocks:?}");
 
     w.cluster.apply(&manifest());

@@ -43,6 +43,9 @@ pub struct NodeArgs {
     /// Name of this node [default: the host name].
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
+    /// Labels of this node, such as `topology.kubernetes.io/zone=a,disk=fast`.
+    #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
+    pub node_labels: Vec<String>,
     /// Port of the kubelet's own HTTPS server; 0: none [default: 10250, none for a second cluster].
     #[arg(long, value_name = "PORT")]
     pub kubelet_port: Option<u16>,

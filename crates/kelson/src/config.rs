@@ -33,6 +33,7 @@ struct File {
     cluster_cidr: Option<String>,
     cluster_domain: Option<String>,
     node_name: Option<String>,
+    node_labels: BTreeMap<String, String>,
     kubelet_port: Option<u16>,
     no_node: bool,
     disable: Vec<String>,
@@ -234,6 +235,7 @@ impl Config {
         let machine = MachineFile {
             data_dir: f.data_dir,
             node_name: f.node_name,
+            node_labels: f.node_labels,
             kubelet_port: f.kubelet_port,
             log: f.log,
             log_json: f.log_json,

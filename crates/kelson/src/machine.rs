@@ -12,6 +12,7 @@ use crate::config::{DEFAULT_DATA_DIR, Instance, name};
 #[derive(Debug, Clone)]
 pub struct Machine {
     pub node_name: String,
+    pub node_labels: BTreeMap<String, String>,
     pub kubelet_port: u16,
     pub log: String,
     pub log_json: bool,
@@ -27,6 +28,7 @@ pub struct Machine {
 pub struct MachineFile {
     pub data_dir: Option<PathBuf>,
     pub node_name: Option<String>,
+    pub node_labels: BTreeMap<String, String>,
     pub kubelet_port: Option<u16>,
     pub log: Option<String>,
     pub log_json: bool,
@@ -64,8 +66,10 @@ impl Machine {
         let mut insecure_registries = a.insecure_registries;
         insecure_registries.extend(f.insecure_registries);
         let registry_mirrors = mirrors(&a.registry_mirrors, f.registry_mirrors)?;
+        let node_labels = labels(&a.node_labels, f.node_labels)?;
         let machine = Self {
             node_name,
+            node_labels,
             kubelet_port: a.kubelet_port.or(f.kubelet_port).unwrap_or(if instance.is_default() {
                 10250
             } else {
@@ -88,6 +92,27 @@ impl Machine {
         };
         Ok((instance, machine))
     }
+}
+
+/// Flags win over the file's.
+fn labels(flags: &[String], mut all: BTreeMap<String, String>) -> anyhow::Result<BTreeMap<String, String>> {
+    for pair in flags {
+        let (key, value) =
+            pair.split_once('=').with_context(|| format!("--node-labels {pair:?}: KEY=VALUE"))?;
+        all.insert(key.to_owned(), value.to_owned());
+    }
+    for (key, value) in &all {
+        let names = api::validation::names::qualified_name(key);
+        if let Some(why) = names.first().or(api::validation::names::label_value(value).first()) {
+            bail!("--node-labels {key}={value}: {why}");
+        }
+        if !apiserver::admission::kubelet_may_set(key) {
+            bail!(
+                "--node-labels {key}: a node may not set this label on itself; set it with kubectl label node"
+            );
+        }
+    }
+    Ok(all)
 }
 
 /// Flags are asked before the file's.
@@ -116,6 +141,26 @@ fn mirrors(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_of_a_node() {
+        let of = |flags: &[&str]| {
+            let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+            labels(&flags, [("disk".to_owned(), "slow".to_owned())].into())
+        };
+        let zone = "topology.kubernetes.io/zone";
+        let all = of(&["disk=fast", "topology.kubernetes.io/zone=a", "empty="]).expect("labels");
+        assert_eq!((all["disk"].as_str(), all[zone].as_str(), all["empty"].as_str()), ("fast", "a", ""));
+        for (flag, word) in [
+            ("disk", "KEY=VALUE"),
+            ("a b=c", "--node-labels a b=c"),
+            ("a=b c", "--node-labels a=b c"),
+            ("node-role.kubernetes.io/control-plane=", "may not set"),
+        ] {
+            let why = format!("{:#}", of(&[flag]).expect_err(flag));
+            assert!(why.contains(word), "{why}");
+        }
+    }
 
     #[test]
     fn mirrors_of_flags_come_first() {

@@ -31,6 +31,7 @@ use api::Status;
 use async_trait::async_trait;
 use serde_json::Value;
 
+pub use node_restriction::kubelet_may_set;
 pub use policy::expression_faults;
 pub use reinvocation::Reinvocation;
 pub use resource_quota::Charges;

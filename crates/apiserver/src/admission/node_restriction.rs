@@ -265,7 +265,8 @@ fn forbidden_labels(new: &Value, old: &Value) -> Vec<String> {
     changed.filter(|k| !kubelet_may_set(k)).cloned().collect()
 }
 
-fn kubelet_may_set(key: &str) -> bool {
+/// Whether a kubelet may set this label on its node.
+pub fn kubelet_may_set(key: &str) -> bool {
     let within =
         |ns: &str, domain: &str| ns == domain || ns.strip_suffix(domain).is_some_and(|p| p.ends_with('.'));
     let Some((ns, _)) = key.split_once('/') else { return true };

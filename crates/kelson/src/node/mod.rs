@@ -192,6 +192,7 @@ fn kubelet_config(settings: &Settings) -> anyhow::Result<kubelet::Config> {
         cluster_dns: shared.dns.clone(),
         cluster_domain: shared.domain.clone(),
         node_ips: settings.addresses.clone(),
+        node_labels: machine.node_labels.clone(),
         node_annotations: settings.annotations.clone(),
         cgroup_root: instance.cgroup_root(),
         resolv_conf: upstream_resolv_conf(),
