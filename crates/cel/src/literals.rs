@@ -14,22 +14,25 @@ pub fn check(e: &Expr, env: &Env) -> Result<(), CompileError> {
     walk(e, &mut |part| {
         collections |= matches!(&part.kind, Kind::List(items) if items.len() > 1);
         collections |= matches!(&part.kind, Kind::Map(entries) if entries.len() > 1);
-        arguments(part, env.functions())
+        arguments(part, env.functions()).map(|()| true)
     })?;
-    if collections { of_one_type(e, &check::types(e, env)) } else { Ok(()) }
+    if !collections {
+        return Ok(());
+    }
+    let types = check::types(e, env);
+    walk(e, &mut |part| of_one_type(part, &types))
 }
 
-fn walk<'a>(
-    e: &'a Expr,
-    f: &mut impl FnMut(&'a Expr) -> Result<(), CompileError>,
-) -> Result<(), CompileError> {
-    f(e)?;
+/// `f` says whether to go on inside of what it was shown.
+fn walk(e: &Expr, f: &mut impl FnMut(&Expr) -> Result<bool, CompileError>) -> Result<(), CompileError> {
     let mut result = Ok(());
-    e.children(&mut |c| {
-        if result.is_ok() {
-            result = walk(c, f);
-        }
-    });
+    if f(e)? {
+        e.children(&mut |c| {
+            if result.is_ok() {
+                result = walk(c, f);
+            }
+        });
+    }
     result
 }
 
@@ -48,11 +51,9 @@ fn arguments(e: &Expr, functions: &Table) -> Result<(), CompileError> {
 }
 
 /// `format` takes arguments of all kinds in one list.
-fn of_one_type(e: &Expr, types: &Types) -> Result<(), CompileError> {
-    if matches!(&e.kind, Kind::Call { name, .. } if name == "format") {
-        return Ok(());
-    }
+fn of_one_type(e: &Expr, types: &Types) -> Result<bool, CompileError> {
     match &e.kind {
+        Kind::Call { name, .. } if name == "format" => return Ok(false),
         Kind::List(items) => alike(items.iter().map(|(e, optional)| (e, *optional)), types)?,
         Kind::Map(entries) => {
             alike(entries.iter().map(|(k, _, _)| (k, false)), types)?;
@@ -60,13 +61,7 @@ fn of_one_type(e: &Expr, types: &Types) -> Result<(), CompileError> {
         }
         _ => {}
     }
-    let mut result = Ok(());
-    e.children(&mut |c| {
-        if result.is_ok() {
-            result = of_one_type(c, types);
-        }
-    });
-    result
+    Ok(true)
 }
 
 fn alike<'e>(all: impl Iterator<Item = (&'e Expr, bool)>, types: &Types) -> Result<(), CompileError> {
