@@ -6,8 +6,8 @@ use std::process::{Child, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cluster::{clean, directory, import_busybox};
-use crate::{Host, kelson_path, wait_for};
+use crate::cluster::{clean, directory, import_busybox, log_in, said_again};
+use crate::{Host, kelson_path};
 
 const READY: &str = "The Kelson agent is ready";
 
@@ -53,21 +53,15 @@ impl Agent {
     }
 
     pub fn wait_ready(&mut self) {
-        wait_for("the agent to be ready", || {
-            if let Some(child) = self.child.as_mut()
-                && let Ok(Some(status)) = child.try_wait()
-            {
-                panic!("the agent ended with {status}:\n{}", self.log());
-            }
-            self.log().matches(READY).count() > self.starts
-        });
+        let (dir, starts) = (&self.dir, self.starts);
+        said_again(&mut self.child, "the agent", READY, starts, dir);
     }
 
     pub fn data(&self) -> String {
         self.dir.join("data").to_string_lossy().into_owned()
     }
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+        log_in(&self.dir)
     }
     pub fn host(&self) -> &Host {
         &self.host

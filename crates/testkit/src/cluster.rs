@@ -38,6 +38,23 @@ pub struct Cluster {
 
 const READY: &str = "Kelson is ready";
 
+/// What a program whose directory this is has said so far.
+pub(crate) fn log_in(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("log")).unwrap_or_default()
+}
+
+/// Waits until a running program has said `words` more than `before` times; it must not end before.
+pub(crate) fn said_again(child: &mut Option<Child>, what: &str, words: &str, before: usize, dir: &Path) {
+    wait_for(&format!("{what} to be ready"), || {
+        if let Some(child) = child.as_mut()
+            && let Ok(Some(status)) = child.try_wait()
+        {
+            panic!("{what} ended with {status}:\n{}", log_in(dir));
+        }
+        log_in(dir).matches(words).count() > before
+    });
+}
+
 /// Whether this machine lets us run containers; tests that need it say so when they skip.
 pub fn node_possible() -> bool {
     nix::unistd::geteuid().is_root()
@@ -183,14 +200,8 @@ impl Cluster {
     }
 
     pub fn wait_ready(&mut self) {
-        wait_for("the cluster to be ready", || {
-            if let Some(child) = self.child.as_mut()
-                && let Ok(Some(status)) = child.try_wait()
-            {
-                panic!("kelson ended with {status}:\n{}", self.log());
-            }
-            self.log().matches(READY).count() > self.starts
-        });
+        let (dir, starts) = (&self.dir, self.starts);
+        said_again(&mut self.child, "kelson", READY, starts, dir);
     }
 
     pub fn dir(&self) -> &Path {
@@ -207,7 +218,7 @@ impl Cluster {
         self.dir.join("data").to_string_lossy().into_owned()
     }
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+        log_in(&self.dir)
     }
     pub fn kubeconfig(&self) -> String {
         format!("{}/admin.kubeconfig", self.data())
