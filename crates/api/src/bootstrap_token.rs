@@ -11,6 +11,11 @@ pub const TYPE: &str = "bootstrap.kubernetes.io/token";
 pub const PREFIX: &str = "bootstrap-token-";
 /// Groups of a token's bearer begin so.
 pub const GROUP: &str = "system:bootstrappers";
+/// Where the ConfigMap `CLUSTER_INFO` is, which says to those who join what the cluster is.
+pub const PUBLIC_NAMESPACE: &str = "kube-public";
+pub const CLUSTER_INFO: &str = "cluster-info";
+/// Before a token's id, the key in `CLUSTER_INFO` of its signature.
+pub const SIGNATURE: &str = "jws-kubeconfig-";
 
 /// Id and secret: six characters, a dot, sixteen characters; lower-case letters and digits.
 pub fn split(token: &str) -> Option<(&str, &str)> {

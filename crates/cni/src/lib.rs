@@ -87,8 +87,7 @@ impl Cni {
         let netlink = Netlink::open()?;
         let gateways: Vec<IpAddr> = config.pod_cidrs.iter().filter_map(|c| c.nth(1)).collect();
         host::prepare(&config)?;
-        let addresses: Vec<Cidr> =
-            gateways.iter().map(|g| Cidr { addr: *g, len: if g.is_ipv4() { 32 } else { 128 } }).collect();
+        let addresses: Vec<Cidr> = gateways.iter().copied().map(Cidr::host).collect();
         let index = netlink.ensure_bridge(&config.bridge, &addresses).await?;
         for c in &config.service_cidrs {
             // A service address is translated after routing: it needs a route, wherever it points.

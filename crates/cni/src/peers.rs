@@ -66,11 +66,10 @@ fn link(here: &Here, address: IpAddr) -> Option<u32> {
 /// lead anywhere.
 pub fn plan(here: &Here, peers: &[Peer], networks: &[Cidr]) -> Plan {
     let mut out = Plan::default();
-    let overlap = |a: &Cidr, b: &Cidr| a.contains(b.addr) || b.contains(a.addr);
     for p in peers.iter().filter(|p| p.name != here.name) {
         let fine = |b: &&Cidr| {
             networks.iter().any(|n| n.contains(b.addr) && n.len <= b.len)
-                && !here.blocks.iter().any(|own| overlap(own, b))
+                && !here.blocks.iter().any(|own| own.overlaps(b))
         };
         let mut tunnelled = Vec::new();
         for b in p.blocks.iter().filter(fine) {
@@ -167,7 +166,6 @@ impl Peers {
         };
         let (local, under) = here.addresses.first().and_then(at).ok_or_else(none)?;
         let text: Vec<String> = self.networks.iter().map(ToString::to_string).collect();
-        let whole = |b: &Cidr| Cidr { addr: b.addr, len: if b.addr.is_ipv4() { 32 } else { 128 } };
         let tunnel = Tunnel {
             name: tunnel_name(&self.instance),
             // The same on all nodes of a cluster.
@@ -176,7 +174,7 @@ impl Peers {
             local,
             under,
             mac: mac(&here.blocks),
-            addresses: here.blocks.iter().map(whole).collect(),
+            addresses: here.blocks.iter().map(|b| Cidr::host(b.addr)).collect(),
         };
         Ok(self.netlink.ensure_tunnel(&tunnel).await?)
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use api::bootstrap_token::{BootstrapToken, NAMESPACE, TYPE};
+use api::bootstrap_token::{BootstrapToken, CLUSTER_INFO, NAMESPACE, PUBLIC_NAMESPACE, SIGNATURE, TYPE};
 use api::resource::{CONFIG_MAPS, SECRETS};
 use client::{DeleteOptions, Informer, Patch, Scope, clock};
 use jiff::Timestamp;
@@ -11,11 +11,6 @@ use serde_json::{Map, Value, json};
 
 use crate::Context;
 use crate::skeleton::{self, Key, Next, Queue};
-
-const PUBLIC: &str = "kube-public";
-const CLUSTER_INFO: &str = "cluster-info";
-/// Before a token's id, the key of its signature.
-const SIGNATURE: &str = "jws-kubeconfig-";
 
 fn tokens(ctx: &Context) -> Informer {
     let field_selector = format!("type={TYPE}");
@@ -52,12 +47,13 @@ pub async fn signer(ctx: Context) {
     let queue = Queue::default();
     let secrets = tokens(&ctx);
     let field_selector = format!("metadata.name={CLUSTER_INFO}");
-    let info = ctx
-        .informers
-        .scoped(&CONFIG_MAPS, Scope { namespace: PUBLIC.into(), field_selector, ..Scope::default() });
+    let info = ctx.informers.scoped(
+        &CONFIG_MAPS,
+        Scope { namespace: PUBLIC_NAMESPACE.into(), field_selector, ..Scope::default() },
+    );
     for informer in [&secrets, &info] {
         let queue = queue.clone();
-        informer.on_change(move |_| queue.add((PUBLIC.into(), CLUSTER_INFO.into())));
+        informer.on_change(move |_| queue.add((PUBLIC_NAMESPACE.into(), CLUSTER_INFO.into())));
     }
     if !skeleton::synced(&ctx.token, &[&secrets, &info]).await {
         return;

@@ -16,7 +16,6 @@ use crate::etcd::{Etcd, EtcdArgs};
 use crate::leader::LeaderArgs;
 use crate::machine::{Machine, MachineFile};
 use crate::mark::Networks;
-use crate::networks::overlap;
 
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/kelson";
 
@@ -251,7 +250,7 @@ impl Config {
         let own = crate::networks::choose(&instance, &[]);
         let service_cidrs = cidrs("service-cidr", &services.unwrap_or(own.services))?;
         let cluster_cidrs = cidrs("cluster-cidr", &pods.unwrap_or(own.pods))?;
-        if service_cidrs.iter().any(|s| cluster_cidrs.iter().any(|c| overlap(s, c))) {
+        if service_cidrs.iter().any(|s| cluster_cidrs.iter().any(|c| s.overlaps(c))) {
             bail!("--service-cidr and --cluster-cidr overlap; give them networks of their own");
         }
         let listen = a.listen.or(f.listen).unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 6443).into());

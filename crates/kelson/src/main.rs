@@ -17,6 +17,7 @@ mod leader;
 mod logging;
 mod machine;
 mod mark;
+mod memory;
 mod networks;
 mod node;
 mod process;

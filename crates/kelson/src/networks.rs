@@ -26,13 +26,9 @@ pub fn choose(instance: &Instance, taken: &[Cidr]) -> Networks {
         return Networks { pods: "10.244.0.0/16".into(), services: "10.96.0.0/16".into() };
     }
     let start = fnv(&instance.name) % COUNT;
-    let free = |text: &str| text.parse().is_ok_and(|c| !taken.iter().any(|t| overlap(t, &c)));
+    let free = |text: &str| text.parse().is_ok_and(|c| !taken.iter().any(|t| t.overlaps(&c)));
     let mut all = (0..COUNT).map(|i| pair(FIRST + (start + i) % COUNT));
     all.find(|p| free(&p.pods) && free(&p.services)).unwrap_or_else(|| pair(FIRST + start))
-}
-
-pub fn overlap(a: &Cidr, b: &Cidr) -> bool {
-    a.contains(b.addr) || b.contains(a.addr)
 }
 
 /// The networks in `/proc/net/route`, but for the default route, the cluster's own bridge, and what leads through other

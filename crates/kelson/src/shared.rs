@@ -44,7 +44,8 @@ mod text {
     }
 }
 
-fn joined<T: ToString>(all: &[T]) -> String {
+/// With commas between them.
+pub fn joined<T: ToString>(all: &[T]) -> String {
     all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 

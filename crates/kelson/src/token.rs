@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
-use api::bootstrap_token::{self, BootstrapToken, NAMESPACE, PREFIX, TYPE};
+use api::bootstrap_token::{self, BootstrapToken, CLUSTER_INFO, NAMESPACE, PREFIX, PUBLIC_NAMESPACE, TYPE};
 use api::resource::{CONFIG_MAPS, SECRETS};
 use clap::{Args, Subcommand};
 use client::{Client, DeleteOptions, ListParams, clock};
@@ -141,7 +141,7 @@ async fn create(client: &Client, wanted: &Wanted) -> anyhow::Result<()> {
         .await
         .map_err(|e| anyhow!(e))
         .with_context(|| format!("failed to create the token {}", wanted.id))?;
-    let info = client.get(&CONFIG_MAPS, "kube-public", "cluster-info").await.map_err(|e| anyhow!(e));
+    let info = client.get(&CONFIG_MAPS, PUBLIC_NAMESPACE, CLUSTER_INFO).await.map_err(|e| anyhow!(e));
     let info = info.context("failed to read where machines join")?.value()?;
     let info = Kubeconfig::parse(info["data"]["kubeconfig"].as_str().unwrap_or_default())
         .context("failed to read the ConfigMap kube-public/cluster-info")?;

@@ -42,6 +42,13 @@ impl std::fmt::Display for Cidr {
 }
 
 impl Cidr {
+    /// One address as a network of its own.
+    pub fn host(addr: IpAddr) -> Self {
+        Self { addr, len: if addr.is_ipv4() { 32 } else { 128 } }
+    }
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.contains(other.addr) || other.contains(self.addr)
+    }
     fn bits(addr: IpAddr) -> u128 {
         match addr {
             IpAddr::V4(a) => u128::from(u32::from(a)),
@@ -342,11 +349,10 @@ impl Netlink {
                 inside.set_up(lo, "lo").await?;
             }
             for a in &addresses {
-                let len = if a.is_ipv4() { 32 } else { 128 };
                 if a.is_ipv6() {
                     let _ = crate::sysctl::set(&format!("net/ipv6/conf/{pod_name}/accept_dad"), "0");
                 }
-                inside.add_address(index, &pod_name, Cidr { addr: *a, len }).await?;
+                inside.add_address(index, &pod_name, Cidr::host(*a)).await?;
                 let gateway = if a.is_ipv4() { IpAddr::V4(GATEWAY_V4) } else { IpAddr::V6(GATEWAY_V6) };
                 inside.neighbour(index, gateway, HOST_MAC).await?;
                 inside.default_route(index, a.is_ipv4()).await?;
@@ -356,7 +362,7 @@ impl Netlink {
         .await?;
         for a in &link.addresses {
             let source = link.host_addresses.iter().copied().find(|h| h.is_ipv4() == a.is_ipv4());
-            self.route(Cidr { addr: *a, len: if a.is_ipv4() { 32 } else { 128 } }, host, source).await?;
+            self.route(Cidr::host(*a), host, source).await?;
             self.neighbour(host, *a, mac).await?;
         }
         Ok(())

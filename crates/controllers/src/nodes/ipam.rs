@@ -60,16 +60,12 @@ pub fn blocks(networks: &[Cidr], n: u128) -> Vec<Cidr> {
     networks.iter().filter_map(|c| c.subnet(length(c), n)).collect()
 }
 
-fn overlap(a: &Cidr, b: &Cidr) -> bool {
-    a.contains(b.addr) || b.contains(a.addr)
-}
-
 /// A block of each network: the wished one if it is free, else the first that is. `None`: one network has none left.
 fn choose(networks: &[Cidr], wish: &[Cidr], taken: &[Cidr]) -> Option<Vec<Cidr>> {
     let one = |network: &Cidr| {
         let len = length(network);
-        let inside: Vec<&Cidr> = taken.iter().filter(|t| overlap(t, network)).collect();
-        let free = |c: &Cidr| !inside.iter().any(|t| overlap(t, c));
+        let inside: Vec<&Cidr> = taken.iter().filter(|t| t.overlaps(network)).collect();
+        let free = |c: &Cidr| !inside.iter().any(|t| t.overlaps(c));
         let wished = wish
             .iter()
             .copied()
@@ -233,7 +229,7 @@ mod tests {
         let mut taken: Vec<Cidr> = Vec::new();
         for _ in 0..64 {
             let new = choose(&networks, &[], &taken).expect("a block");
-            assert!(new.len() == 2 && new.iter().all(|n| !taken.iter().any(|t| overlap(n, t))));
+            assert!(new.len() == 2 && new.iter().all(|n| !taken.iter().any(|t| n.overlaps(t))));
             taken.extend(new);
         }
         assert_eq!(choose(&networks, &[], &taken), None);

@@ -228,9 +228,8 @@ mod tests {
     #[tokio::test]
     async fn certificates_are_exchanged_while_they_are_used() {
         let ca = pki::Authority::create("ca", clock::now().as_second()).expect("authority");
-        let dir = Dir(std::env::temp_dir().join(format!("kelson-keeper-{}", std::process::id())));
-        pki::make_dir(&dir.0).expect("directory");
-        let place = dir.0.clone();
+        let place = tempfile::tempdir().expect("directory");
+        let dir = Dir(place.path().to_owned());
         let own = ca.issue(&pki::Subject::new("system:node:n"), &pki::Usage::Client, 0).expect("certificate");
         let joined =
             Joined::new("https://127.0.0.1:1".parse().expect("server"), ca.cert_pem().to_owned(), own);
@@ -254,16 +253,17 @@ mod tests {
             tokio::task::yield_now().await;
         }
         running.abort();
-        let kept = Dir(place).certificate(&CLIENT).expect("read").expect("a client's certificate too");
+        let kept = Dir(place.path().to_owned())
+            .certificate(&CLIENT)
+            .expect("read")
+            .expect("a client's certificate too");
         assert!(kept.cert.contains("BEGIN CERTIFICATE"));
-        std::fs::remove_dir_all(std::env::temp_dir().join(format!("kelson-keeper-{}", std::process::id())))
-            .expect("clean up");
     }
 
     #[test]
     fn a_certificate_is_kept_with_its_key_or_not_at_all() {
-        let dir = Dir(std::env::temp_dir().join(format!("kelson-identity-{}", std::process::id())));
-        pki::make_dir(&dir.0).expect("directory");
+        let place = tempfile::tempdir().expect("directory");
+        let dir = Dir(place.path().to_owned());
         assert!(dir.certificate(&CLIENT).expect("none").is_none());
         let now = clock::now().as_second();
         let ca = pki::Authority::create("ca", now).expect("authority");
@@ -278,6 +278,5 @@ mod tests {
         assert_eq!(pki::trust::addresses(&der[0]).expect("addresses"), [IpAddr::from([10, 0, 0, 2])]);
         dir.write("serving.pem", &c.cert).expect("cut off");
         assert!(dir.certificate(&SERVING).expect("read").is_none());
-        std::fs::remove_dir_all(&dir.0).expect("clean up");
     }
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
+use api::bootstrap_token::{CLUSTER_INFO, PUBLIC_NAMESPACE, SIGNATURE};
 use api::resource::CONFIG_MAPS;
 use client::remote::{Access, Server};
 use client::{Client, RemoteTransport, clock};
@@ -61,7 +62,7 @@ fn kept(config: &Config, dir: &Dir) -> anyhow::Result<Option<Joined>> {
 fn authority(data: &Value, token: &str, hashes: &[String]) -> anyhow::Result<String> {
     let (id, secret) = api::bootstrap_token::split(token).context("the token has not the form of one")?;
     let text = data["kubeconfig"].as_str().context("cluster-info holds no kubeconfig")?;
-    let Some(signature) = data[format!("jws-kubeconfig-{id}")].as_str() else {
+    let Some(signature) = data[format!("{SIGNATURE}{id}")].as_str() else {
         bail!(
             "the cluster has not signed for the token {id}; it may have ended (kelson token list), or was just made"
         );
@@ -87,7 +88,7 @@ async fn attempt(config: &Config, dir: &Dir, server: &Server, token: &str) -> an
     // Nothing secret goes this way: whoever answers is not known yet.
     let anybody = Access { tls: pki::any_server()?, token: None };
     let client = Client::new(Arc::new(RemoteTransport::new(server.clone(), anybody)), "kelson-agent");
-    let info = client.get(&CONFIG_MAPS, "kube-public", "cluster-info").await.map_err(|e| anyhow!(e));
+    let info = client.get(&CONFIG_MAPS, PUBLIC_NAMESPACE, CLUSTER_INFO).await.map_err(|e| anyhow!(e));
     let info = info.context("failed to ask for the cluster's info")?.value()?;
     let ca = authority(&info["data"], token, &config.hashes)?;
     let bearer = RemoteTransport::new(server.clone(), access(&ca, None, Some(token))?);

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use api::resource::CONFIG_MAPS;
 use client::remote::Server;
 use client::{Client, RemoteTransport};
@@ -24,7 +24,7 @@ use crate::node::listen::{self, Serving};
 use crate::node::{Access, Node, Settings, blocks, preflight};
 use crate::process::{Signals, hold, notify_systemd, raise_file_limit};
 use crate::shared::{NODE_SETTINGS, RUNS_DNS, Shared};
-use crate::{VERSION, logging, mark};
+use crate::{VERSION, logging, mark, memory};
 
 /// Of the kubelet; an agent that can't be reached would be half a node.
 const KUBELET_PORT: u16 = 10250;
@@ -116,7 +116,9 @@ pub fn main(args: Box<AgentArgs>) -> anyhow::Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("a node needs root to run containers; run with sudo");
     }
+    memory::prepare();
     let runtime = crate::server::threads::node()?;
+    runtime.spawn(memory::tend());
     let result = runtime.block_on(run(config, started));
     runtime.shutdown_timeout(SHUTDOWN);
     result
@@ -152,19 +154,21 @@ async fn run(config: Config, started: Instant) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    let ready = tokio::select! {
-        ready = node.ready() => ready,
-        () = stop.wait() => Err(anyhow!("stopped")),
-    };
-    if ready.is_ok() {
+    let result = async {
+        tokio::select! {
+            ready = node.ready() => ready?,
+            () = stop.wait() => return Ok(()),
+        }
         eprintln!("The Kelson agent is ready after {:.2} s.", started.elapsed().as_secs_f64());
         notify_systemd();
         stop.wait().await;
+        Ok(())
     }
+    .await;
     info!("stopping; containers go on running");
     node.drain(&token).await;
     info!("stopped");
-    Ok(())
+    result
 }
 
 /// What all nodes agree on: as the cluster says it, or as it was said last where the cluster does not answer.

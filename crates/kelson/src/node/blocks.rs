@@ -12,7 +12,9 @@ use netlink::Cidr;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
+use super::object::pod_cidrs;
 use crate::config::Instance;
+use crate::shared::joined;
 
 const FILE: &str = "blocks";
 /// Between two looks whether the cluster has given some.
@@ -43,17 +45,13 @@ pub fn keep(instance: &Instance, blocks: &[Cidr]) -> anyhow::Result<()> {
 
 /// What the node says of itself, so that it is given the same again.
 pub fn wish(blocks: &[Cidr]) -> BTreeMap<String, String> {
-    let text: Vec<String> = blocks.iter().map(ToString::to_string).collect();
-    match text.is_empty() {
-        true => BTreeMap::new(),
-        false => BTreeMap::from([(controllers::POD_CIDRS_WISH.to_owned(), text.join(","))]),
-    }
+    let wished = (!blocks.is_empty()).then(|| (controllers::POD_CIDRS_WISH.to_owned(), joined(blocks)));
+    wished.into_iter().collect()
 }
 
 fn given(node: &Value) -> anyhow::Result<Option<Vec<Cidr>>> {
-    let texts = node["spec"]["podCIDRs"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let all: Vec<Cidr> =
-        texts.map(str::parse).collect::<Result<_, _>>().context("the node's spec.podCIDRs can't be read")?;
+    let all: Result<Vec<Cidr>, _> = pod_cidrs(node).map(str::parse).collect();
+    let all = all.context("the node's spec.podCIDRs can't be read")?;
     Ok((!all.is_empty()).then_some(all))
 }
 
@@ -101,8 +99,8 @@ mod tests {
 
     #[test]
     fn blocks_are_kept_and_wished_for() {
-        let dir = std::env::temp_dir().join(format!("kelson-blocks-{}", std::process::id()));
-        let instance = Instance::of(&dir);
+        let dir = tempfile::tempdir().expect("directory");
+        let instance = Instance::of(dir.path());
         assert_eq!(kept(&instance).expect("none"), None);
         let blocks: Vec<Cidr> =
             vec!["10.1.2.0/24".parse().expect("cidr"), "fd00::/64".parse().expect("cidr")];
@@ -111,7 +109,6 @@ mod tests {
         assert_eq!(wish(&blocks)["kelson.dev/pod-cidrs"], "10.1.2.0/24,fd00::/64");
         std::fs::write(instance.network_dir().join(FILE), "x").expect("file");
         assert!(format!("{:#}", kept(&instance).expect_err("damaged")).contains("is damaged"));
-        std::fs::remove_dir_all(&dir).expect("clean up");
         let node = json!({"spec": {"podCIDRs": ["10.1.2.0/24", "fd00::/64"]}});
         assert_eq!(given(&node).expect("given"), Some(blocks));
         assert_eq!(given(&json!({})).expect("nothing"), None);

@@ -21,6 +21,8 @@ use super::Node;
 
 const CONNECTIONS: usize = 1024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// After a connection that could not be accepted.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The certificate that is shown; none yet: callers are hung up on.
 #[derive(Debug, Default)]
@@ -98,7 +100,8 @@ async fn accept(
     loop {
         let accepted = tokio::select! { () = token.cancelled() => return, a = listener.accept() => a };
         let Ok((stream, _)) = accepted else {
-            tokio::task::yield_now().await;
+            // Out of file descriptors, perhaps for long.
+            tokio::time::sleep(PAUSE).await;
             continue;
         };
         let Ok(slot) = slots.clone().try_acquire_owned() else { continue };

@@ -1,11 +1,12 @@
 //! A node: pod network, runtime, kubelet, service proxy, DNS, the same whether the API is in this process or elsewhere.
 //! `start` spawns one task per part; each stops with the token, containers do not. `blocks` says which addresses its pods
-//! get, `network` is the pod network as the runtime sees it, `peers` leads to the pods of other nodes, `listen` lets others reach the kubelet, `preflight` looks at
-//! what all of it needs of the machine.
+//! get, `network` is the pod network as the runtime sees it, `peers` leads to the pods of other nodes, `listen` lets others
+//! reach the kubelet, `object` reads Node objects, `preflight` looks at what all of it needs of the machine.
 
 pub mod blocks;
 pub mod listen;
 mod network;
+pub mod object;
 mod peers;
 pub mod preflight;
 
@@ -223,12 +224,7 @@ impl Node {
         };
         let (tx, mut rx) = watch::channel(false);
         nodes.on_change(move |c| {
-            let ready = c.new.and_then(|o| o.view::<serde_json::Value>().ok()).is_some_and(|v| {
-                v["status"]["conditions"]
-                    .as_array()
-                    .is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
-            });
-            if ready {
+            if c.new.and_then(|o| o.view().ok()).is_some_and(|v| object::is_ready(&v)) {
                 tx.send_replace(true);
             }
         });

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::Settings;
+use super::object::{internal_addresses, pod_cidrs};
 
 /// What others changed in the kernel's routes is put right after this.
 const LOOK: Duration = Duration::from_secs(30);
@@ -21,13 +22,10 @@ const RETRY: Duration = Duration::from_secs(1);
 
 fn peer(node: &Object) -> Option<Peer> {
     let v: Value = node.view().ok()?;
-    let addresses = v["status"]["addresses"].as_array().into_iter().flatten();
-    let internal = addresses.into_iter().filter(|a| a["type"] == "InternalIP");
-    let blocks = v["spec"]["podCIDRs"].as_array().into_iter().flatten();
     Some(Peer {
         name: node.name().to_owned(),
-        addresses: internal.filter_map(|a| a["address"].as_str()?.parse().ok()).collect(),
-        blocks: blocks.into_iter().filter_map(|b| b.as_str()?.parse().ok()).collect(),
+        addresses: internal_addresses(&v).collect(),
+        blocks: pod_cidrs(&v).filter_map(|b| b.parse().ok()).collect(),
     })
 }
 

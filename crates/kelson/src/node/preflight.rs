@@ -11,7 +11,7 @@ use shim::cgroup::Hierarchies;
 use tracing::warn;
 
 use crate::config::Instance;
-use crate::networks::{overlap, routes};
+use crate::networks::routes;
 use crate::shared::Shared;
 
 const NAMESPACES: &[&str] = &["ipc", "mnt", "net", "pid", "uts"];
@@ -125,7 +125,7 @@ fn judge(f: &Facts) -> Result<Vec<String>, String> {
         ));
     }
     for n in &f.networks {
-        if let Some(r) = f.routes.iter().find(|r| overlap(r, n)) {
+        if let Some(r) = f.routes.iter().find(|r| r.overlaps(n)) {
             warnings.push(format!("the network {n} overlaps the route {r} of this machine; choose others with --service-cidr and --cluster-cidr"));
         }
     }

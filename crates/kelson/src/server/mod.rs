@@ -3,7 +3,6 @@
 //! API, `threads` the runtimes that they run on.
 
 mod control;
-mod memory;
 mod node;
 mod objects;
 pub mod threads;
@@ -24,8 +23,8 @@ use crate::backup::restore;
 use crate::config::Config;
 use crate::node::preflight;
 use crate::process::{Signals, hold, notify_systemd, raise_file_limit};
-use crate::shared::Shared;
-use crate::{VERSION, logging, mark, networks};
+use crate::shared::{Shared, joined};
+use crate::{VERSION, logging, mark, memory, networks};
 
 pub fn main(args: Box<ServerArgs>) -> anyhow::Result<()> {
     let started = Instant::now();
@@ -74,9 +73,8 @@ fn prepare(config: &mut Config) -> anyhow::Result<()> {
         preflight::check(&config.instance, &Shared::of(config))?;
     }
     api::catalog::RuntimeConfig::parse(&config.runtime_config).context("--runtime-config")?;
-    let text = |all: &[netlink::Cidr]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let networks =
-        mark::Networks { pods: text(&config.cluster_cidrs), services: text(&config.service_cidrs) };
+        mark::Networks { pods: joined(&config.cluster_cidrs), services: joined(&config.service_cidrs) };
     let outside = if config.node { instance.outside() } else { vec![] };
     mark::claim(&instance, &outside, config.own_networks.then_some(networks))?;
     Ok(())

@@ -1,9 +1,10 @@
-//! The few objects that the wiring itself keeps: the `kube-dns` Service at the tenth address with its endpoints, and the
-//! role that the built-in DNS and proxy read with.
+//! The few objects that the wiring itself keeps: the `kube-dns` Service at the tenth address with the endpoints of each node,
+//! the role that the built-in DNS and proxy read with, and what machines that join have to know.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use api::bootstrap_token::{CLUSTER_INFO, PUBLIC_NAMESPACE};
 use api::resource::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, CONFIG_MAPS, ENDPOINT_SLICES, NODES, SERVICES};
 use api::{Object, Resource, Status};
 use base64::Engine;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::control::Control;
 use crate::config::Config;
+use crate::node::object::{is_ready, pod_cidrs};
 use crate::shared::{NODE_SETTINGS, RUNS_DNS, Shared};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -75,8 +77,7 @@ async fn for_nodes(client: &Client, config: &Config) -> Result<(), Status> {
 /// Where the API is and whose certificates to believe, for machines that join. Where several servers share a store, the
 /// first one says it, or who runs them: they may stand behind one address.
 async fn cluster_info(client: &Client, control: &Control, config: &Config) -> Result<(), Status> {
-    const NAME: &str = "cluster-info";
-    if config.etcd.is_some() && client.find(&CONFIG_MAPS, "kube-public", NAME).await?.is_some() {
+    if config.etcd.is_some() && client.find(&CONFIG_MAPS, PUBLIC_NAMESPACE, CLUSTER_INFO).await?.is_some() {
         return Ok(());
     }
     let server = format!("https://{}", SocketAddr::new(config.advertise, control.port));
@@ -88,10 +89,10 @@ async fn cluster_info(client: &Client, control: &Control, config: &Config) -> Re
     apply(
         client,
         &CONFIG_MAPS,
-        "kube-public",
-        NAME,
+        PUBLIC_NAMESPACE,
+        CLUSTER_INFO,
         json!({ "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": { "name": NAME, "namespace": "kube-public" }, "data": { "kubeconfig": kubeconfig } }),
+        "metadata": { "name": CLUSTER_INFO, "namespace": PUBLIC_NAMESPACE }, "data": { "kubeconfig": kubeconfig } }),
     )
     .await
 }
@@ -165,12 +166,11 @@ fn dns_of(node: &Object) -> Option<(Vec<IpAddr>, Dns)> {
     if v["metadata"]["annotations"][RUNS_DNS] != "true" || node.meta().is_deleting() {
         return None;
     }
-    let cidrs = v["spec"]["podCIDRs"].as_array().into_iter().flatten().filter_map(Value::as_str);
     // Where the node says it answers follows from what it was given: it can't point at others.
-    let addresses: Vec<IpAddr> = cidrs.filter_map(|c| c.parse::<netlink::Cidr>().ok()?.nth(1)).collect();
-    let conditions = v["status"]["conditions"].as_array().into_iter().flatten();
-    let ready = conditions.into_iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
-    (!addresses.is_empty()).then(|| (addresses, Dns { ready, owner: Some(node.uid().to_owned()) }))
+    let addresses: Vec<IpAddr> =
+        pod_cidrs(&v).filter_map(|c| c.parse::<netlink::Cidr>().ok()?.nth(1)).collect();
+    let dns = Dns { ready: is_ready(&v), owner: Some(node.uid().to_owned()) };
+    (!addresses.is_empty()).then_some((addresses, dns))
 }
 
 /// Tells where the DNS of nodes elsewhere answers, until cancelled. Each server does; what is said already is not written

@@ -17,6 +17,8 @@ use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::node::object::internal_addresses;
+
 const BUFFER: usize = 64 << 10;
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -45,9 +47,7 @@ fn failed(why: impl Into<String>) -> io::Error {
 fn place(node: &Value) -> Result<(IpAddr, u16), &'static str> {
     let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64();
     let port = port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0);
-    let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
-    let mut internal = addresses.filter(|a| a["type"] == "InternalIP").filter_map(|a| a["address"].as_str());
-    let address = internal.find_map(|a| a.parse().ok()).ok_or("it has told no address yet")?;
+    let address = internal_addresses(node).next().ok_or("it has told no address yet")?;
     Ok((address, port.ok_or("its kubelet listens on no port; give it one with --kubelet-port")?))
 }
 
