@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use testkit::{Agent, Background, Cluster, Hosts, Output, node_possible, run, skip, wait_for};
+use e2e::machines::{Machines, NODES};
+use testkit::{Background, Output, run, skip, wait_for};
 
 /// Asks by name, again and again, on the second node.
 const PROBE: &str = r#"
@@ -20,30 +21,26 @@ spec:
     image: busybox:1.36
     command: [sh, -c, "while true; do timeout 5 wget -qO- http://each >/dev/null && echo asked || echo missed; sleep 0.1; done"]
 "#;
-const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
 
-/// In the order in which they have to go: a node's host after the node.
-struct World {
-    agents: Vec<Agent>,
-    cluster: Cluster,
-    _hosts: Hosts,
+struct World(Machines);
+
+impl std::ops::Deref for World {
+    type Target = Machines;
+    fn deref(&self) -> &Machines {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Machines {
+        &mut self.0
+    }
 }
 
 impl World {
     fn new(flags: &[&str]) -> Option<Self> {
-        if !node_possible() {
-            skip("running containers needs root");
-            return None;
-        }
-        let hosts = Hosts::new(2, 1);
         // Signs of life come every ten seconds.
-        let cluster =
-            Cluster::on_host(hosts.host(0), &[&["--node-monitor-grace-period", "15s"], flags].concat());
-        let token = cluster.kelson(&["token", "create", "--data-dir", &cluster.data()]);
-        assert!(token.ok, "{token:?}");
-        let join = |n: usize| Agent::join(hosts.host(n), NODES[n], &token.stdout);
-        let agents = vec![join(1), join(2)];
-        Some(Self { agents, cluster, _hosts: hosts })
+        Machines::start(&[&["--node-monitor-grace-period", "15s"], flags].concat()).map(Self)
     }
 
     fn kubectl(&self, args: &[&str]) -> String {
@@ -52,10 +49,6 @@ impl World {
 
     fn get(&self, what: &[&str], path: &str) -> String {
         self.kubectl(&[&["get"], what, &["-o", &format!("jsonpath={{{path}}}")]].concat())
-    }
-
-    fn ready(&self, node: &str) -> bool {
-        self.get(&["node", node], ".status.conditions[?(@.type=='Ready')].status") == "True"
     }
 
     /// The pod of the daemon set on a node.
@@ -177,9 +170,7 @@ fn three_machines_are_one_cluster() {
     let labels = ["--node-labels", "topology.kubernetes.io/zone=zone-1"];
     let Some(mut w) = World::new(&labels) else { return };
     let logs = format!("{}/logs", w.agents[0].data());
-    for node in NODES {
-        wait_for("each node to be ready", || w.ready(node));
-    }
+    w.wait_ready();
     let blocks = NODES.map(|n| w.get(&["node", n], ".spec.podCIDRs[0]"));
     let zones = NODES.map(|n| w.get(&["node", n], r".metadata.labels.topology\.kubernetes\.io/zone"));
     assert_eq!(zones, ["zone-1", "", ""]);
@@ -253,9 +244,7 @@ fn three_machines_are_one_cluster() {
     let agent = w.agents[0].host().clone();
     assert_eq!(ask(agent.command("curl"), &format!("{}:8080", addresses[2])), "each");
     w.cluster.run();
-    for node in NODES {
-        wait_for("each node to be ready again", || w.ready(node));
-    }
+    w.wait_ready();
     let out = w.fetch(&pods[1], "web");
     assert!(out.ok, "{out:?}");
     for p in &pods {

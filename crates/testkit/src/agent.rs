@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cluster::{clean, directory, import_busybox, log_in, said_again};
+use crate::cluster::{BUSYBOX, clean, directory, import_busybox, log_in, said_again};
 use crate::{Host, kelson_path};
 
 const READY: &str = "The Kelson agent is ready";
@@ -27,8 +27,13 @@ impl Agent {
         let words: Vec<&str> = line.split_whitespace().skip(2).collect();
         a.spawn(&words);
         a.wait_ready();
-        import_busybox(&a.dir, &a.data());
+        import_busybox(&a.dir, &a.data(), BUSYBOX);
         a
+    }
+
+    /// Busybox under another name, for pods whose image changes.
+    pub fn import_busybox_as(&self, name: &str) {
+        import_busybox(&self.dir, &self.data(), name);
     }
 
     /// Starts it again, without the token.

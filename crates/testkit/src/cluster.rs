@@ -2,7 +2,7 @@
 //! test and on the path.
 
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,6 +37,7 @@ pub struct Cluster {
 }
 
 const READY: &str = "Kelson is ready";
+pub(crate) const BUSYBOX: &str = "busybox:1.36";
 
 /// What a program whose directory this is has said so far.
 pub(crate) fn log_in(dir: &Path) -> String {
@@ -108,7 +109,12 @@ impl Cluster {
     }
 
     pub fn import_busybox(&self) {
-        import_busybox(&self.dir, &self.data());
+        import_busybox(&self.dir, &self.data(), BUSYBOX);
+    }
+
+    /// Busybox under another name, for pods whose image changes.
+    pub fn import_busybox_as(&self, name: &str) {
+        import_busybox(&self.dir, &self.data(), name);
     }
 
     /// Another control plane of the same cluster, with its keys; they meet in an etcd.
@@ -213,6 +219,11 @@ impl Cluster {
     }
     pub fn port(&self) -> u16 {
         self.port
+    }
+    /// Where it answers.
+    pub fn address(&self) -> SocketAddr {
+        let ip = self.host.as_ref().map_or(Ipv4Addr::LOCALHOST, |h| h.address);
+        SocketAddr::from((ip, self.port))
     }
     pub fn data(&self) -> String {
         self.dir.join("data").to_string_lossy().into_owned()
@@ -324,9 +335,9 @@ pub fn run(command: &mut Command, input: Option<&str>) -> Output {
 }
 
 /// Brings the image onto the node whose data directory that is.
-pub(crate) fn import_busybox(dir: &Path, data: &str) {
+pub(crate) fn import_busybox(dir: &Path, data: &str, name: &str) {
     let archive = dir.join("busybox.tar");
-    busybox_archive(&archive, "docker.io/library/busybox:1.36");
+    busybox_archive(&archive, &format!("docker.io/library/{name}"));
     let out = kelson(&["image", "import", "--data-dir", data, &archive.to_string_lossy()]);
     assert!(out.ok, "failed to import the image: {out:?}");
 }

@@ -2,7 +2,7 @@
 //! retried. Owns no task.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ impl Answer {
 /// A way to one cluster as one user.
 #[derive(Clone)]
 pub struct Http {
-    port: u16,
+    address: SocketAddr,
     /// Whom the server's certificate must name.
     server: ServerName<'static>,
     tls: Arc<ClientConfig>,
@@ -89,7 +89,7 @@ impl Http {
             }
         };
         let server = ServerName::try_from("localhost").expect("a name");
-        Self { port: c.port(), server, tls: Arc::new(tls), headers: Vec::new() }
+        Self { address: c.address(), server, tls: Arc::new(tls), headers: Vec::new() }
     }
 
     /// The user of `admin.kubeconfig`.
@@ -117,7 +117,7 @@ impl Http {
 
     /// A connection with the handshake done by the first bytes.
     pub fn connect(&self) -> std::io::Result<Stream> {
-        let tcp = TcpStream::connect(("127.0.0.1", self.port))?;
+        let tcp = TcpStream::connect(self.address)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;
         tcp.set_nodelay(true)?;

@@ -35,8 +35,14 @@ pub fn skip(why: &str) {
 }
 
 /// Waits for a condition; panics with what it waited for when it does not come about.
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let patience = Duration::from_secs(90);
+#[track_caller]
+pub fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    wait_within(Duration::from_secs(90), what, condition);
+}
+
+/// The same for what takes its time, such as what happens once a minute.
+#[track_caller]
+pub fn wait_within(patience: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < patience, "gave up waiting for: {what}");

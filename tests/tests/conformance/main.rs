@@ -19,20 +19,19 @@ mod hooks;
 mod lists;
 mod namespaces;
 mod openapi;
-mod operations;
 mod policies;
 mod quota;
 mod watchers;
 mod webhook_configurations;
 mod webhooks;
-mod world;
 
-use std::collections::BTreeSet;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Failed, Trial};
-use world::{ENGINES, Engine, Tests};
+use e2e::operations;
+use e2e::world::{self, Shared, Stage, Tests};
+use libtest_mimic::{Arguments, Trial};
+use testkit::etcd::Etcd;
+use testkit::{Cluster, node_possible};
 
 const NAMES: &str = include_str!("names.txt");
 
@@ -62,18 +61,32 @@ const FILES: &[Tests] = &[
     webhooks::TESTS,
 ];
 
-/// What `NAMES` asks for and is not there, and the other way.
-fn names_match() -> Result<(), Failed> {
-    let asked: BTreeSet<&str> = NAMES.lines().collect();
-    let mut there = BTreeSet::new();
-    let twice: Vec<&str> =
-        FILES.iter().copied().flatten().map(|t| t.0).filter(|name| !there.insert(*name)).collect();
-    let lacking: Vec<_> = asked.difference(&there).collect();
-    let unknown: Vec<_> = there.difference(&asked).collect();
-    if lacking.is_empty() && unknown.is_empty() && twice.is_empty() {
-        return Ok(());
+const ENGINES: [&str; 2] = ["embedded", "etcd"];
+
+/// A cluster on one engine. The fields end in this order: the cluster before what it stands on.
+struct OnEngine {
+    cluster: Cluster,
+    etcd: Option<Etcd>,
+}
+
+impl Stage for OnEngine {
+    fn start(engine: &'static str) -> Self {
+        let etcd = (engine == "etcd").then(|| Etcd::start().expect("an etcd"));
+        let servers = etcd.as_ref().map(|e| format!("--etcd-servers={}", e.url()));
+        let flags: Vec<&str> = servers.iter().map(String::as_str).collect();
+        let node = node_possible();
+        let cluster = Cluster::with_flags(node, &flags);
+        if node {
+            cluster.import_busybox();
+        }
+        Self { cluster, etcd }
     }
-    Err(format!("without a test: {lacking:#?}\nunknown names: {unknown:#?}\ntwice: {twice:#?}").into())
+    fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+    fn etcd(&self) -> Option<&Etcd> {
+        self.etcd.as_ref()
+    }
 }
 
 fn main() -> ExitCode {
@@ -82,16 +95,11 @@ fn main() -> ExitCode {
     let etcd =
         || std::thread::Builder::new().name("conformance_on_etcd".to_owned()).spawn(testkit::etcd::have);
     let etcd = arguments.list || etcd().is_ok_and(|t| t.join().unwrap_or(false));
-    let engines: Vec<Arc<Engine>> = ENGINES.iter().map(|name| Arc::new(Engine::new(name))).collect();
-    let mut trials = vec![Trial::test("every_name_has_its_test", names_match)];
-    for engine in &engines {
-        for &(name, run) in FILES.iter().copied().flatten() {
-            let (on, engine) = (engine.name, engine.clone());
-            let trial = Trial::test(format!("{on}: {name}"), move || {
-                engine.run(name, run);
-                Ok(())
-            });
-            trials.push(trial.with_ignored_flag(on == "etcd" && !etcd));
+    let engines = ENGINES.map(Shared::<OnEngine>::new);
+    let mut trials = vec![Trial::test("every_name_has_its_test", || world::names_match(NAMES, FILES))];
+    for (engine, name) in engines.iter().zip(ENGINES) {
+        for &test in FILES.iter().copied().flatten() {
+            trials.push(engine.trial(test).with_ignored_flag(name == "etcd" && !etcd));
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -1,77 +1,101 @@
-//! What one test is given: a cluster that it shares with the others, a namespace of its own that goes with it, kubectl and
-//! HTTP as an administrator. A cluster starts with the first test that wants it.
+//! What one test by upstream's name is given: a cluster that it shares with the others of its file, a namespace of its own
+//! that goes with it, kubectl and HTTP as an administrator. A cluster starts with the first test that wants it.
 
+use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, Once, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
 
+use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 use testkit::etcd::Etcd;
 use testkit::http::{Answer, Http, Lines};
-use testkit::{Cluster, Output, node_possible, wait_for};
+use testkit::{Cluster, Output, wait_for};
 
 /// A test by upstream's name.
 pub type Test = (&'static str, fn(&World));
 pub type Tests = &'static [Test];
 
-pub const ENGINES: [&str; 2] = ["embedded", "etcd"];
-
-/// The fields end in this order: the cluster before what it stands on.
-struct Shared {
-    cluster: Cluster,
-    etcd: Option<Etcd>,
+/// What the tests of a file stand on.
+pub trait Stage: Send + Sync + Sized + 'static {
+    fn start(name: &'static str) -> Self;
+    fn cluster(&self) -> &Cluster;
+    /// Where the cluster is kept, if it is there.
+    fn etcd(&self) -> Option<&Etcd> {
+        None
+    }
 }
 
-/// A cluster on one engine.
-pub struct Engine {
-    pub name: &'static str,
-    shared: RwLock<Option<Shared>>,
+/// A stage that starts once, and is shared.
+pub struct Shared<S> {
+    name: &'static str,
+    stage: RwLock<Option<S>>,
     starting: Once,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-impl Engine {
-    pub fn new(name: &'static str) -> Self {
-        Self { name, shared: RwLock::default(), starting: Once::new() }
+impl<S: Stage> Shared<S> {
+    pub fn new(name: &'static str) -> Arc<Self> {
+        Arc::new(Self { name, stage: RwLock::default(), starting: Once::new() })
     }
 
     /// Once; should it fail, those who come later do not try again.
     fn start(&self) {
         self.starting.call_once(|| {
-            let etcd = (self.name == "etcd").then(|| Etcd::start().expect("an etcd"));
-            let servers = etcd.as_ref().map(|e| format!("--etcd-servers={}", e.url()));
-            let flags: Vec<&str> = servers.iter().map(String::as_str).collect();
-            let node = node_possible();
-            let cluster = Cluster::with_flags(node, &flags);
-            if node {
-                cluster.import_busybox();
-            }
-            let shared = Shared { cluster, etcd };
-            *self.shared.write().unwrap_or_else(PoisonError::into_inner) = Some(shared);
+            let stage = S::start(self.name);
+            *self.stage.write().unwrap_or_else(PoisonError::into_inner) = Some(stage);
         });
     }
 
+    /// A test on this stage, whose name is put before its own.
+    pub fn trial(self: &Arc<Self>, (name, test): Test) -> Trial {
+        let shared = self.clone();
+        Trial::test(format!("{}: {name}", self.name), move || {
+            shared.run(name, test);
+            Ok(())
+        })
+    }
+
     /// Runs one test. Those marked `[Serial]` run while no other does.
-    pub fn run(&self, name: &str, test: fn(&World)) {
+    fn run(&self, name: &str, test: fn(&World)) {
         self.start();
         let (read, write);
-        let shared = if name.contains("[Serial]") {
-            write = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        let stage = if serial(name) {
+            write = self.stage.write().unwrap_or_else(PoisonError::into_inner);
             write.as_ref()
         } else {
-            read = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+            read = self.stage.read().unwrap_or_else(PoisonError::into_inner);
             read.as_ref()
         };
-        let Some(Shared { cluster, etcd }) = shared else { panic!("the cluster did not start") };
+        let Some(stage) = stage else { panic!("the cluster did not start") };
         // What is skipped, and what panics, is told by the name of the thread.
         let thread = std::thread::Builder::new().name(format!("{}: {name}", self.name));
         std::thread::scope(|scope| {
-            let run = || test(&World::new(cluster, etcd.as_ref()));
+            let run = || test(&World::new(stage.cluster(), stage.etcd()));
             let ended = thread.spawn_scoped(scope, run).expect("a thread").join();
             ended.unwrap_or_else(|panic| resume_unwind(panic));
         });
     }
+}
+
+/// Whether a test wants the cluster for itself.
+pub fn serial(name: &str) -> bool {
+    name.contains("[Serial]")
+}
+
+/// That each of these names, one a line, has a test, and each test a name.
+pub fn names_match(names: &str, files: &[Tests]) -> Result<(), Failed> {
+    let asked: BTreeSet<&str> = names.lines().collect();
+    let mut there = BTreeSet::new();
+    let twice: Vec<&str> =
+        files.iter().copied().flatten().map(|t| t.0).filter(|name| !there.insert(*name)).collect();
+    let lacking: Vec<_> = asked.difference(&there).collect();
+    let unknown: Vec<_> = there.difference(&asked).collect();
+    if lacking.is_empty() && unknown.is_empty() && twice.is_empty() {
+        return Ok(());
+    }
+    Err(format!("without a test: {lacking:#?}\nunknown names: {unknown:#?}\ntwice: {twice:#?}").into())
 }
 
 pub struct World<'c> {
@@ -286,7 +310,7 @@ pub fn assert_holds(value: &Value, wanted: &Value) {
 }
 
 /// The next event of a watch that is as wanted; its object.
-pub fn event(lines: &mut Lines, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub fn event(lines: &mut Lines, kind: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
     loop {
         let mut event = lines.event().expect("the watch ended before the event");
         assert_ne!(event["type"], "ERROR", "{event}");
