@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::selector::Labels;
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default)]
 pub struct Taint {
     pub key: String,
@@ -20,7 +20,7 @@ impl Taint {
     }
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default)]
 pub struct Toleration {
     pub key: String,
@@ -53,7 +53,7 @@ pub fn tolerated(taint: &Taint, by: &[Toleration]) -> bool {
     by.iter().any(|t| t.tolerates(taint))
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default)]
 pub struct Requirement {
     pub key: String,
@@ -78,7 +78,7 @@ impl Requirement {
     }
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeTerm {
     pub match_expressions: Vec<Requirement>,

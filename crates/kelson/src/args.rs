@@ -112,6 +112,9 @@ pub struct ServerArgs {
     /// Ended pods beyond this number are removed, the oldest first; 0: none [default: 12500].
     #[arg(long, value_name = "NUMBER")]
     pub terminated_pod_gc_threshold: Option<usize>,
+    /// A KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1): profiles, plug-ins and their weights.
+    #[arg(long, value_name = "FILE")]
+    pub scheduler_config: Option<PathBuf>,
     #[command(flatten)]
     pub etcd: crate::etcd::EtcdArgs,
     #[command(flatten)]

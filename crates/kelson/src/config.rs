@@ -42,6 +42,7 @@ struct File {
     log_json: bool,
     node_monitor_grace_period: Option<String>,
     terminated_pod_gc_threshold: Option<usize>,
+    scheduler_config: Option<PathBuf>,
     insecure_registries: Vec<String>,
     registry_mirrors: BTreeMap<String, Vec<String>>,
     static_pods: Option<PathBuf>,
@@ -142,10 +143,21 @@ pub struct Config {
     pub feature_gates: BTreeMap<String, bool>,
     pub node_grace: Duration,
     pub terminated_pods: usize,
+    pub scheduler: scheduler::Settings,
     /// `None`: the store is in the data directory.
     pub etcd: Option<Etcd>,
     /// `None`: the loops run without asking other servers.
     pub election: Option<client::Timing>,
+}
+
+/// A KubeSchedulerConfiguration in a file.
+fn scheduler_settings(path: &Path) -> anyhow::Result<scheduler::Settings> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("failed to read the scheduler's configuration {}", path.display()))?;
+    let value: serde_json::Value = serde_norway::from_str(&text)
+        .with_context(|| format!("the scheduler's configuration {} is not valid YAML", path.display()))?;
+    scheduler::Settings::parse(value)
+        .map_err(|e| anyhow::anyhow!("the scheduler's configuration {}: {e}", path.display()))
 }
 
 /// The tenth service address is DNS.
@@ -298,6 +310,10 @@ impl Config {
             .terminated_pod_gc_threshold
             .or(f.terminated_pod_gc_threshold)
             .unwrap_or(controllers.terminated_pods);
+        let scheduler = match a.scheduler_config.or(f.scheduler_config) {
+            Some(path) => scheduler_settings(&path)?,
+            None => scheduler::Settings::default(),
+        };
         let etcd = a.etcd.over(f.etcd).options()?;
         Ok(Self {
             listen,
@@ -313,6 +329,7 @@ impl Config {
             feature_gates,
             node_grace,
             terminated_pods,
+            scheduler,
             election: a.leader.over(f.leader_election).timing(etcd.is_some())?,
             etcd,
             instance,

@@ -9,10 +9,11 @@ use client::{Client, DeleteOptions, EventRecorder, Patch};
 use serde_json::{Value, json};
 use tracing::{debug, info};
 
+use crate::DEFAULT_NAME;
 use crate::bind::reference;
 use crate::core::PodInfo;
-use crate::queue::ClusterEvent;
-use crate::{DEFAULT_NAME, Shared};
+use crate::pods::Shared;
+use crate::queue::{ClusterEvent, Wait};
 
 pub struct Room {
     pub pod: Arc<PodInfo>,
@@ -37,7 +38,7 @@ pub async fn make(shared: &Shared, client: &Client, events: &EventRecorder, room
         let in_memory = victim.assumed && shared.queue.lock().take_back(&victim.uid, now);
         let done = if in_memory {
             shared.cache.lock().remove_pod(&victim.uid);
-            shared.event(ClusterEvent::PodGone);
+            shared.event(ClusterEvent::PodGone(node.clone()));
             Ok(true)
         } else {
             evict(client, victim).await
@@ -60,7 +61,7 @@ pub async fn make(shared: &Shared, client: &Client, events: &EventRecorder, room
     let mut queue = shared.queue.lock();
     let now = client::clock::now();
     if whole {
-        queue.unschedulable(pod, failed, now);
+        queue.unschedulable(pod, Wait { failed, promised: Some(node) }, now);
     } else {
         queue.back_off(pod, now);
     }

@@ -1,25 +1,26 @@
 //! What waits to be scheduled: ready pods by priority and age, pods in back-off (1 s doubling to 10 s), and pods that fit
-//! nowhere, which an event that could help brings back. Pure but for the times handed in.
+//! nowhere. Those of one shape fit nowhere together: an event that could help wakes the first, and each that finds a place
+//! wakes the next. Pure but for the times handed in.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::core::PodInfo;
+use crate::core::{PodInfo, ShapeId};
 
-const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(1);
-const MAX_BACKOFF: SignedDuration = SignedDuration::from_secs(10);
 /// A pod that fits nowhere is tried again after this even when no event came.
 const FLUSH: SignedDuration = SignedDuration::from_secs(300);
+/// How often that is looked for.
+const SWEEP: SignedDuration = SignedDuration::from_secs(30);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterEvent {
-    NodeChanged,
+    NodeChanged(String),
     /// A pod ended or left its node.
-    PodGone,
+    PodGone(String),
     /// A pod came to a node, or its labels there changed.
     PodPlaced,
     NamespaceChanged,
@@ -27,104 +28,230 @@ pub enum ClusterEvent {
     StorageChanged,
 }
 
+/// Plugins that count pods on other nodes than the one that changed.
+fn counts_elsewhere(plugin: &str) -> bool {
+    matches!(plugin, "PodTopologySpread" | "InterPodAffinity" | "VolumeRestrictions")
+}
+
 impl ClusterEvent {
     /// Whether it could help a pod that these plugins refused.
-    fn helps(self, failed: &[&str]) -> bool {
-        failed.iter().any(|p| match (self, *p) {
-            (_, "SchedulingGates") => false,
-            (ClusterEvent::NodeChanged, _) => true,
-            (ClusterEvent::PodGone, p) => {
-                matches!(
-                    p,
-                    "NodeResourcesFit"
-                        | "NodePorts"
-                        | "PodTopologySpread"
-                        | "InterPodAffinity"
-                        | "VolumeRestrictions"
-                )
+    pub fn helps(&self, failed: &[&str]) -> bool {
+        let by = |p: &&str| match self {
+            _ if *p == "SchedulingGates" => false,
+            ClusterEvent::NodeChanged(_) => true,
+            ClusterEvent::PodGone(_) => counts_elsewhere(p) || matches!(*p, "NodeResourcesFit" | "NodePorts"),
+            ClusterEvent::PodPlaced => matches!(*p, "PodTopologySpread" | "InterPodAffinity"),
+            ClusterEvent::NamespaceChanged => *p == "InterPodAffinity",
+            ClusterEvent::StorageChanged => {
+                matches!(*p, "VolumeBinding" | "VolumeZone" | "VolumeRestrictions")
             }
-            (ClusterEvent::PodPlaced, p) => matches!(p, "PodTopologySpread" | "InterPodAffinity"),
-            (ClusterEvent::NamespaceChanged, p) => p == "InterPodAffinity",
-            (ClusterEvent::StorageChanged, p) => {
-                matches!(p, "VolumeBinding" | "VolumeZone" | "VolumeRestrictions")
-            }
-        }) || failed.is_empty()
+        };
+        failed.is_empty() || failed.iter().any(by)
     }
+
+    /// The node where the pod would have to fit now, if the event is to help it: none when that may be any.
+    pub fn place(&self, failed: &[&str]) -> Option<&str> {
+        match self {
+            ClusterEvent::NodeChanged(n) | ClusterEvent::PodGone(n) => {
+                Some(n.as_str()).filter(|_| !failed.is_empty() && !failed.iter().any(|p| counts_elsewhere(p)))
+            }
+            _ => None,
+        }
+    }
+
+    fn bit(&self) -> u8 {
+        match self {
+            ClusterEvent::NodeChanged(_) => 1,
+            ClusterEvent::PodGone(_) => 2,
+            ClusterEvent::PodPlaced => 4,
+            ClusterEvent::NamespaceChanged => 8,
+            ClusterEvent::StorageChanged => 16,
+        }
+    }
+}
+
+/// One of each, for what was seen as bits.
+fn kinds() -> [ClusterEvent; 5] {
+    [
+        ClusterEvent::NodeChanged(String::new()),
+        ClusterEvent::PodGone(String::new()),
+        ClusterEvent::PodPlaced,
+        ClusterEvent::NamespaceChanged,
+        ClusterEvent::StorageChanged,
+    ]
 }
 
 type Rank = (Reverse<i64>, u64);
 
-#[derive(Default)]
-pub struct Queue {
-    ready: BTreeMap<Rank, Arc<PodInfo>>,
-    backoff: BTreeMap<(Timestamp, u64), Arc<PodInfo>>,
-    stuck: HashMap<String, (Arc<PodInfo>, Vec<&'static str>, Timestamp)>,
-    attempts: HashMap<String, u32>,
-    /// Pods popped and not yet settled, with what happened meanwhile: a change of the object must not queue it twice, and
-    /// an event that could help must not be missed.
-    popped: BTreeMap<String, Popped>,
-    /// Where each waiting pod stands.
-    place: HashMap<String, Place>,
-    sequence: u64,
+/// Who waits together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Group {
+    Shape(ShapeId),
+    /// It waits for something of its own: claims, gates, room that is being made.
+    Alone(String),
 }
 
 #[derive(Default)]
+struct Stuck {
+    failed: Vec<&'static str>,
+    /// Where room is being made.
+    promised: Option<String>,
+    /// By age.
+    pods: BTreeMap<u64, (Arc<PodInfo>, Timestamp)>,
+}
+
+#[derive(Clone)]
+enum Place {
+    Ready(Rank),
+    Backoff((Timestamp, u64)),
+    Stuck(Group, u64),
+    /// Popped and not yet settled.
+    Popped,
+}
+
+/// A popped pod, with what happened meanwhile: a change of the object must not queue it twice, and an event that could help
+/// must not be missed.
+#[derive(Default)]
 struct Popped {
-    seen: Vec<ClusterEvent>,
+    seen: u8,
     newest: Option<Arc<PodInfo>>,
+    /// It has a node, and is being bound.
+    placed: bool,
+}
+
+pub struct Queue {
+    first_backoff: SignedDuration,
+    max_backoff: SignedDuration,
+    ready: BTreeMap<Rank, Arc<PodInfo>>,
+    backoff: BTreeMap<(Timestamp, u64), Arc<PodInfo>>,
+    stuck: HashMap<Group, Stuck>,
+    attempts: HashMap<String, u32>,
+    popped: HashMap<String, Popped>,
+    /// Shapes whose oldest pod is on its way, by its uid, and the other way round.
+    woken: HashMap<String, ShapeId>,
+    on_their_way: HashSet<ShapeId>,
+    /// Where each pod stands.
+    place: HashMap<String, Place>,
+    sequence: u64,
+    sweep: Timestamp,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self::new(Duration::from_secs(1), Duration::from_secs(10))
+    }
 }
 
 /// Whether both would be placed alike.
 fn same(a: &PodInfo, b: &PodInfo) -> bool {
-    a.gates == b.gates
-        && a.requests == b.requests
-        && a.labels == b.labels
-        && a.tolerations == b.tolerations
-        && a.node_selector == b.node_selector
+    a.gates == b.gates && a.shape() == b.shape()
 }
 
-#[derive(Clone, Copy)]
-enum Place {
-    Ready(Rank),
-    Backoff((Timestamp, u64)),
-    Stuck,
+/// How a pod that fits nowhere waits.
+#[derive(Debug, Default)]
+pub struct Wait {
+    pub failed: Vec<&'static str>,
+    /// The node where room is being made for it.
+    pub promised: Option<String>,
 }
 
 impl Queue {
-    /// A new or changed pod. An update of a pod that fits nowhere makes it ready when its spec could fit now.
-    pub fn add(&mut self, pod: Arc<PodInfo>, now: Timestamp) {
-        if let Some(popped) = self.popped.get_mut(&pod.uid) {
-            popped.newest = Some(pod);
-            return;
+    pub fn new(first_backoff: Duration, max_backoff: Duration) -> Self {
+        let signed = |d| SignedDuration::try_from(d).unwrap_or(SignedDuration::from_secs(1));
+        Self {
+            first_backoff: signed(first_backoff),
+            max_backoff: signed(max_backoff),
+            ready: BTreeMap::new(),
+            backoff: BTreeMap::new(),
+            stuck: HashMap::new(),
+            attempts: HashMap::new(),
+            popped: HashMap::new(),
+            woken: HashMap::new(),
+            on_their_way: HashSet::new(),
+            place: HashMap::new(),
+            sequence: 0,
+            sweep: Timestamp::MIN,
         }
-        match self.place.get(&pod.uid).copied() {
-            Some(Place::Ready(rank)) => {
+    }
+
+    /// A new or changed pod. An update of a pod that fits nowhere makes it ready when its spec could fit now.
+    pub fn add(&mut self, pod: Arc<PodInfo>) {
+        match self.place.get(&pod.uid).cloned() {
+            Some(Place::Popped) => {
+                if let Some(popped) = self.popped.get_mut(&pod.uid) {
+                    popped.newest = Some(pod);
+                }
+            }
+            Some(Place::Ready(rank)) if rank.0 == Reverse(pod.priority) => {
                 self.ready.insert(rank, pod);
+            }
+            Some(Place::Ready(rank)) => {
+                self.ready.remove(&rank);
+                self.push_ready(pod);
             }
             Some(Place::Backoff(slot)) => {
                 self.backoff.insert(slot, pod);
             }
-            Some(Place::Stuck) => match self.stuck.get_mut(&pod.uid).filter(|(old, _, _)| same(old, &pod)) {
-                Some(entry) => entry.0 = pod,
-                None => {
-                    self.stuck.remove(&pod.uid);
-                    self.push_ready(pod);
+            Some(Place::Stuck(group, n)) => {
+                let there = self.stuck.get_mut(&group).and_then(|s| s.pods.get_mut(&n));
+                match there.filter(|(old, _)| same(old, &pod)) {
+                    Some(entry) => entry.0 = pod,
+                    None => {
+                        self.leave(&group, n);
+                        self.push_ready(pod);
+                    }
                 }
-            },
+            }
             None => self.push_ready(pod),
         }
-        let _ = now;
+    }
+
+    fn next(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
     }
 
     fn push_ready(&mut self, pod: Arc<PodInfo>) {
-        self.sequence += 1;
-        let rank = (Reverse(pod.priority), self.sequence);
+        let rank = (Reverse(pod.priority), self.next());
         self.place.insert(pod.uid.clone(), Place::Ready(rank));
         self.ready.insert(rank, pod);
     }
 
+    fn leave(&mut self, group: &Group, n: u64) -> Option<Arc<PodInfo>> {
+        let stuck = self.stuck.get_mut(group)?;
+        let (pod, _) = stuck.pods.remove(&n)?;
+        if stuck.pods.is_empty() {
+            self.stuck.remove(group);
+        }
+        Some(pod)
+    }
+
+    /// Wakes the oldest of the group, unless one is on its way.
+    fn wake(&mut self, group: &Group, now: Timestamp) {
+        if let Group::Shape(shape) = group
+            && self.on_their_way.contains(shape)
+        {
+            return;
+        }
+        let Some((n, since)) =
+            self.stuck.get(group).and_then(|s| s.pods.iter().next()).map(|(n, (_, t))| (*n, *t))
+        else {
+            return;
+        };
+        let Some(pod) = self.leave(group, n) else { return };
+        if let Group::Shape(shape) = group {
+            self.woken.insert(pod.uid.clone(), *shape);
+            self.on_their_way.insert(*shape);
+        }
+        if now.duration_since(since) < self.first_backoff {
+            self.again(pod, now);
+        } else {
+            self.push_ready(pod);
+        }
+    }
+
     /// The pod is bound, finished or gone.
-    pub fn remove(&mut self, uid: &str) {
+    pub fn remove(&mut self, uid: &str, now: Timestamp) {
         match self.place.remove(uid) {
             Some(Place::Ready(rank)) => {
                 self.ready.remove(&rank);
@@ -132,13 +259,15 @@ impl Queue {
             Some(Place::Backoff(slot)) => {
                 self.backoff.remove(&slot);
             }
-            Some(Place::Stuck) => {
-                self.stuck.remove(uid);
+            Some(Place::Stuck(group, n)) => {
+                self.leave(&group, n);
             }
-            None => {}
+            Some(Place::Popped) | None => {}
         }
         self.popped.remove(uid);
         self.attempts.remove(uid);
+        // What it was to try, the next one tries.
+        self.wake_next(uid, now);
     }
 
     pub fn pop(&mut self, now: Timestamp) -> Option<Arc<PodInfo>> {
@@ -149,19 +278,15 @@ impl Queue {
             let pod = entry.remove();
             self.push_ready(pod);
         }
-        let old: Vec<String> = self
-            .stuck
-            .iter()
-            .filter(|(_, (_, _, since))| now.duration_since(*since) > FLUSH)
-            .map(|(uid, _)| uid.clone())
-            .collect();
-        for uid in old {
-            if let Some((pod, _, _)) = self.stuck.remove(&uid) {
-                self.push_ready(pod);
-            }
+        if now >= self.sweep {
+            self.sweep = now + SWEEP;
+            let old = |s: &Stuck| s.pods.values().next().is_some_and(|(_, t)| now.duration_since(*t) > FLUSH);
+            let groups: Vec<Group> =
+                self.stuck.iter().filter(|(_, s)| old(s)).map(|(g, _)| g.clone()).collect();
+            groups.iter().for_each(|g| self.wake(g, now));
         }
         let (_, pod) = self.ready.pop_first()?;
-        self.place.remove(&pod.uid);
+        self.place.insert(pod.uid.clone(), Place::Popped);
         self.popped.insert(pod.uid.clone(), Popped::default());
         *self.attempts.entry(pod.uid.clone()).or_default() += 1;
         Some(pod)
@@ -170,60 +295,105 @@ impl Queue {
     /// How long until something becomes ready by itself.
     pub fn next_due(&self, now: Timestamp) -> Option<Duration> {
         let first = self.backoff.keys().next().map(|(at, _)| *at);
-        let flush = self.stuck.values().map(|(_, _, since)| *since + FLUSH).min();
-        let at = match (first, flush) {
+        let sweep = (!self.stuck.is_empty()).then_some(self.sweep);
+        let at = match (first, sweep) {
             (Some(a), Some(b)) => a.min(b),
             (a, b) => a.or(b)?,
         };
         Some(client::clock::between(now, at).max(Duration::from_millis(1)))
     }
 
+    /// It has a node. The next of its group tries its luck.
+    pub fn placed(&mut self, uid: &str, now: Timestamp) {
+        if let Some(popped) = self.popped.get_mut(uid) {
+            popped.placed = true;
+        }
+        self.wake_next(uid, now);
+    }
+
+    /// The pod is no longer the one of its shape that is on its way; gives the shape.
+    fn arrived(&mut self, uid: &str) -> Option<ShapeId> {
+        let shape = self.woken.remove(uid)?;
+        self.on_their_way.remove(&shape);
+        Some(shape)
+    }
+
+    fn wake_next(&mut self, uid: &str, now: Timestamp) {
+        if let Some(shape) = self.arrived(uid) {
+            self.wake(&Group::Shape(shape), now);
+        }
+    }
+
     /// It fits nowhere now.
-    pub fn unschedulable(&mut self, pod: Arc<PodInfo>, failed: Vec<&'static str>, now: Timestamp) {
+    pub fn unschedulable(&mut self, pod: Arc<PodInfo>, wait: Wait, now: Timestamp) {
         // Gone while it was tried.
         let Some(popped) = self.popped.remove(&pod.uid) else { return };
         let changed = popped.newest.as_ref().is_some_and(|n| !same(n, &pod));
         let pod = popped.newest.unwrap_or(pod);
-        if changed || popped.seen.iter().any(|e| e.helps(&failed)) {
+        let seen = |e: &ClusterEvent| popped.seen & e.bit() != 0 && e.helps(&wait.failed);
+        if changed || kinds().iter().any(seen) {
             return self.again(pod, now);
         }
-        self.place.insert(pod.uid.clone(), Place::Stuck);
-        self.stuck.insert(pod.uid.clone(), (pod, failed, now));
+        self.arrived(&pod.uid);
+        let own = !pod.claims.is_empty() || !pod.gates.is_empty() || wait.promised.is_some();
+        let group = match own || pod.shape_id() == 0 {
+            true => Group::Alone(pod.uid.clone()),
+            false => Group::Shape(pod.shape_id()),
+        };
+        let n = self.next();
+        self.place.insert(pod.uid.clone(), Place::Stuck(group.clone(), n));
+        let stuck = self.stuck.entry(group).or_default();
+        (stuck.failed, stuck.promised) = (wait.failed, wait.promised);
+        stuck.pods.insert(n, (pod, now));
     }
 
-    /// Binding failed; try again later.
+    /// Something failed on the way; try again later.
     pub fn back_off(&mut self, pod: Arc<PodInfo>, now: Timestamp) {
-        let pod = self.popped.remove(&pod.uid).and_then(|p| p.newest).unwrap_or(pod);
+        let popped = self.popped.remove(&pod.uid);
+        let pod = popped.and_then(|p| p.newest).unwrap_or(pod);
         let n = self.attempts.get(&pod.uid).copied().unwrap_or(1).saturating_sub(1).min(8);
-        let delay = (FIRST_BACKOFF * (1 << n)).min(MAX_BACKOFF);
-        self.sequence += 1;
-        let slot = (now + delay, self.sequence);
+        let delay = self.first_backoff.saturating_mul(1 << n).min(self.max_backoff);
+        let slot = (now + delay, self.next());
         self.place.insert(pod.uid.clone(), Place::Backoff(slot));
         self.backoff.insert(slot, pod);
     }
 
     /// Bound: nothing about it is kept.
-    pub fn forget(&mut self, uid: &str) {
-        self.remove(uid);
+    pub fn forget(&mut self, uid: &str, now: Timestamp) {
+        self.remove(uid, now);
     }
 
-    pub fn cluster_event(&mut self, event: ClusterEvent, now: Timestamp) {
-        for popped in self.popped.values_mut().filter(|p| !p.seen.contains(&event)) {
-            popped.seen.push(event);
+    /// Wakes those that the event could help; `fits` says whether a pod could go to a node now.
+    pub fn cluster_event(
+        &mut self,
+        event: &ClusterEvent,
+        now: Timestamp,
+        mut fits: impl FnMut(&PodInfo, &str) -> bool,
+    ) {
+        for popped in self.popped.values_mut().filter(|p| !p.placed) {
+            popped.seen |= event.bit();
         }
-        let helped: Vec<String> = self
-            .stuck
-            .iter()
-            .filter(|(_, (_, failed, _))| event.helps(failed))
-            .map(|(u, _)| u.clone())
-            .collect();
-        for uid in helped {
-            match self.stuck.remove(&uid) {
-                Some((pod, _, since)) if now.duration_since(since) < FIRST_BACKOFF => self.again(pod, now),
-                Some((pod, _, _)) => self.push_ready(pod),
-                None => {}
+        let mut helped = Vec::new();
+        for (group, stuck) in self.stuck.iter().filter(|(_, s)| event.helps(&s.failed)) {
+            let there = event.place(&stuck.failed);
+            // Those who were promised a node wait for that one.
+            if let (Some(promised), ClusterEvent::PodGone(node)) = (&stuck.promised, event) {
+                if promised == node {
+                    helped.push(group.clone());
+                }
+                continue;
+            }
+            let first = stuck.pods.values().next();
+            if first.is_some_and(|(pod, _)| there.is_none_or(|node| fits(pod, node))) {
+                helped.push(group.clone());
             }
         }
+        helped.iter().for_each(|g| self.wake(g, now));
+    }
+
+    /// Whether an event can matter at all.
+    pub fn anyone_waits(&self) -> bool {
+        !self.stuck.is_empty() || self.popped.values().any(|p| !p.placed)
     }
 
     /// One that was tried just now waits its back-off after a few times, so that a storm of events costs little.
@@ -237,118 +407,12 @@ impl Queue {
 
     /// Sends one that waits for what it was promised back to the start; false when it does not wait.
     pub fn take_back(&mut self, uid: &str, now: Timestamp) -> bool {
-        let Some((pod, _, _)) = self.stuck.remove(uid) else { return false };
+        let Some(Place::Stuck(group, n)) = self.place.get(uid).cloned() else { return false };
+        let Some(pod) = self.leave(&group, n) else { return false };
         self.back_off(pod, now);
         true
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pod(uid: &str, priority: i64) -> Arc<PodInfo> {
-        Arc::new(PodInfo { uid: uid.into(), name: uid.into(), priority, ..PodInfo::default() })
-    }
-    fn at(s: i64) -> Timestamp {
-        Timestamp::from_second(s).expect("timestamp")
-    }
-
-    #[test]
-    fn priority_then_age() {
-        let mut q = Queue::default();
-        for (u, p) in [("a", 0), ("b", 10), ("c", 0)] {
-            q.add(pod(u, p), at(0));
-        }
-        let order: Vec<String> = std::iter::from_fn(|| q.pop(at(0))).map(|p| p.uid.clone()).collect();
-        assert_eq!(order, ["b", "a", "c"]);
-    }
-
-    #[test]
-    fn a_stuck_pod_comes_back_on_an_event_that_helps() {
-        let mut q = Queue::default();
-        q.add(pod("a", 0), at(0));
-        let p = q.pop(at(0)).expect("pod");
-        q.unschedulable(p, vec!["NodeAffinity"], at(0));
-        q.cluster_event(ClusterEvent::PodGone, at(1));
-        assert!(q.pop(at(1)).is_none());
-        q.cluster_event(ClusterEvent::NodeChanged, at(2));
-        assert!(q.pop(at(2)).is_some());
-    }
-
-    #[test]
-    fn an_event_while_a_pod_is_tried_is_not_missed() {
-        let mut q = Queue::default();
-        q.add(pod("a", 0), at(0));
-        let p = q.pop(at(0)).expect("pod");
-        q.cluster_event(ClusterEvent::StorageChanged, at(0));
-        q.unschedulable(p, vec!["VolumeBinding"], at(0));
-        let p = q.pop(at(1)).expect("pod");
-        q.cluster_event(ClusterEvent::PodGone, at(1));
-        q.unschedulable(p, vec!["VolumeBinding"], at(1));
-        assert!(q.pop(at(20)).is_none());
-    }
-
-    #[test]
-    fn an_update_while_binding_does_not_queue_it_again() {
-        let mut q = Queue::default();
-        q.add(pod("a", 0), at(0));
-        assert!(q.pop(at(0)).is_some());
-        q.add(pod("a", 0), at(0));
-        assert!(q.pop(at(0)).is_none());
-        q.forget("a");
-    }
-
-    #[test]
-    fn what_changes_while_a_pod_is_tried_counts_afterwards() {
-        let mut q = Queue::default();
-        q.add(pod("a", 0), at(0));
-        let p = q.pop(at(0)).expect("pod");
-        let told = PodInfo { reported: Some("no".into()), ..(*p).clone() };
-        q.add(Arc::new(told), at(0));
-        q.unschedulable(p, vec!["NodeResourcesFit"], at(0));
-        assert!(q.pop(at(0)).is_none(), "a condition does not make it fit");
-        q.cluster_event(ClusterEvent::PodGone, at(2));
-        let p = q.pop(at(2)).expect("pod");
-        assert_eq!(p.reported.as_deref(), Some("no"));
-        q.add(Arc::new(PodInfo { labels: [("k".into(), "v".into())].into(), ..(*p).clone() }), at(2));
-        q.unschedulable(p, vec!["NodeResourcesFit"], at(2));
-        assert!(q.pop(at(2)).is_some_and(|p| p.labels.len() == 1));
-        // Gone meanwhile: nothing is kept.
-        q.remove("a");
-        q.unschedulable(pod("a", 0), vec!["NodeResourcesFit"], at(3));
-        assert!(q.next_due(at(3)).is_none());
-    }
-
-    #[test]
-    fn a_pod_that_waits_is_taken_back_to_make_room() {
-        let mut q = Queue::default();
-        q.add(pod("a", 0), at(0));
-        assert!(!q.take_back("a", at(0)), "it waits for nothing yet");
-        let p = q.pop(at(0)).expect("pod");
-        q.unschedulable(p, vec!["VolumeBinding"], at(0));
-        assert!(q.take_back("a", at(0)));
-        assert!(q.pop(at(0)).is_none());
-        assert!(q.pop(at(20)).is_some());
-    }
-
-    #[test]
-    fn a_pod_that_came_helps_those_that_look_for_company() {
-        for (plugin, helped) in
-            [("InterPodAffinity", true), ("PodTopologySpread", true), ("NodeResourcesFit", false)]
-        {
-            assert_eq!(ClusterEvent::PodPlaced.helps(&[plugin]), helped, "{plugin}");
-        }
-    }
-
-    #[test]
-    fn back_off_grows_and_is_due() {
-        let mut q = Queue::default();
-        q.add(pod("a", 0), at(0));
-        let p = q.pop(at(0)).expect("pod");
-        q.back_off(p, at(0));
-        assert!(q.pop(at(0)).is_none());
-        assert_eq!(q.next_due(at(0)), Some(Duration::from_secs(1)));
-        assert!(q.pop(at(1)).is_some());
-    }
-}
+mod tests;

@@ -9,8 +9,8 @@ use api::volumes::{BOUND_BY_CONTROLLER, Claim, Class, SELECTED_NODE, Volume};
 use client::{Client, Informer, Informers, Patch};
 use serde_json::json;
 
-use crate::Shared;
 use crate::core::Choice;
+use crate::pods::Shared;
 use crate::queue::ClusterEvent;
 use crate::watch::keep;
 
@@ -27,11 +27,11 @@ impl Storage {
             volumes: informers.get(&PERSISTENT_VOLUMES),
             classes: informers.get(&STORAGE_CLASSES),
         };
-        let event = Some(ClusterEvent::StorageChanged);
+        let event = || Some(ClusterEvent::StorageChanged);
         keep(
             shared,
             &s.classes,
-            event,
+            event(),
             Class::of,
             |c, k| c.volumes.set_class(k),
             |c, o| c.volumes.remove_class(o.name()),
@@ -39,7 +39,7 @@ impl Storage {
         keep(
             shared,
             &s.volumes,
-            event,
+            event(),
             Volume::of,
             |c, v| c.volumes.set_volume(v),
             |c, o| c.volumes.remove_volume(o.name()),
@@ -47,7 +47,7 @@ impl Storage {
         keep(
             shared,
             &s.claims,
-            event,
+            event(),
             Claim::of,
             |c, x| c.volumes.set_claim(x),
             |c, o| c.volumes.remove_claim(o.namespace(), o.name()),

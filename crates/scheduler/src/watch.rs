@@ -11,8 +11,8 @@ use api::{Object, Resource};
 use client::{Change, Informer, Informers};
 use tracing::warn;
 
-use crate::Shared;
 use crate::core::{Budget, Cache, Group};
+use crate::pods::Shared;
 use crate::queue::ClusterEvent;
 
 /// Keeps what an informer sees in the cache, and tells the queue.
@@ -35,8 +35,8 @@ pub fn keep<T: 'static>(
                 Some(Err(e)) => warn!(name = %o.name(), error = %e, "skipped an object that does not decode"),
             }
         }
-        if let Some(event) = event {
-            shared.event(event);
+        if let Some(event) = &event {
+            shared.event(event.clone());
         }
     });
 }
@@ -62,10 +62,10 @@ impl Watched {
             Some(ClusterEvent::NamespaceChanged),
             labels,
             |c, (name, labels)| {
-                c.namespaces.insert(name, labels);
+                c.set_namespace(&name, labels);
             },
             |c, o| {
-                c.namespaces.remove(o.name());
+                c.remove_namespace(o.name());
             },
         );
         type Parse = fn(&'static str, &Object) -> Result<Group, DecodeError>;

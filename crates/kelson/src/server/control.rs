@@ -241,11 +241,18 @@ fn start_loops(control: &Control, config: &Config, token: &CancellationToken, on
         spawn(&mut tasks, control, config, "kube-controller-manager", token, on, role);
     }
     if config.enabled("scheduler") {
-        let role = |server, token: CancellationToken| async move {
-            let client =
-                Client::local(server, LocalIdentity::user("system:kube-scheduler", &[]), "kube-scheduler");
-            let informers = Informers::new(client.clone(), token.clone());
-            scheduler::run(client, informers, token).await;
+        let settings = config.scheduler.clone();
+        let role = move |server, token: CancellationToken| {
+            let settings = settings.clone();
+            async move {
+                let client = Client::local(
+                    server,
+                    LocalIdentity::user("system:kube-scheduler", &[]),
+                    "kube-scheduler",
+                );
+                let informers = Informers::new(client.clone(), token.clone());
+                scheduler::run(client, informers, settings, token).await;
+            }
         };
         spawn(&mut tasks, control, config, "kube-scheduler", token, on, role);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use api::quantity::Quantity;
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Amounts {
     pub cpu_milli: i64,
     pub memory: i64,
@@ -31,6 +31,24 @@ impl Amounts {
             }
         }
         out
+    }
+
+    /// CPU and memory for scores: pods without requests count a little, so that they spread as well (upstream's 100m and
+    /// 200 MiB).
+    pub fn wanted(&self) -> (i64, i64) {
+        let or = |v: i64, default: i64| if v > 0 { v } else { default };
+        (or(self.cpu_milli, 100), or(self.memory, 200 << 20))
+    }
+
+    /// By the name in a ResourceList.
+    pub fn of(&self, name: &str) -> i64 {
+        match name {
+            "cpu" => self.cpu_milli,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            "pods" => self.pods,
+            other => self.other.get(other).copied().unwrap_or(0),
+        }
     }
 
     pub fn add(&mut self, o: &Self) {

@@ -60,16 +60,27 @@ impl Group {
 pub struct Groups {
     /// Namespace to the groups in it.
     all: HashMap<String, HashMap<Owner, Group>>,
+    version: u64,
 }
 
 impl Groups {
+    /// Another one when a selector came, changed or went.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     pub fn set(&mut self, g: Group) {
-        self.all.entry(g.namespace.clone()).or_default().insert((g.kind.to_owned(), g.name.clone()), g);
+        let key = (g.kind.to_owned(), g.name.clone());
+        if self.all.get(&g.namespace).and_then(|of| of.get(&key)) == Some(&g) {
+            return;
+        }
+        self.version += 1;
+        self.all.entry(g.namespace.clone()).or_default().insert(key, g);
     }
 
     pub fn remove(&mut self, kind: &str, namespace: &str, name: &str) {
         let Some(of) = self.all.get_mut(namespace) else { return };
-        of.remove(&(kind.to_owned(), name.to_owned()));
+        self.version += u64::from(of.remove(&(kind.to_owned(), name.to_owned())).is_some());
         if of.is_empty() {
             self.all.remove(namespace);
         }

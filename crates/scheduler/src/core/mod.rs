@@ -3,25 +3,37 @@
 mod amounts;
 mod budgets;
 mod cache;
+mod evaluation;
 mod groups;
+mod journal;
 mod node;
 mod pod;
+mod profile;
+mod shape;
 mod terms;
+mod topology;
 mod volumes;
 
 pub use amounts::Amounts;
 pub use budgets::Budget;
 pub use cache::Cache;
 pub use groups::{Group, Groups, Owner};
-pub use node::NodeInfo;
+pub use node::{NodeChange, NodeInfo};
 pub use pod::{ClaimUse, HostPort, PodInfo};
+pub use profile::{FitStrategy, Profile, Profiles, SpreadDefaults, Weights};
+pub use shape::{Shape, ShapeId};
+pub(crate) use terms::SpreadView;
 pub use terms::{Namespaces, PodTerm, Selector, Spread, selects};
+pub use topology::{Column, NOWHERE, Topology};
 pub use volumes::{Choice, Volumes};
 
 pub use api::placement::{NodeTerm, Requirement, Taint, Toleration};
 
-use crate::plugins::{self, Preemption};
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use crate::plugins::{self, Counts, Cycle, Preemption, Refused};
+use evaluation::Evaluation;
 
 /// What became of one pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,56 +49,172 @@ pub enum Outcome {
     },
 }
 
+fn stuck(message: String, failed: Vec<&'static str>, preemption: Preemption) -> Outcome {
+    Outcome::Unschedulable { message, failed, preemption }
+}
+
 /// Places one pod: the feasible node with the best score; among equals the one that the pod's uid picks, so that equal
 /// nodes fill evenly and the same input gives the same answer.
-pub fn schedule(cache: &Cache, pod: &PodInfo) -> Outcome {
+pub fn schedule(cache: &mut Cache, pod: &PodInfo) -> Outcome {
     if let Err((plugin, r)) = plugins::gates(pod) {
-        let (message, failed) = (r.reasons.join(", "), vec![plugin]);
-        return Outcome::Unschedulable { message, failed, preemption: Preemption::default() };
+        return stuck(r.reasons.join(", "), vec![plugin], Preemption::default());
     }
     if cache.is_empty() {
-        let message = "no nodes available to schedule pods".into();
         let preemption = Preemption { nomination: Some(String::new()), ..Preemption::default() };
-        return Outcome::Unschedulable { message, failed: Vec::new(), preemption };
+        return stuck("no nodes available to schedule pods".into(), Vec::new(), preemption);
     }
-    let cycle = plugins::Cycle::new(cache, pod);
+    let Some(profile) = cache.profiles.of(pod).cloned() else {
+        let message = format!("no profile has the name {:?}", pod.scheduler_name);
+        return stuck(message, Vec::new(), Preemption::default());
+    };
+    let mut pod = Cow::Borrowed(pod);
+    if pod.shape_id() == 0 {
+        cache.intern(pod.to_mut());
+    }
+    let evaluation = Evaluation::of(cache, &profile, &pod);
+    let outcome = decide(cache, &profile, &pod, &evaluation);
+    cache.evaluations.keep(evaluation);
+    outcome
+}
+
+fn decide(cache: &Cache, profile: &Profile, pod: &PodInfo, e: &Evaluation) -> Outcome {
+    let cycle = Cycle::new(cache, profile, pod, Cow::Borrowed(&e.counts));
     if let Err((plugin, r)) = plugins::claims(cache, pod) {
         let message = format!("0/{} nodes are available: {}.", cache.len(), r.reasons.join(", "));
-        let preemption = plugins::preempt(&cycle, pod, &vec![true; cache.len()]);
-        return Outcome::Unschedulable { message, failed: vec![plugin], preemption };
+        return stuck(message, vec![plugin], plugins::preempt(&cycle, pod, &vec![true; cache.len()]));
     }
     // Where others have made room for it.
     let nominated = cache.nomination(&pod.uid).and_then(|n| cache.node(n));
     if let Some(node) = nominated.filter(|n| plugins::fits(&cycle, pod, n).is_ok()) {
         return Outcome::Node(node.name.clone());
     }
-    let mut feasible = Vec::new();
-    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let mut failed: Vec<&'static str> = Vec::new();
+    let feasible = feasible(&cycle, pod, e);
+    let scores = e.scores(cache, &feasible);
+    let best = scores.iter().copied().max().unwrap_or(0);
+    let top: Vec<u32> = feasible.iter().zip(&scores).filter(|(_, s)| **s == best).map(|(n, _)| *n).collect();
+    match top.get(pod.pick() % top.len().max(1)).and_then(|i| cache.nodes().get(*i as usize)) {
+        Some(node) => Outcome::Node(node.name.clone()),
+        None => explained(&cycle, pod, e),
+    }
+}
+
+/// The nodes that do, by their place in the cache.
+fn feasible(cycle: &Cycle<'_>, pod: &PodInfo, e: &Evaluation) -> Vec<u32> {
+    let cache = cycle.cache;
+    let mut nodes: Vec<u32> = (0u32..).zip(&e.verdicts).filter(|(_, v)| **v == 0).map(|(i, _)| i).collect();
+    if !pod.claims.is_empty() {
+        let node = |i: u32| cache.nodes().get(i as usize);
+        nodes.retain(|i| node(*i).is_some_and(|n| plugins::of_claims(cycle, pod, n).is_ok()));
+    }
+    let (profile, topology) = (cycle.profile, cache.topology());
+    let Counts { affinity, spread } = &e.counts;
+    let spreads = !spread.is_soft() && profile.filters("PodTopologySpread");
+    if spreads {
+        let least = spread.least();
+        nodes.retain(|i| spread.check(topology, &least, *i as usize).is_none());
+    }
+    let meets = !affinity.is_soft() && profile.filters("InterPodAffinity");
+    if meets {
+        nodes.retain(|i| affinity.check(topology, *i as usize).is_none());
+    }
+    // Pods that are nominated for a node count there by domain as well.
+    let by_domain = |n: &str| spreads || meets || cache.nominated(n).iter().any(|p| p.has_terms());
+    for name in cache.nominations().filter(|n| by_domain(n)) {
+        if let Some(node) = cache.node(name).filter(|n| plugins::fits(cycle, pod, n).is_err())
+            && let Ok(at) = nodes.binary_search(&u32::try_from(node.index).unwrap_or(NOWHERE))
+        {
+            nodes.remove(at);
+        }
+    }
+    nodes
+}
+
+/// Says of a pod that fits nowhere why, and looks for room that others could make.
+fn explained(cycle: &Cycle<'_>, pod: &PodInfo, e: &Evaluation) -> Outcome {
+    let cache = cycle.cache;
+    let mut by_verdict = vec![0usize; e.refusals.len() + 1];
+    let mut others: Vec<(Refused, usize)> = Vec::new();
     let mut lasting = Vec::with_capacity(cache.len());
-    for node in cache.nodes() {
-        match plugins::fits(&cycle, pod, node) {
-            Ok(()) => feasible.push(node),
-            Err((plugin, refusal)) => {
-                lasting.push(refusal.lasting);
-                refusal.reasons.into_iter().for_each(|r| *reasons.entry(r).or_default() += 1);
-                if !failed.contains(&plugin) {
-                    failed.push(plugin);
+    let least = e.counts.spread.least();
+    let quick = pod.claims.is_empty() && cache.nominations().next().is_none();
+    let mut by_why: HashMap<(u8, u8), usize> = HashMap::new();
+    for (node, verdict) in cache.nodes().iter().zip(&e.verdicts) {
+        let place = usize::from(*verdict);
+        if let Some(n) = by_verdict.get_mut(place).filter(|_| place > 0) {
+            *n += 1;
+            lasting.push(e.refusals.get(place - 1).is_some_and(|(_, r)| r.lasting));
+            continue;
+        }
+        // The usual case without words: which of five reasons it is.
+        if quick {
+            let spread = cycle
+                .profile
+                .filters("PodTopologySpread")
+                .then(|| e.counts.spread.check(cache.topology(), &least, node.index));
+            let affinity = || {
+                let on = cycle.profile.filters("InterPodAffinity");
+                on.then(|| e.counts.affinity.check(cache.topology(), node.index)).flatten()
+            };
+            let why = match spread.flatten() {
+                Some(w) => Some(((0, w as u8), w.refusal().lasting)),
+                None => affinity().map(|w| ((1, w as u8), w.refusal().lasting)),
+            };
+            if let Some((why, lasts)) = why {
+                *by_why.entry(why).or_default() += 1;
+                lasting.push(lasts);
+                continue;
+            }
+        }
+        match plugins::fits(cycle, pod, node) {
+            Ok(()) => lasting.push(true),
+            Err(refused) => {
+                lasting.push(refused.1.lasting);
+                match others.iter_mut().find(|(r, _)| *r == refused) {
+                    Some((_, n)) => *n += 1,
+                    None => others.push((refused, 1)),
                 }
             }
         }
     }
-    let scores = plugins::score(&cycle, pod, &feasible);
-    let best = scores.iter().copied().max().unwrap_or(0);
-    let top: Vec<&&NodeInfo> =
-        feasible.iter().zip(&scores).filter(|(_, s)| **s == best).map(|(n, _)| n).collect();
-    match top.get(pod.pick() % top.len().max(1)) {
-        Some(node) => Outcome::Node(node.name.clone()),
-        None => {
-            let preemption = plugins::preempt(&cycle, pod, &lasting);
-            Outcome::Unschedulable { message: explain(cache.len(), &reasons), failed, preemption }
+    let refused = e.refusals.iter().zip(by_verdict.iter().skip(1)).filter(|(_, n)| **n > 0);
+    let mut all: Vec<(Refused, usize)> = refused.map(|(r, n)| (r.clone(), *n)).chain(others).collect();
+    use crate::plugins::{inter_pod_affinity as affinity, pod_topology_spread as spread};
+    for why in [spread::Why::NoLabel, spread::Why::Skew] {
+        let n = by_why.remove(&(0, why as u8));
+        all.extend(n.map(|n| (("PodTopologySpread", why.refusal()), n)));
+    }
+    for why in [affinity::Why::NoCompany, affinity::Why::OwnAnti, affinity::Why::OthersAnti] {
+        let n = by_why.remove(&(1, why as u8));
+        all.extend(n.map(|n| (("InterPodAffinity", why.refusal()), n)));
+    }
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    let mut failed: Vec<&'static str> = Vec::new();
+    for ((plugin, refusal), n) in all {
+        refusal.reasons.into_iter().for_each(|r| *reasons.entry(r.into_owned()).or_default() += n);
+        if !failed.contains(&plugin) {
+            failed.push(plugin);
         }
     }
+    stuck(explain(cache.len(), &reasons), failed, plugins::preempt(cycle, pod, &lasting))
+}
+
+/// Whether the node alone has nothing against the pod: no plugin that looks at it only.
+pub fn could_fit(cache: &Cache, pod: &PodInfo, node: &str) -> bool {
+    let (Some(node), Some(profile)) = (cache.node(node), cache.profiles.of(pod)) else { return false };
+    let cycle = Cycle::new(cache, profile, pod, Cow::Owned(Counts::default()));
+    plugins::of_node(&cycle, pod, node).is_ok()
+}
+
+/// Why each node that does not do refuses the pod, by the node's name.
+pub fn refusals(cache: &mut Cache, pod: &PodInfo) -> Vec<(String, Refused)> {
+    let mut pod = pod.clone();
+    cache.intern(&mut pod);
+    cache.know_keys(&pod);
+    let profile = cache.profiles.of(&pod).cloned().unwrap_or_default();
+    let counts = Counts::new(cache, &profile, &pod);
+    let cycle = Cycle::new(cache, &profile, &pod, Cow::Owned(counts));
+    let of = |n: &NodeInfo| plugins::fits(&cycle, &pod, n).err().map(|r| (n.name.clone(), r));
+    cache.nodes().iter().filter_map(of).collect()
 }
 
 /// What the pod's claims that waited for it get on the node that was chosen.

@@ -1,17 +1,19 @@
 //! A pod as the scheduler sees it: parsed once from the object, then shared.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use api::Object;
 use api::object::DecodeError;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::shape::{Shape, ShapeId};
 use super::terms::{SpreadView, TermView};
-use super::{Amounts, NodeTerm, Owner, PodTerm, Spread, Toleration};
-use crate::DEFAULT_NAME;
+use super::{Amounts, NodeTerm, PodTerm, Toleration};
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPort {
     pub ip: String,
     pub protocol: String,
@@ -36,33 +38,16 @@ pub struct ClaimUse {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodInfo {
-    pub namespace: String,
+    pub(crate) shape: Arc<Shape>,
+    /// Zero until the shape is shared.
+    pub(crate) shape_id: ShapeId,
     pub name: String,
     pub uid: String,
-    pub labels: BTreeMap<String, String>,
     pub node_name: String,
-    pub scheduler_name: String,
-    pub priority: i64,
     pub finished: bool,
     pub deleting: bool,
     pub gates: Vec<String>,
-    pub requests: Amounts,
-    pub node_selector: BTreeMap<String, String>,
-    /// Required node affinity: any term must match; `None` when there is none.
-    pub node_required: Option<Vec<NodeTerm>>,
-    pub node_preferred: Vec<(i64, NodeTerm)>,
-    pub affinity: Vec<PodTerm>,
-    pub anti_affinity: Vec<PodTerm>,
-    pub preferred: Vec<PodTerm>,
-    pub tolerations: Vec<Toleration>,
-    pub host_ports: Vec<HostPort>,
     pub claims: Vec<ClaimUse>,
-    pub images: Vec<String>,
-    pub spread: Vec<Spread>,
-    /// The controller that owns it.
-    pub owner: Option<Owner>,
-    /// `preemptionPolicy: Never`.
-    pub never_preempts: bool,
     /// Where it is to go once those that make room are gone.
     pub nominated_node: String,
     /// Told to make room for another pod.
@@ -74,6 +59,13 @@ pub struct PodInfo {
     pub generation: i64,
     /// The message of the PodScheduled condition, to write it only when it changes.
     pub reported: Option<String>,
+}
+
+impl Deref for PodInfo {
+    type Target = Shape;
+    fn deref(&self) -> &Shape {
+        &self.shape
+    }
 }
 
 type List = BTreeMap<String, String>;
@@ -260,17 +252,11 @@ impl PodInfo {
             (None, None) => None,
         });
         let claims = claims.collect();
-        Ok(Self {
+        let shape = Shape {
             namespace: ns.to_owned(),
-            name: o.name().to_owned(),
-            uid: o.uid().to_owned(),
             labels: labels.clone(),
-            node_name: s.node_name,
             scheduler_name: s.scheduler_name,
             priority: s.priority,
-            finished: matches!(v.status.phase.as_str(), "Succeeded" | "Failed"),
-            deleting: o.meta().is_deleting(),
-            gates: s.scheduling_gates.into_iter().map(|g| g.name).collect(),
             requests,
             node_selector: s.node_selector,
             node_required: s.affinity.node_affinity.required.map(|r| r.node_selector_terms),
@@ -286,10 +272,21 @@ impl PodInfo {
             preferred,
             tolerations: s.tolerations,
             host_ports,
-            claims,
+            images: s.containers.into_iter().chain(s.init_containers).map(|c| c.image).collect(),
             spread: s.topology_spread_constraints.into_iter().map(|c| c.into_spread(labels)).collect(),
             owner: o.meta().controller().map(|c| (c.kind.clone(), c.name.clone())),
             never_preempts: s.preemption_policy == "Never",
+        };
+        Ok(Self {
+            shape: Arc::new(shape),
+            shape_id: 0,
+            name: o.name().to_owned(),
+            uid: o.uid().to_owned(),
+            node_name: s.node_name,
+            finished: matches!(v.status.phase.as_str(), "Succeeded" | "Failed"),
+            deleting: o.meta().is_deleting(),
+            gates: s.scheduling_gates.into_iter().map(|g| g.name).collect(),
+            claims,
             nominated_node: v.status.nominated_node,
             preempted: v.status.conditions.iter().any(|c| {
                 c.r#type == "DisruptionTarget" && c.status == "True" && c.reason == "PreemptionByScheduler"
@@ -297,7 +294,6 @@ impl PodInfo {
             started: v.status.started.and_then(|t| t.parse().ok()),
             assumed: false,
             generation: o.meta().generation,
-            images: s.containers.into_iter().chain(s.init_containers).map(|c| c.image).collect(),
             reported: v
                 .status
                 .conditions
@@ -305,6 +301,32 @@ impl PodInfo {
                 .find(|c| c.r#type == "PodScheduled" && c.status == "False")
                 .map(|c| c.message),
         })
+    }
+
+    pub fn shape(&self) -> &Arc<Shape> {
+        &self.shape
+    }
+
+    pub fn shape_id(&self) -> ShapeId {
+        self.shape_id
+    }
+
+    pub(super) fn share(&mut self, shape: Arc<Shape>, id: ShapeId) {
+        (self.shape, self.shape_id) = (shape, id);
+    }
+
+    /// Its shape, to be changed: it is shared with nobody then.
+    pub fn shape_mut(&mut self) -> &mut Shape {
+        self.shape_id = 0;
+        Arc::make_mut(&mut self.shape)
+    }
+
+    /// Whether both count alike on a node.
+    pub fn counts_like(&self, o: &Self) -> bool {
+        self.deleting == o.deleting
+            && self.node_name == o.node_name
+            && self.claims == o.claims
+            && (Arc::ptr_eq(&self.shape, &o.shape) || self.shape == o.shape)
     }
 
     /// A number of its own, to take one of several that are equal.
@@ -317,9 +339,9 @@ impl PodInfo {
         !self.node_name.is_empty() && !self.finished
     }
 
-    pub fn wants_scheduling(&self, scheduler: &str) -> bool {
-        let name = if self.scheduler_name.is_empty() { DEFAULT_NAME } else { &self.scheduler_name };
-        self.node_name.is_empty() && !self.finished && !self.deleting && name == scheduler
+    /// No node yet, and none is too late.
+    pub fn wants_scheduling(&self) -> bool {
+        self.node_name.is_empty() && !self.finished && !self.deleting
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 
-use super::{PodInfo, Requirement};
+use super::{Requirement, Shape};
 
 /// `None` selects nothing, an empty list everything.
 pub type Selector = Option<Vec<Requirement>>;
@@ -26,7 +26,7 @@ pub fn equals(labels: &BTreeMap<String, String>) -> Vec<Requirement> {
 }
 
 /// A term of pod affinity or anti-affinity.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct PodTerm {
     pub topology_key: String,
     pub namespaces: Vec<String>,
@@ -37,7 +37,7 @@ pub struct PodTerm {
 }
 
 impl PodTerm {
-    pub fn matches(&self, pod: &PodInfo, namespaces: &Namespaces) -> bool {
+    pub fn matches(&self, pod: &Shape, namespaces: &Namespaces) -> bool {
         let of_namespace = || {
             self.namespace_selector.as_ref().is_some_and(|s| {
                 s.is_empty() || namespaces.get(&pod.namespace).is_some_and(|labels| selects(s, labels))
@@ -49,7 +49,7 @@ impl PodTerm {
 }
 
 /// `topologySpreadConstraints[]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Spread {
     pub max_skew: i64,
     pub topology_key: String,
@@ -65,7 +65,7 @@ pub struct Spread {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct SelectorView {
+pub(crate) struct SelectorView {
     match_labels: BTreeMap<String, String>,
     match_expressions: Vec<Requirement>,
 }
@@ -128,7 +128,7 @@ fn own<'a>(
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct SpreadView {
+pub(crate) struct SpreadView {
     max_skew: i64,
     topology_key: String,
     when_unsatisfiable: String,
@@ -140,7 +140,7 @@ pub(super) struct SpreadView {
 }
 
 impl SpreadView {
-    pub(super) fn into_spread(self, labels: &BTreeMap<String, String>) -> Spread {
+    pub(crate) fn into_spread(self, labels: &BTreeMap<String, String>) -> Spread {
         let selector = self.label_selector.map(|s| {
             let mut all = s.requirements();
             all.extend(own(&self.match_label_keys, labels));

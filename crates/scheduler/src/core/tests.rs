@@ -1,6 +1,8 @@
 //! Decisions of the core by table, and what must hold for any input.
 
 mod preemption;
+mod properties;
+mod reference;
 mod spread;
 
 use std::sync::Arc;
@@ -22,6 +24,12 @@ fn node(name: &str, cpu: &str, extra: Value) -> NodeInfo {
 fn pod(uid: &str, spec: Value) -> PodInfo {
     let v = json!({"metadata": {"name": uid, "namespace": "d", "uid": uid, "labels": {"app": "x"}}, "spec": spec});
     PodInfo::from_object(&Object::from_value(v, 1).expect("object")).expect("pod")
+}
+
+/// The pod in another shape.
+fn shaped(mut p: PodInfo, f: impl FnOnce(&mut Shape)) -> PodInfo {
+    f(p.shape_mut());
+    p
 }
 
 fn cpu(amount: &str) -> Value {
@@ -58,13 +66,13 @@ fn reasons_are_counted_in_words() {
     cache.set_node(node("a", "1", json!({})));
     cache.set_node(node("b", "1", json!({"unschedulable": true})));
     cache.set_node(node("c", "1", json!({"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]})));
-    let out = schedule(&cache, &pod("p", cpu("2")));
+    let out = schedule(&mut cache, &pod("p", cpu("2")));
     assert_eq!(
         message(&out),
         "0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable."
     );
     assert_eq!(
-        message(&schedule(&Cache::default(), &pod("p", cpu("2")))),
+        message(&schedule(&mut Cache::default(), &pod("p", cpu("2")))),
         "no nodes available to schedule pods"
     );
 }
@@ -75,10 +83,10 @@ fn the_emptier_node_wins_and_assumed_pods_count() {
     cache.set_node(node("a", "4", json!({})));
     cache.set_node(node("b", "4", json!({})));
     cache.assume(&pod("one", cpu("1")), "a");
-    assert_eq!(schedule(&cache, &pod("p", cpu("1"))), Outcome::Node("b".into()));
+    assert_eq!(schedule(&mut cache, &pod("p", cpu("1"))), Outcome::Node("b".into()));
     cache.remove_pod("one");
     cache.assume(&pod("two", cpu("1")), "b");
-    assert_eq!(schedule(&cache, &pod("p", cpu("1"))), Outcome::Node("a".into()));
+    assert_eq!(schedule(&mut cache, &pod("p", cpu("1"))), Outcome::Node("a".into()));
 }
 
 #[test]
@@ -91,13 +99,13 @@ fn affinity_terms_and_anti_affinity_of_others() {
     cache.set_node(node("a", "4", json!({})));
     cache.set_node(node("b", "4", json!({})));
     cache.assume(&pod("one", anti("kubernetes.io/hostname")), "a");
-    assert_eq!(schedule(&cache, &pod("p", cpu("1"))), Outcome::Node("b".into()));
+    assert_eq!(schedule(&mut cache, &pod("p", cpu("1"))), Outcome::Node("b".into()));
     cache.assume(&pod("two", anti("kubernetes.io/hostname")), "b");
-    assert!(message(&schedule(&cache, &pod("p", cpu("1")))).contains("existing pods anti-affinity"));
+    assert!(message(&schedule(&mut cache, &pod("p", cpu("1")))).contains("existing pods anti-affinity"));
     let required = json!({"containers": [], "affinity": {"nodeAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
             {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["z"]}]}]}}}});
-    assert!(message(&schedule(&cache, &pod("q", required))).contains("node affinity/selector"));
+    assert!(message(&schedule(&mut cache, &pod("q", required))).contains("node affinity/selector"));
 }
 
 #[test]
@@ -122,7 +130,7 @@ fn used_amounts_return_to_zero() {
         cache.assume(&pod(&format!("p{i}"), cpu("100m")), "a");
     }
     let mut again = node("a", "4", json!({}));
-    again.labels.insert("l".into(), "v".into());
+    again.traits_mut().labels.insert("l".into(), "v".into());
     cache.set_node(again);
     for i in 0..8 {
         cache.remove_pod(&format!("p{i}"));

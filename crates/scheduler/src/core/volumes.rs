@@ -210,7 +210,7 @@ mod tests {
             json!({"metadata": {"name": "p", "namespace": "d", "uid": "p"}, "spec": {"volumes": volumes}});
         PodInfo::from_object(&object(v)).expect("pod")
     }
-    fn said(cache: &Cache, pod: &PodInfo) -> String {
+    fn said(cache: &mut Cache, pod: &PodInfo) -> String {
         match schedule(cache, pod) {
             Outcome::Node(n) => n,
             Outcome::Unschedulable { message, .. } => message,
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn claims_say_where_a_pod_may_go() {
-        let c = cache(storage());
+        let mut c = cache(storage());
         for (claims, want) in [
             (&["missing"][..], "0/2 nodes are available: persistentvolumeclaim \"missing\" not found."),
             (&["now"], "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims."),
@@ -261,7 +261,7 @@ mod tests {
                 "0/2 nodes are available: 1 node(s) didn't find available persistent volumes to bind, 1 node(s) didn't match PersistentVolume's node affinity.",
             ),
         ] {
-            assert_eq!(said(&c, &pod(claims)), want, "{claims:?}");
+            assert_eq!(said(&mut c, &pod(claims)), want, "{claims:?}");
         }
     }
 
@@ -274,8 +274,8 @@ mod tests {
         let claim = ClaimRef { namespace: "d".into(), name: "late".into(), uid: "uid-late".into() };
         assert_eq!(choices, [Choice::Bind { claim, volume: "free-a".into(), revision: 3 }]);
         choices.iter().for_each(|x| c.volumes.reserve(x));
-        assert!(said(&c, &pod(&["late2"])).contains("didn't find available"));
-        assert_eq!(said(&c, &p), "a");
+        assert!(said(&mut c, &pod(&["late2"])).contains("didn't find available"));
+        assert_eq!(said(&mut c, &p), "a");
         assert!(matches!(
             c.volumes.choose(&pod(&["made"]), &node).as_deref(),
             Ok([Choice::Provision { .. }])

@@ -10,9 +10,6 @@ use jiff::Timestamp;
 use super::{Cycle, Refusal, fits};
 use crate::core::{Budget, Cache, NodeInfo, PodInfo, explain};
 
-/// At least so many nodes are looked at, and a tenth of them.
-const MIN_CANDIDATES: usize = 100;
-
 /// What making room could do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preemption {
@@ -34,19 +31,24 @@ struct Candidate<'a> {
 /// `lasting`: for each node whether its refusal would outlast any pod there, in the cache's order.
 pub fn preempt(cycle: &Cycle<'_>, pod: &PodInfo, lasting: &[bool]) -> Preemption {
     let cache = cycle.cache;
+    if !cycle.profile.preempts {
+        return Preemption::default();
+    }
     if let Err(reason) = eligible(cache, pod, lasting) {
         return Preemption { message: format!("preemption: {reason}"), ..Preemption::default() };
     }
     let open: Vec<&NodeInfo> =
         cache.nodes().iter().zip(lasting).filter(|(_, lasting)| !**lasting).map(|(n, _)| n).collect();
-    let enough = MIN_CANDIDATES.max(open.len() / 10).min(open.len());
+    let profile = cycle.profile;
+    let share = open.len() * profile.candidates_percent / 100;
+    let enough = profile.candidates_least.max(share).min(open.len()).max(1);
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut candidates: Vec<Candidate<'_>> = Vec::new();
     let mut looked_at = 0;
     for node in around(&open, pod.pick()) {
         match victims(cycle, pod, node, &cache.budgets) {
             Ok((victims, violations)) => candidates.push(Candidate { node: &node.name, victims, violations }),
-            Err(r) => r.reasons.into_iter().for_each(|r| *reasons.entry(r).or_default() += 1),
+            Err(r) => r.reasons.into_iter().for_each(|r| *reasons.entry(r.into_owned()).or_default() += 1),
         }
         looked_at += 1;
         if candidates.len() >= enough && candidates.iter().any(|c| c.violations == 0) {

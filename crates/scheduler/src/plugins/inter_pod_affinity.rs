@@ -1,98 +1,216 @@
 //! Pod affinity and anti-affinity by topology domain, both ways: the pod's own terms, and the terms of pods that already
-//! run.
+//! run. Counts are kept by domain in flat arrays and follow each pod that comes or goes.
 
 use std::collections::HashMap;
 
 use super::{Cycle, Refusal};
-use crate::core::{Cache, NodeInfo, PodInfo, PodTerm};
+use crate::core::{Cache, NodeInfo, PodInfo, PodTerm, Profile, Shape, ShapeId, Topology};
 
-type Domain = (String, String);
-type Counts = HashMap<Domain, i64>;
+/// Pods, or weights, by domain of one topology key.
+#[derive(Debug, Clone)]
+struct Domains {
+    column: usize,
+    counts: Vec<i64>,
+}
 
-/// What a running pod's required affinity to this one adds to a domain's score.
-const REQUIRED_WEIGHT: i64 = 1;
+impl Domains {
+    fn add(&mut self, topology: &Topology, node: usize, by: i64) -> bool {
+        let Some(column) = topology.column(self.column) else { return false };
+        let domain = column.domain(node) as usize;
+        if domain < column.domains() && domain >= self.counts.len() {
+            self.counts.resize(column.domains(), 0);
+        }
+        let Some(n) = self.counts.get_mut(domain) else { return false };
+        *n = n.saturating_add(by);
+        true
+    }
 
-#[derive(Clone, Default)]
+    /// None for a node without the label.
+    fn at(&self, topology: &Topology, node: usize) -> Option<i64> {
+        let column = topology.column(self.column)?;
+        let domain = column.domain(node) as usize;
+        (domain < column.domains()).then(|| self.counts.get(domain).copied().unwrap_or(0))
+    }
+}
+
+/// What pods of another shape mean to this one.
+#[derive(Debug, Clone, Default)]
+struct Matched {
+    /// All required terms match them.
+    affinity: bool,
+    own: Vec<usize>,
+    others: Vec<usize>,
+    preferred: Vec<(usize, i64)>,
+}
+
+#[derive(Debug, Clone, Default)]
 pub struct State {
-    /// Pods that all terms match, by domain of any term.
-    affinity: Counts,
+    /// Pods that all terms match, for each term.
+    affinity: Vec<Domains>,
+    /// How many of them there are, over all terms.
+    total: i64,
     /// No pod anywhere matches the terms, but the pod itself does: the first of its group may start.
     self_affine: bool,
     /// Pods that the pod's own anti-affinity keeps away from.
-    by_own: Counts,
+    by_own: Vec<Domains>,
     /// Pods whose anti-affinity keeps this one away.
-    by_others: Counts,
-    preferred: Counts,
+    by_others: Vec<Domains>,
+    preferred: Vec<Domains>,
+    matched: HashMap<ShapeId, Matched>,
 }
 
-fn add(counts: &mut Counts, node: &NodeInfo, term: &PodTerm, by: i64) {
-    let Some(value) = node.labels.get(&term.topology_key) else { return };
-    let n = counts.entry((term.topology_key.clone(), value.clone())).or_default();
-    *n = n.saturating_add(by);
+/// Shapes that are remembered.
+const REMEMBERED: usize = 4096;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    NoCompany,
+    OwnAnti,
+    OthersAnti,
+}
+
+impl Why {
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Why::NoCompany => Refusal::lasting("node(s) didn't match pod affinity rules"),
+            Why::OwnAnti => Refusal::for_now("node(s) didn't match pod anti-affinity rules"),
+            Why::OthersAnti => Refusal::for_now("node(s) didn't satisfy existing pods anti-affinity rules"),
+        }
+    }
+}
+
+fn slot(list: &mut Vec<Domains>, column: usize) -> usize {
+    if let Some(i) = list.iter().position(|d| d.column == column) {
+        return i;
+    }
+    list.push(Domains { column, counts: Vec::new() });
+    list.len() - 1
 }
 
 impl State {
-    pub fn new(cache: &Cache, pod: &PodInfo) -> Self {
-        let self_affine = pod.affinity.iter().all(|t| t.matches(pod, &cache.namespaces));
-        let mut s = Self { self_affine, ..Self::default() };
+    pub fn new(cache: &Cache, profile: &Profile, pod: &PodInfo) -> Self {
+        let domains = |terms: &[PodTerm]| -> Vec<Domains> {
+            let column = |t: &PodTerm| cache.topology().find(&t.topology_key).unwrap_or(usize::MAX);
+            terms.iter().map(|t| Domains { column: column(t), counts: Vec::new() }).collect()
+        };
+        let mut s = Self {
+            affinity: domains(&pod.affinity),
+            by_own: domains(&pod.anti_affinity),
+            self_affine: pod.affinity.iter().all(|t| t.matches(pod, cache.namespaces())),
+            ..Self::default()
+        };
         for node in cache.nodes() {
             for other in &node.pods {
-                s.count(cache, pod, other, node, 1);
-                let ns = &cache.namespaces;
-                for term in pod.preferred.iter().filter(|t| t.matches(other, ns)) {
-                    add(&mut s.preferred, node, term, term.weight);
-                }
-                for term in other.preferred.iter().filter(|t| t.matches(pod, ns)) {
-                    add(&mut s.preferred, node, term, term.weight);
-                }
-                for term in other.affinity.iter().filter(|t| t.matches(pod, ns)) {
-                    add(&mut s.preferred, node, term, REQUIRED_WEIGHT);
-                }
+                s.count(cache, profile, pod, other, node.index, 1);
             }
         }
         s
     }
 
-    /// `other` comes to the node, or leaves it. Scores stay as they are: they are not asked for then.
-    pub fn count(&mut self, cache: &Cache, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, by: i64) {
-        let ns = &cache.namespaces;
-        if !pod.affinity.is_empty() && pod.affinity.iter().all(|t| t.matches(other, ns)) {
-            pod.affinity.iter().for_each(|term| add(&mut self.affinity, node, term, by));
+    fn matched(&mut self, cache: &Cache, profile: &Profile, pod: &Shape, other: &Shape) -> Matched {
+        let ns = cache.namespaces();
+        let column = |t: &PodTerm| cache.topology().find(&t.topology_key);
+        let mut m = Matched {
+            affinity: !pod.affinity.is_empty() && pod.affinity.iter().all(|t| t.matches(other, ns)),
+            own: (0..).zip(&pod.anti_affinity).filter(|(_, t)| t.matches(other, ns)).map(|x| x.0).collect(),
+            ..Matched::default()
+        };
+        for t in other.anti_affinity.iter().filter(|t| t.matches(pod, ns)) {
+            m.others.extend(column(t).map(|c| slot(&mut self.by_others, c)));
         }
-        for term in pod.anti_affinity.iter().filter(|t| t.matches(other, ns)) {
-            add(&mut self.by_own, node, term, by);
+        for t in pod.preferred.iter().filter(|t| t.matches(other, ns)) {
+            m.preferred.extend(column(t).map(|c| (slot(&mut self.preferred, c), t.weight)));
         }
-        for term in other.anti_affinity.iter().filter(|t| t.matches(pod, ns)) {
-            add(&mut self.by_others, node, term, by);
+        if profile.ignore_preferred_of_existing && pod.preferred.is_empty() {
+            return m;
+        }
+        let required = other.affinity.iter().map(|t| (t, profile.hard_affinity_weight));
+        let terms = other.preferred.iter().map(|t| (t, t.weight)).chain(required);
+        for (t, weight) in terms.filter(|(t, w)| *w != 0 && t.matches(pod, ns)) {
+            m.preferred.extend(column(t).map(|c| (slot(&mut self.preferred, c), weight)));
+        }
+        m
+    }
+
+    /// `other` comes to the node, or leaves it.
+    pub fn count(
+        &mut self,
+        cache: &Cache,
+        profile: &Profile,
+        pod: &Shape,
+        other: &PodInfo,
+        node: usize,
+        by: i64,
+    ) {
+        if !pod.has_terms() && !other.has_terms() {
+            return;
+        }
+        if !self.matched.contains_key(&other.shape_id()) {
+            if self.matched.len() >= REMEMBERED {
+                self.matched.clear();
+            }
+            let m = self.matched(cache, profile, pod, other);
+            self.matched.insert(other.shape_id(), m);
+        }
+        let Some(m) = self.matched.get(&other.shape_id()) else { return };
+        let topology = cache.topology();
+        if m.affinity {
+            for d in &mut self.affinity {
+                if d.add(topology, node, by) {
+                    self.total += by;
+                }
+            }
+        }
+        for i in &m.own {
+            self.by_own.get_mut(*i).map(|d| d.add(topology, node, by));
+        }
+        for i in &m.others {
+            self.by_others.get_mut(*i).map(|d| d.add(topology, node, by));
+        }
+        for (i, weight) in &m.preferred {
+            self.preferred.get_mut(*i).map(|d| d.add(topology, node, by * weight));
         }
     }
 
-    fn any(counts: &Counts, node: &NodeInfo) -> bool {
-        counts.iter().any(|((k, v), n)| *n > 0 && node.labels.get(k) == Some(v))
+    /// Whether no node can be refused.
+    pub fn is_soft(&self) -> bool {
+        self.affinity.is_empty() && self.by_own.is_empty() && self.by_others.is_empty()
+    }
+
+    /// Whether nothing is counted.
+    pub fn is_empty(&self) -> bool {
+        self.is_soft() && self.preferred.is_empty()
+    }
+
+    /// Why the node at an index does not do.
+    pub fn check(&self, topology: &Topology, node: usize) -> Option<Why> {
+        let first_of_group = self.self_affine && self.total <= 0;
+        let in_domain = |d: &Domains| d.at(topology, node).is_some_and(|n| first_of_group || n > 0);
+        if !self.affinity.iter().all(in_domain) {
+            return Some(Why::NoCompany);
+        }
+        let taken = |d: &Domains| d.at(topology, node).is_some_and(|n| n > 0);
+        if self.by_own.iter().any(taken) {
+            return Some(Why::OwnAnti);
+        }
+        self.by_others.iter().any(taken).then_some(Why::OthersAnti)
+    }
+
+    /// The raw scores of nodes; none when all are alike.
+    pub fn scores(&self, topology: &Topology, nodes: &[u32]) -> Option<Vec<i64>> {
+        if self.preferred.iter().all(|d| d.counts.iter().all(|c| *c == 0)) {
+            return None;
+        }
+        let mut raw = vec![0i64; nodes.len()];
+        for d in &self.preferred {
+            for (r, n) in raw.iter_mut().zip(nodes) {
+                *r = r.saturating_add(d.at(topology, *n as usize).unwrap_or(0));
+            }
+        }
+        Some(raw)
     }
 }
 
-pub fn filter(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
-    let s = &cycle.affinity;
-    let first_of_group = s.self_affine && s.affinity.values().all(|n| *n <= 0);
-    let in_domain = pod.affinity.iter().all(|term| match node.labels.get(&term.topology_key) {
-        None => false,
-        Some(v) => {
-            first_of_group || s.affinity.get(&(term.topology_key.clone(), v.clone())).is_some_and(|n| *n > 0)
-        }
-    });
-    if !in_domain {
-        return Err(Refusal::lasting("node(s) didn't match pod affinity rules"));
-    }
-    if State::any(&s.by_own, node) {
-        return Err(Refusal::for_now("node(s) didn't match pod anti-affinity rules"));
-    }
-    if State::any(&s.by_others, node) {
-        return Err(Refusal::for_now("node(s) didn't satisfy existing pods anti-affinity rules"));
-    }
-    Ok(())
-}
-
-pub fn score(cycle: &Cycle<'_>, _: &PodInfo, node: &NodeInfo) -> i64 {
-    cycle.affinity.preferred.iter().filter(|((k, v), _)| node.labels.get(k) == Some(v)).map(|(_, w)| *w).sum()
+pub fn filter(cycle: &Cycle<'_>, _: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
+    cycle.counts.affinity.check(cycle.cache.topology(), node.index).map_or(Ok(()), |w| Err(w.refusal()))
 }

@@ -1,191 +1,218 @@
-//! The plugins and their fixed order: filters, then scores with their weights. A new one is a file here and a row in
-//! the table.
+//! The plugins and their fixed order: filters in three kinds, then scores. A new one is a file here and a row in a table.
 
 mod default_preemption;
-mod image_locality;
-mod inter_pod_affinity;
+pub(crate) mod image_locality;
+pub(crate) mod inter_pod_affinity;
 mod node_affinity;
 mod node_name;
 mod node_ports;
 mod node_resources;
 mod node_unschedulable;
-mod pod_topology_spread;
+pub(crate) mod pod_topology_spread;
 mod scheduling_gates;
 mod taint_toleration;
 mod volume_binding;
 mod volume_restrictions;
 mod volume_zone;
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 pub use default_preemption::{Preemption, preempt};
 
-use crate::core::{Cache, NodeInfo, PodInfo};
+use crate::core::{Cache, NodeInfo, PodInfo, Profile};
 
 /// Why a plugin refuses a node, in upstream's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    pub reasons: Vec<String>,
+    pub reasons: Vec<Cow<'static, str>>,
     /// No pod that leaves the node would change it.
     pub lasting: bool,
 }
 
 impl Refusal {
-    fn lasting(reason: &str) -> Self {
-        Self { reasons: vec![reason.to_owned()], lasting: true }
+    fn lasting(reason: &'static str) -> Self {
+        Self { reasons: vec![reason.into()], lasting: true }
     }
-    fn for_now(reason: &str) -> Self {
-        Self { reasons: vec![reason.to_owned()], lasting: false }
+    fn for_now(reason: &'static str) -> Self {
+        Self { reasons: vec![reason.into()], lasting: false }
+    }
+    fn because(reason: String) -> Self {
+        Self { reasons: vec![reason.into()], lasting: true }
     }
 }
 
 /// A plugin's name and its refusal.
 pub type Refused = (&'static str, Refusal);
 
-/// What holds for one pod against all nodes, computed once.
+/// What running pods mean to a shape: it follows each that comes or goes.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    pub affinity: inter_pod_affinity::State,
+    pub spread: pod_topology_spread::State,
+}
+
+impl Counts {
+    pub fn new(cache: &Cache, profile: &Profile, pod: &PodInfo) -> Self {
+        let affinity = match profile.filters("InterPodAffinity") || profile.weights.inter_pod_affinity > 0 {
+            true => inter_pod_affinity::State::new(cache, profile, pod),
+            false => inter_pod_affinity::State::default(),
+        };
+        let spread = match profile.filters("PodTopologySpread") || profile.weights.spread > 0 {
+            true => pod_topology_spread::State::new(cache, profile, pod),
+            false => pod_topology_spread::State::default(),
+        };
+        Self { affinity, spread }
+    }
+
+    pub fn count(
+        &mut self,
+        cache: &Cache,
+        profile: &Profile,
+        pod: &PodInfo,
+        other: &PodInfo,
+        node: usize,
+        by: i64,
+    ) {
+        self.affinity.count(cache, profile, pod, other, node, by);
+        self.spread.count(cache.topology(), pod, other, node, by);
+    }
+}
+
+/// What holds for one pod against all nodes.
 #[derive(Clone)]
 pub struct Cycle<'a> {
-    affinity: inter_pod_affinity::State,
-    spread: pod_topology_spread::State,
-    images: image_locality::State,
+    pub cache: &'a Cache,
+    pub profile: &'a Profile,
+    counts: Cow<'a, Counts>,
     claims: volume_restrictions::State,
-    cache: &'a Cache,
 }
 
 impl<'a> Cycle<'a> {
-    pub fn new(cache: &'a Cache, pod: &PodInfo) -> Self {
-        Self {
-            affinity: inter_pod_affinity::State::new(cache, pod),
-            images: image_locality::State::new(cache, pod),
-            spread: pod_topology_spread::State::new(cache, pod),
-            claims: volume_restrictions::State::new(cache, pod),
-            cache,
-        }
+    /// With counts that were kept. The cache knows the pod's topology keys.
+    pub fn new(cache: &'a Cache, profile: &'a Profile, pod: &PodInfo, counts: Cow<'a, Counts>) -> Self {
+        Self { cache, profile, counts, claims: volume_restrictions::State::new(cache, pod) }
     }
-    pub fn nodes(&self) -> usize {
-        self.cache.len()
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// As if `other` came to the node (1) or left it (-1).
     fn count(&mut self, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, by: i64) {
-        self.affinity.count(self.cache, pod, other, node, by);
-        self.spread.count(pod, other, node, by);
+        let affinity = pod.has_terms() || other.has_terms();
+        if affinity || !self.counts.spread.is_soft() {
+            self.counts.to_mut().count(self.cache, self.profile, pod, other, node.index, by);
+        }
         self.claims.count(pod, other, by);
     }
 }
 
 type Filter = fn(&Cycle<'_>, &PodInfo, &NodeInfo) -> Result<(), Refusal>;
-type Score = fn(&Cycle<'_>, &PodInfo, &NodeInfo) -> i64;
 
-/// In upstream's default order; the first plugin that refuses a node names the reason.
-pub const FILTERS: &[(&str, Filter)] = &[
+/// In upstream's default order; the first plugin that refuses a node names the reason. These look at the node alone, so
+/// that their answer holds for a shape as long as the node stays as it is.
+const OF_NODE: &[(&str, Filter)] = &[
     ("NodeUnschedulable", node_unschedulable::filter),
     ("NodeName", node_name::filter),
     ("TaintToleration", taint_toleration::filter),
     ("NodeAffinity", node_affinity::filter),
     ("NodePorts", node_ports::filter),
     ("NodeResourcesFit", node_resources::filter),
+];
+
+/// These look at what the pod has of its own.
+const OF_CLAIMS: &[(&str, Filter)] = &[
     ("VolumeRestrictions", volume_restrictions::filter),
     ("VolumeBinding", volume_binding::filter),
     ("VolumeZone", volume_zone::filter),
-    ("PodTopologySpread", pod_topology_spread::filter),
-    ("InterPodAffinity", inter_pod_affinity::filter),
 ];
 
-/// Name, weight, raw score, and whether more is worse. Raw scores are scaled to 0..=100 over the feasible nodes when
-/// `scaled` is set.
-pub struct Scorer {
-    pub name: &'static str,
-    pub weight: i64,
-    pub score: Score,
-    pub scaled: bool,
-    pub reversed: bool,
-}
+/// These look at pods on all nodes.
+const OF_PODS: &[(&str, Filter)] =
+    &[("PodTopologySpread", pod_topology_spread::filter), ("InterPodAffinity", inter_pod_affinity::filter)];
 
-pub const SCORES: &[Scorer] = &[
-    Scorer {
-        name: "TaintToleration",
-        weight: 3,
-        score: taint_toleration::score,
-        scaled: true,
-        reversed: true,
-    },
-    Scorer { name: "NodeAffinity", weight: 2, score: node_affinity::score, scaled: true, reversed: false },
-    Scorer {
-        name: "NodeResourcesFit",
-        weight: 1,
-        score: node_resources::least_allocated,
-        scaled: false,
-        reversed: false,
-    },
-    Scorer {
-        name: "NodeResourcesBalancedAllocation",
-        weight: 1,
-        score: node_resources::balanced,
-        scaled: false,
-        reversed: false,
-    },
-    Scorer {
-        name: "InterPodAffinity",
-        weight: 2,
-        score: inter_pod_affinity::score,
-        scaled: true,
-        reversed: false,
-    },
-    Scorer { name: "ImageLocality", weight: 1, score: image_locality::score, scaled: false, reversed: false },
-];
+/// Names of all filters, for configurations.
+pub static FILTERS: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| OF_NODE.iter().chain(OF_CLAIMS).chain(OF_PODS).map(|f| f.0).collect());
 
 /// What holds a pod back before any node is looked at.
 pub fn gates(pod: &PodInfo) -> Result<(), Refused> {
-    scheduling_gates::check(pod).map_err(|reason| ("SchedulingGates", Refusal::lasting(&reason)))
+    scheduling_gates::check(pod).map_err(|reason| ("SchedulingGates", Refusal::because(reason)))
 }
 
 /// What no node can help with: its claims.
 pub fn claims(cache: &Cache, pod: &PodInfo) -> Result<(), Refused> {
-    cache.volumes.check(pod).map_err(|reason| ("VolumeBinding", Refusal::lasting(&reason)))
+    cache.volumes.check(pod).map_err(|reason| ("VolumeBinding", Refusal::because(reason)))
+}
+
+fn all(
+    filters: &[(&'static str, Filter)],
+    c: &Cycle<'_>,
+    pod: &PodInfo,
+    n: &NodeInfo,
+) -> Result<(), Refused> {
+    let mut on = filters.iter().filter(|(plugin, _)| c.profile.filters(plugin));
+    on.try_for_each(|(plugin, f)| f(c, pod, n).map_err(|r| (*plugin, r)))
 }
 
 /// The first plugin that refuses the node.
 fn filter(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refused> {
-    FILTERS.iter().try_for_each(|(plugin, f)| f(cycle, pod, node).map_err(|r| (*plugin, r)))
+    all(OF_NODE, cycle, pod, node)?;
+    all(OF_CLAIMS, cycle, pod, node)?;
+    all(OF_PODS, cycle, pod, node)
 }
 
-/// Whether the node takes the pod, both with the pods that are nominated for it and without: they may never come.
-pub fn fits(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refused> {
+/// The node as it would be with the pods that are nominated for it and come before this one; none without such.
+fn with_nominated(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Option<NodeInfo> {
     let nominated = cycle.cache.nominated(&node.name).iter();
     let mut ahead = nominated.filter(|p| p.priority >= pod.priority && p.uid != pod.uid).peekable();
-    if ahead.peek().is_some() {
-        let (mut node, mut with) = (node.clone(), cycle.clone());
-        for p in ahead {
-            with.count(pod, p, &node, 1);
-            node.add_pod(p.clone());
+    ahead.peek()?;
+    let mut node = node.clone();
+    ahead.for_each(|p| node.add_pod(p.clone()));
+    Some(node)
+}
+
+/// What the node alone says, both with the pods that are nominated for it and without: they may never come.
+pub fn of_node(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refused> {
+    if let Some(with) = with_nominated(cycle, pod, node) {
+        all(OF_NODE, cycle, pod, &with)?;
+    }
+    all(OF_NODE, cycle, pod, node)
+}
+
+/// What the pod's claims say.
+pub fn of_claims(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refused> {
+    all(OF_CLAIMS, cycle, pod, node)
+}
+
+/// Whether the node takes the pod, both with the pods that are nominated for it and without.
+pub fn fits(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refused> {
+    if let Some(with) = with_nominated(cycle, pod, node) {
+        let mut cycle = cycle.clone();
+        for p in cycle.cache.nominated(&node.name) {
+            if p.priority >= pod.priority && p.uid != pod.uid {
+                cycle.count(pod, p, node, 1);
+            }
         }
-        filter(&with, pod, &node)?;
+        filter(&cycle, pod, &with)?;
     }
     filter(cycle, pod, node)
 }
 
-/// One sum of weighted scores per node.
-pub fn score(cycle: &Cycle<'_>, pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
-    let mut totals = vec![0i64; nodes.len()];
-    if nodes.len() < 2 {
-        return totals;
-    }
-    for s in SCORES {
-        let mut raw: Vec<i64> = nodes.iter().map(|n| (s.score)(cycle, pod, n)).collect();
-        if s.scaled {
-            scale(&mut raw, s.reversed);
-        }
-        for (t, r) in totals.iter_mut().zip(raw) {
-            *t += r * s.weight;
-        }
-    }
-    for (t, r) in totals.iter_mut().zip(pod_topology_spread::scores(cycle, pod, nodes)) {
-        *t += r * pod_topology_spread::WEIGHT;
-    }
-    totals
+/// What the node alone is worth: no scale, weighted.
+pub fn local_score(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> i64 {
+    let (p, w) = (cycle.profile, &cycle.profile.weights);
+    let fit = if w.fit > 0 { node_resources::fit(p, pod, node) * w.fit } else { 0 };
+    let balanced = if w.balanced > 0 { node_resources::balanced(p, pod, node) * w.balanced } else { 0 };
+    fit + balanced
 }
 
+pub use node_affinity::score as preferred_score;
+pub use taint_toleration::score as taint_score;
+
 /// Scales to 0..=100 between the smallest (or zero) and the largest raw score.
-fn scale(raw: &mut [i64], reversed: bool) {
+pub fn scale(raw: &mut [i64], reversed: bool) {
     let max = raw.iter().copied().max().unwrap_or(0);
     let min = raw.iter().copied().min().unwrap_or(0).min(0);
     let span = max - min;

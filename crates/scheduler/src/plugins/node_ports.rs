@@ -4,6 +4,9 @@ use super::{Cycle, Refusal};
 use crate::core::{NodeInfo, PodInfo};
 
 pub fn filter(_: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
+    if pod.host_ports.is_empty() {
+        return Ok(());
+    }
     let taken = pod
         .host_ports
         .iter()

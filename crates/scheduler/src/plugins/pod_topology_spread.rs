@@ -1,147 +1,297 @@
 //! Pods spread over topology domains: constraints that must hold, and those that only ask, by default over nodes and zones
-//! for the pods of a service or an owner.
+//! for the pods of a service or an owner. Counts are kept by domain in flat arrays and follow each pod.
 
 use std::collections::HashMap;
 
 use super::{Cycle, Refusal, node_affinity, taint_toleration};
-use crate::core::{Cache, NodeInfo, PodInfo, Spread, selects};
+use crate::core::{
+    Cache, NodeInfo, PodInfo, Profile, Shape, ShapeId, Spread, SpreadDefaults, Topology, selects,
+};
 
-pub const WEIGHT: i64 = 2;
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const MISMATCH: &str = "node(s) didn't match pod topology spread constraints";
 /// Topology key and skew of the constraints that a pod without any gets.
-const DEFAULTS: [(&str, i64); 2] = [(HOSTNAME, 3), ("topology.kubernetes.io/zone", 5)];
+const SYSTEM: [(&str, i64); 2] = [(HOSTNAME, 3), ("topology.kubernetes.io/zone", 5)];
 
-/// Matching pods by value of the topology key, for each hard constraint.
-#[derive(Clone, Default)]
-pub struct State {
-    hard: Vec<(Spread, HashMap<String, i64>)>,
+/// Matching pods by domain, for one constraint.
+#[derive(Debug, Clone)]
+struct Counted {
+    spread: Spread,
+    column: usize,
+    counts: Vec<i64>,
+    /// Domains with a node that counts.
+    present: Vec<bool>,
+    /// Nodes whose pods count.
+    included: Vec<bool>,
+    /// One when the pod counts itself.
+    own: i64,
 }
 
-fn counts_here(c: &Spread, pod: &PodInfo, node: &NodeInfo) -> bool {
-    (!c.honor_affinity || node_affinity::allows(pod, node))
-        && (!c.honor_taints || taint_toleration::bears(pod, node))
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    hard: Vec<Counted>,
+    soft: Vec<Counted>,
+    /// A soft constraint may hold on some nodes only: not every node has a zone.
+    lenient: bool,
+    /// What a pod without constraints was given.
+    defaults: Vec<Spread>,
+    /// Which constraints count pods of a shape: bits, the hard ones first.
+    matched: HashMap<ShapeId, u64>,
+}
+
+const REMEMBERED: usize = 4096;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    NoLabel,
+    Skew,
+}
+
+impl Why {
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Why::NoLabel => Refusal::lasting(
+                "node(s) didn't match pod topology spread constraints (missing required label)",
+            ),
+            Why::Skew => Refusal::for_now(MISMATCH),
+        }
+    }
+}
+
+/// The constraints that a pod without any gets.
+pub fn defaults(cache: &Cache, profile: &Profile, pod: &PodInfo) -> Vec<Spread> {
+    if !pod.spread.is_empty() {
+        return Vec::new();
+    }
+    let selector = cache.groups.selector(pod);
+    if selector.is_empty() {
+        return Vec::new();
+    }
+    match &profile.spread {
+        SpreadDefaults::System => SYSTEM
+            .into_iter()
+            .map(|(key, skew)| Spread {
+                max_skew: skew,
+                topology_key: key.to_owned(),
+                selector: Some(selector.clone()),
+                hard: false,
+                min_domains: 1,
+                honor_affinity: true,
+                honor_taints: false,
+            })
+            .collect(),
+        SpreadDefaults::List(list) => {
+            list.iter().map(|c| Spread { selector: Some(selector.clone()), ..c.clone() }).collect()
+        }
+    }
 }
 
 fn has_all_keys<'a>(mut constraints: impl Iterator<Item = &'a Spread>, node: &NodeInfo) -> bool {
     constraints.all(|c| node.labels.contains_key(&c.topology_key))
 }
 
-/// A selector of everything counts nothing, as upstream has it.
-fn is_counted(c: &Spread, pod: &PodInfo, other: &PodInfo) -> bool {
-    let selected = c.selector.as_ref().is_some_and(|s| !s.is_empty() && selects(s, &other.labels));
-    !other.deleting && other.namespace == pod.namespace && selected
-}
-
-fn matching(c: &Spread, pod: &PodInfo, node: &NodeInfo) -> i64 {
-    i64::try_from(node.pods.iter().filter(|o| is_counted(c, pod, o)).count()).unwrap_or(i64::MAX)
-}
-
-impl State {
-    pub fn new(cache: &Cache, pod: &PodInfo) -> Self {
-        let hard = pod.spread.iter().filter(|c| c.hard).map(|c| (c.clone(), HashMap::new()));
-        let mut s = Self { hard: hard.collect() };
-        if !s.hard.is_empty() {
-            for node in cache.nodes() {
-                s.add(pod, node, |c| matching(c, pod, node));
+impl Counted {
+    fn new(cache: &Cache, profile: &Profile, pod: &PodInfo, c: &Spread, all: &[&Spread]) -> Self {
+        let column = cache.topology().find(&c.topology_key).unwrap_or(usize::MAX);
+        let domains = cache.topology().column(column).map_or(0, crate::core::Column::domains);
+        let mut s = Self {
+            spread: c.clone(),
+            column,
+            counts: vec![0; domains],
+            present: vec![false; domains],
+            included: vec![false; cache.len()],
+            own: i64::from(c.selector.as_ref().is_some_and(|s| selects(s, &pod.labels))),
+        };
+        for (node, included) in cache.nodes().iter().zip(&mut s.included) {
+            *included = has_all_keys(all.iter().copied(), node)
+                && (!c.honor_affinity || node_affinity::allows(profile, pod, node))
+                && (!c.honor_taints || taint_toleration::bears(pod, node));
+            let domain =
+                cache.topology().column(column).map_or(usize::MAX, |c| c.domain(node.index) as usize);
+            if let Some(p) = s.present.get_mut(domain).filter(|_| *included) {
+                *p = true;
             }
         }
         s
     }
 
-    fn add(&mut self, pod: &PodInfo, node: &NodeInfo, amount: impl Fn(&Spread) -> i64) {
-        if !has_all_keys(self.hard.iter().map(|(c, _)| c), node) {
+    fn add(&mut self, topology: &Topology, node: usize, by: i64) {
+        if !self.included.get(node).copied().unwrap_or(false) {
             return;
         }
-        for (c, counts) in self.hard.iter_mut().filter(|(c, _)| counts_here(c, pod, node)) {
-            let Some(value) = node.labels.get(&c.topology_key) else { continue };
-            *counts.entry(value.clone()).or_default() += amount(c);
+        let Some(column) = topology.column(self.column) else { return };
+        if let Some(n) = self.counts.get_mut(column.domain(node) as usize) {
+            *n = n.saturating_add(by);
         }
+    }
+
+    fn domain(&self, topology: &Topology, node: usize) -> Option<usize> {
+        let domain = topology.column(self.column)?.domain(node) as usize;
+        (domain < self.counts.len()).then_some(domain)
+    }
+
+    /// The fewest matching pods in a domain. With fewer domains than wanted, one without pods is thought of.
+    fn least(&self) -> i64 {
+        if self.present.iter().filter(|p| **p).count() < self.spread.min_domains {
+            return 0;
+        }
+        let present = self.counts.iter().zip(&self.present).filter(|(_, p)| **p).map(|(c, _)| *c);
+        present.min().unwrap_or(i64::MAX)
+    }
+}
+
+impl State {
+    pub fn new(cache: &Cache, profile: &Profile, pod: &PodInfo) -> Self {
+        let defaults = defaults(cache, profile, pod);
+        let own = !pod.spread.is_empty();
+        let constraints = if own { &pod.spread } else { &defaults };
+        let pick = |hard: bool| -> Vec<&Spread> { constraints.iter().filter(|c| c.hard == hard).collect() };
+        let lenient = !own && profile.spread == SpreadDefaults::System;
+        let (hard, soft) = (pick(true), pick(false));
+        let counted = |list: &[&Spread], all: &[&Spread]| -> Vec<Counted> {
+            list.iter().map(|c| Counted::new(cache, profile, pod, c, all)).collect()
+        };
+        let mut s = Self {
+            hard: counted(&hard, &hard),
+            soft: counted(&soft, if lenient { &[] } else { &soft }),
+            lenient,
+            defaults: defaults.clone(),
+            matched: HashMap::new(),
+        };
+        if !s.hard.is_empty() || !s.soft.is_empty() {
+            for node in cache.nodes() {
+                for other in &node.pods {
+                    s.count(cache.topology(), pod, other, node.index, 1);
+                }
+            }
+        }
+        s
+    }
+
+    /// A selector of everything counts nothing, as upstream has it.
+    fn matching(&self, pod: &Shape, other: &Shape) -> u64 {
+        if pod.namespace != other.namespace {
+            return 0;
+        }
+        let counted = self.hard.iter().chain(&self.soft).take(64).enumerate();
+        let counts = |c: &Counted| {
+            c.spread.selector.as_ref().is_some_and(|s| !s.is_empty() && selects(s, &other.labels))
+        };
+        counted.filter(|(_, c)| counts(c)).fold(0, |bits, (i, _)| bits | 1 << i)
     }
 
     /// `other` comes to the node, or leaves it.
-    pub fn count(&mut self, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, by: i64) {
-        self.add(pod, node, |c| if is_counted(c, pod, other) { by } else { 0 });
-    }
-}
-
-pub fn filter(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
-    for (c, counts) in &cycle.spread.hard {
-        let Some(value) = node.labels.get(&c.topology_key) else {
-            return Err(Refusal::lasting(&format!("{MISMATCH} (missing required label)")));
+    pub fn count(&mut self, topology: &Topology, pod: &Shape, other: &PodInfo, node: usize, by: i64) {
+        if other.deleting || (self.hard.is_empty() && self.soft.is_empty()) {
+            return;
+        }
+        let bits = match self.matched.get(&other.shape_id()) {
+            Some(bits) => *bits,
+            None => {
+                if self.matched.len() >= REMEMBERED {
+                    self.matched.clear();
+                }
+                let bits = self.matching(pod, other);
+                self.matched.insert(other.shape_id(), bits);
+                bits
+            }
         };
-        // With fewer domains than wanted, one without pods is thought of.
-        let least =
-            if counts.len() < c.min_domains { 0 } else { counts.values().copied().min().unwrap_or(i64::MAX) };
-        let own = i64::from(c.selector.as_ref().is_some_and(|s| selects(s, &pod.labels)));
-        let here = counts.get(value).copied().unwrap_or(0).saturating_add(own);
-        if here.saturating_sub(least) > c.max_skew {
-            return Err(Refusal::for_now(MISMATCH));
+        if bits != 0 {
+            let counted = self.hard.iter_mut().chain(&mut self.soft).take(64).enumerate();
+            counted.filter(|(i, _)| bits & 1 << i != 0).for_each(|(_, c)| c.add(topology, node, by));
         }
     }
-    Ok(())
-}
 
-/// From 0 to 100 for each node: the fewer matching pods in its domains, the better.
-pub fn scores(cycle: &Cycle<'_>, pod: &PodInfo, nodes: &[&NodeInfo]) -> Vec<i64> {
-    let by_default = pod.spread.is_empty();
-    let soft: Vec<Spread> = if by_default {
-        defaults(cycle.cache, pod)
-    } else {
-        pod.spread.iter().filter(|c| !c.hard).cloned().collect()
-    };
-    if soft.is_empty() {
-        return vec![0; nodes.len()];
+    /// Whether another group of pods is to be counted now.
+    pub fn is_stale(&self, cache: &Cache, profile: &Profile, pod: &PodInfo) -> bool {
+        self.defaults != defaults(cache, profile, pod)
     }
-    // A default constraint may hold on some nodes only: not every node has a zone.
-    let eligible = |n: &NodeInfo| by_default || has_all_keys(soft.iter(), n);
-    let value = |c: &Spread, n: &NodeInfo| n.labels.get(&c.topology_key).cloned().unwrap_or_default();
-    let mut domains: Vec<HashMap<String, i64>> = vec![HashMap::new(); soft.len()];
-    for n in nodes.iter().filter(|n| eligible(n)) {
-        for (c, counts) in soft.iter().zip(&mut domains) {
-            counts.entry(value(c, n)).or_default();
-        }
+
+    /// Whether no constraint must hold.
+    pub fn is_soft(&self) -> bool {
+        self.hard.is_empty()
     }
-    for n in cycle.cache.nodes().iter().filter(|n| eligible(n)) {
-        for (c, counts) in soft.iter().zip(&mut domains).filter(|(c, _)| counts_here(c, pod, n)) {
-            if let Some(count) = counts.get_mut(&value(c, n)) {
-                *count += matching(c, pod, n);
+
+    pub fn is_empty(&self) -> bool {
+        self.hard.is_empty() && self.soft.is_empty()
+    }
+
+    /// The fewest matching pods in a domain, for each hard constraint: computed once, asked for each node.
+    pub fn least(&self) -> Vec<i64> {
+        self.hard.iter().map(Counted::least).collect()
+    }
+
+    /// Why the node at an index does not do.
+    pub fn check(&self, topology: &Topology, least: &[i64], node: usize) -> Option<Why> {
+        for (c, least) in self.hard.iter().zip(least) {
+            let Some(domain) = c.domain(topology, node) else { return Some(Why::NoLabel) };
+            let here = c.counts.get(domain).copied().unwrap_or(0).saturating_add(c.own);
+            if here.saturating_sub(*least) > c.spread.max_skew {
+                return Some(Why::Skew);
             }
         }
+        None
     }
-    // Raw scores count pods; small topologies are not to drown in large ones.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
-    let raw = |n: &NodeInfo| -> i64 {
-        let parts = soft.iter().zip(&domains).filter_map(|(c, counts)| {
-            let here = counts.get(n.labels.get(&c.topology_key)?)?;
-            Some(*here as f64 * (counts.len() as f64 + 2.0).ln() + (c.max_skew - 1) as f64)
+
+    /// From 0 to 100 for each node: the fewer matching pods in its domains, the better. None when nothing asks.
+    pub fn scores(&self, topology: &Topology, nodes: &[u32]) -> Option<Vec<i64>> {
+        if self.soft.is_empty() {
+            return None;
+        }
+        let mut raw = vec![0f64; nodes.len()];
+        let mut eligible = vec![true; nodes.len()];
+        if !self.lenient {
+            for c in &self.soft {
+                for (e, n) in eligible.iter_mut().zip(nodes) {
+                    *e &= c.domain(topology, *n as usize).is_some();
+                }
+            }
+        }
+        let counted = eligible.iter().filter(|e| **e).count();
+        for c in &self.soft {
+            let size = if c.spread.topology_key == HOSTNAME {
+                counted
+            } else {
+                let mut seen = vec![false; c.counts.len()];
+                // A node without the label is a domain of its own kind.
+                let mut nowhere = false;
+                for (n, _) in nodes.iter().zip(&eligible).filter(|(_, e)| **e) {
+                    match c.domain(topology, *n as usize).and_then(|d| seen.get_mut(d)) {
+                        Some(s) => *s = true,
+                        None => nowhere = true,
+                    }
+                }
+                seen.iter().filter(|s| **s).count() + usize::from(nowhere)
+            };
+            // Raw scores count pods; small topologies are not to drown in large ones.
+            #[allow(clippy::cast_precision_loss)]
+            let (weight, skew) = ((size as f64 + 2.0).ln(), (c.spread.max_skew - 1) as f64);
+            for (r, n) in raw.iter_mut().zip(nodes) {
+                if let Some(here) = c.domain(topology, *n as usize).and_then(|d| c.counts.get(d)) {
+                    #[allow(clippy::cast_precision_loss)]
+                    let here = *here as f64;
+                    *r += here * weight + skew;
+                }
+            }
+        }
+        #[allow(clippy::cast_possible_truncation)]
+        let raw: Vec<i64> = raw.into_iter().map(|r| r.round() as i64).collect();
+        let valid = || raw.iter().zip(&eligible).filter(|(_, e)| **e).map(|(r, _)| *r);
+        let (max, min) = (valid().max().unwrap_or(0), valid().min().unwrap_or(0));
+        let scaled = raw.iter().zip(&eligible).map(|(r, e)| match e {
+            false => 0,
+            true if max == 0 => 100,
+            true => 100 * (max + min - r) / max,
         });
-        parts.sum::<f64>().round() as i64
-    };
-    let raw: Vec<Option<i64>> = nodes.iter().map(|n| eligible(n).then(|| raw(n))).collect();
-    let max = raw.iter().flatten().copied().max().unwrap_or(0);
-    let min = raw.iter().flatten().copied().min().unwrap_or(0);
-    let scaled = raw.iter().map(|r| match r {
-        None => 0,
-        Some(_) if max == 0 => 100,
-        Some(r) => 100 * (max + min - r) / max,
-    });
-    scaled.collect()
+        Some(scaled.collect())
+    }
 }
 
-fn defaults(cache: &Cache, pod: &PodInfo) -> Vec<Spread> {
-    let selector = cache.groups.selector(pod);
-    if selector.is_empty() {
-        return Vec::new();
+pub fn filter(cycle: &Cycle<'_>, _: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
+    let spread = &cycle.counts.spread;
+    if spread.is_soft() {
+        return Ok(());
     }
-    let of = |(key, skew): (&str, i64)| Spread {
-        max_skew: skew,
-        topology_key: key.to_owned(),
-        selector: Some(selector.clone()),
-        hard: false,
-        min_domains: 1,
-        honor_affinity: true,
-        honor_taints: false,
-    };
-    DEFAULTS.into_iter().map(of).collect()
+    let why = spread.check(cycle.cache.topology(), &spread.least(), node.index);
+    why.map_or(Ok(()), |w| Err(w.refusal()))
 }

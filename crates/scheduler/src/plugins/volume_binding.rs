@@ -5,5 +5,6 @@ use crate::core::{NodeInfo, PodInfo};
 
 pub fn filter(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
     let chosen = cycle.cache.volumes.choose(pod, node).map(|_| ());
-    chosen.map_err(|reasons| Refusal { reasons, lasting: true })
+    chosen
+        .map_err(|reasons| Refusal { reasons: reasons.into_iter().map(Into::into).collect(), lasting: true })
 }

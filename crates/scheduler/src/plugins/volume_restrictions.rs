@@ -13,7 +13,7 @@ pub struct State {
 
 impl State {
     pub fn new(cache: &Cache, pod: &PodInfo) -> Self {
-        let exclusive = cache.volumes.exclusive(pod).map(str::to_owned).collect();
+        let exclusive: Vec<String> = cache.volumes.exclusive(pod).map(str::to_owned).collect();
         let mut state = Self { exclusive, users: 0 };
         if !state.exclusive.is_empty() {
             for other in cache.nodes().iter().flat_map(|n| &n.pods).filter(|o| o.uid != pod.uid) {

@@ -29,7 +29,7 @@ fn budget(cache: &mut Cache, app: &str, allowed: i64) {
     cache.budgets.insert((b.namespace.clone(), b.name.clone()), b);
 }
 
-fn room(cache: &Cache, pod: &PodInfo) -> Preemption {
+fn room(cache: &mut Cache, pod: &PodInfo) -> Preemption {
     match schedule(cache, pod) {
         Outcome::Unschedulable { preemption, .. } => preemption,
         Outcome::Node(n) => panic!("placed on {n}"),
@@ -42,7 +42,7 @@ fn gone(p: &Preemption) -> (Option<&str>, Vec<&str>) {
 
 #[test]
 fn the_least_important_make_room_and_no_more_than_needed() {
-    let cache = cluster(
+    let mut cache = cluster(
         &["a"],
         &[
             ("a", ranked("low", 1, "2", 0)),
@@ -50,12 +50,12 @@ fn the_least_important_make_room_and_no_more_than_needed() {
             ("a", ranked("young", 1, "1", 5)),
         ],
     );
-    let p = room(&cache, &ranked("p", 1000, "1", 0));
+    let p = room(&mut cache, &ranked("p", 1000, "1", 0));
     // The one that started last goes first, among equals.
     assert_eq!(gone(&p), (Some("a"), vec!["young"]));
     assert_eq!(p.message, "preemption: found a potential placement for pod on node a, preempting 1 victims");
-    assert_eq!(gone(&room(&cache, &ranked("p", 1000, "2", 0))), (Some("a"), vec!["low"]));
-    assert_eq!(gone(&room(&cache, &ranked("p", 1000, "4", 0))), (Some("a"), vec!["mid", "low", "young"]));
+    assert_eq!(gone(&room(&mut cache, &ranked("p", 1000, "2", 0))), (Some("a"), vec!["low"]));
+    assert_eq!(gone(&room(&mut cache, &ranked("p", 1000, "4", 0))), (Some("a"), vec!["mid", "low", "young"]));
 }
 
 #[test]
@@ -77,22 +77,22 @@ fn nodes_compare_by_budgets_then_priorities_then_numbers_then_age() {
         ),
     ];
     for (pods, want) in table {
-        let cache = cluster(&["a", "b"], pods);
-        assert_eq!(gone(&room(&cache, &ranked("p", 10, "4", 0))).0, Some(*want), "{pods:?}");
+        let mut cache = cluster(&["a", "b"], pods);
+        assert_eq!(gone(&room(&mut cache, &ranked("p", 10, "4", 0))).0, Some(*want), "{pods:?}");
     }
     let mut cache = cluster(&["a", "b"], &[("a", ranked("a1", 1, "4", 0)), ("b", ranked("b1", 9, "4", 0))]);
     budget(&mut cache, "a1", 0);
-    assert_eq!(gone(&room(&cache, &ranked("p", 10, "4", 0))), (Some("b"), vec!["b1"]));
+    assert_eq!(gone(&room(&mut cache, &ranked("p", 10, "4", 0))), (Some("b"), vec!["b1"]));
     budget(&mut cache, "a1", 1);
-    assert_eq!(gone(&room(&cache, &ranked("p", 10, "4", 0))), (Some("a"), vec!["a1"]));
+    assert_eq!(gone(&room(&mut cache, &ranked("p", 10, "4", 0))), (Some("a"), vec!["a1"]));
 }
 
 #[test]
 fn a_budget_spares_its_pods_on_the_node_but_does_not_forbid() {
     let mut cache = cluster(&["a"], &[("a", ranked("x", 1, "2", 9)), ("a", ranked("y", 2, "2", 0))]);
     budget(&mut cache, "x", 0);
-    assert_eq!(gone(&room(&cache, &ranked("p", 10, "2", 0))).1, ["y"]);
-    assert_eq!(gone(&room(&cache, &ranked("p", 10, "4", 0))).1, ["y", "x"]);
+    assert_eq!(gone(&room(&mut cache, &ranked("p", 10, "2", 0))).1, ["y"]);
+    assert_eq!(gone(&room(&mut cache, &ranked("p", 10, "4", 0))).1, ["y", "x"]);
 }
 
 #[test]
@@ -100,17 +100,17 @@ fn what_cannot_help_is_said() {
     let full = [("a", ranked("high", 50, "4", 0))];
     let mut cache = cluster(&["a", "b"], &full);
     cache.set_node(node("b", "4", json!({"unschedulable": true})));
-    let p = room(&cache, &ranked("p", 10, "1", 0));
+    let p = room(&mut cache, &ranked("p", 10, "1", 0));
     assert_eq!(
         p.message,
         "preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."
     );
     assert_eq!(p.nomination.as_deref(), Some(""), "a former nomination is taken back");
     // More than the node has: nobody who leaves helps.
-    let p = room(&cache, &ranked("p", 100, "5", 0));
+    let p = room(&mut cache, &ranked("p", 100, "5", 0));
     assert_eq!(p.message, "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.");
-    let never = PodInfo { never_preempts: true, ..ranked("p", 100, "1", 0) };
-    let p = room(&cache, &never);
+    let never = shaped(ranked("p", 100, "1", 0), |s| s.never_preempts = true);
+    let p = room(&mut cache, &never);
     assert_eq!(p.message, "preemption: not eligible due to preemptionPolicy=Never.");
     assert_eq!(gone(&p), (None, vec![]));
 }
@@ -123,14 +123,14 @@ fn a_nominated_pod_waits_for_its_victims_and_holds_its_room() {
     let leaving =
         PodInfo { node_name: "a".into(), deleting: true, preempted: true, ..ranked("low", 1, "4", 0) };
     cache.set_pod(Arc::new(leaving));
-    let waits = room(&cache, &p);
+    let waits = room(&mut cache, &p);
     assert_eq!(waits.message, "preemption: not eligible due to a terminating pod on the nominated node.");
     assert_eq!(gone(&waits), (None, vec![]));
     cache.remove_pod("low");
     // A less important one does not take the room, a more important one does.
-    assert!(message(&schedule(&cache, &ranked("q", 10, "1", 0))).contains("Insufficient cpu"));
-    assert_eq!(schedule(&cache, &ranked("r", 200, "1", 0)), Outcome::Node("a".into()));
-    assert_eq!(schedule(&cache, &p), Outcome::Node("a".into()));
+    assert!(message(&schedule(&mut cache, &ranked("q", 10, "1", 0))).contains("Insufficient cpu"));
+    assert_eq!(schedule(&mut cache, &ranked("r", 200, "1", 0)), Outcome::Node("a".into()));
+    assert_eq!(schedule(&mut cache, &p), Outcome::Node("a".into()));
     cache.assume(&p, "a");
     assert!(cache.nominated("a").is_empty() && cache.nomination("p").is_none());
 }
@@ -142,9 +142,9 @@ fn victims_may_be_in_the_way_by_affinity_and_ports() {
             "labelSelector": {"matchLabels": {"app": "low"}}}]}}});
     let port = json!({"priority": 10, "containers": [{"ports": [{"hostPort": 80}]}]});
     let mut low = ranked("low", 1, "1", 0);
-    low.host_ports = pod("x", port.clone()).host_ports;
-    let cache = cluster(&["a"], &[("a", low), ("a", ranked("other", 1, "1", 0))]);
+    low.shape_mut().host_ports = pod("x", port.clone()).host_ports.clone();
+    let mut cache = cluster(&["a"], &[("a", low), ("a", ranked("other", 1, "1", 0))]);
     for spec in [anti, port] {
-        assert_eq!(gone(&room(&cache, &pod("p", spec))), (Some("a"), vec!["low"]));
+        assert_eq!(gone(&room(&mut cache, &pod("p", spec))), (Some("a"), vec!["low"]));
     }
 }

@@ -5,8 +5,8 @@ use super::*;
 fn zoned(name: &str, zone: &str) -> NodeInfo {
     let mut n = node(name, "4", json!({}));
     if !zone.is_empty() {
-        n.labels.insert("zone".into(), zone.into());
-        n.labels.insert("topology.kubernetes.io/zone".into(), zone.into());
+        n.traits_mut().labels.insert("zone".into(), zone.into());
+        n.traits_mut().labels.insert("topology.kubernetes.io/zone".into(), zone.into());
     }
     n
 }
@@ -58,8 +58,8 @@ fn a_hard_constraint_keeps_the_skew() {
         (&two[..1], &["a", "a"], json!({"labelSelector": {"matchLabels": {"app": "y"}}}), "a"),
         (&two, &["a"], json!({"matchLabelKeys": ["app"], "labelSelector": {}}), "b"),
     ] {
-        let cache = cluster(nodes, pods);
-        let out = schedule(&cache, &spread(extra.clone()));
+        let mut cache = cluster(nodes, pods);
+        let out = schedule(&mut cache, &spread(extra.clone()));
         match want {
             "new" => assert!(matches!(out, Outcome::Node(_)), "{extra}"),
             _ => assert_eq!(message(&out), want, "{extra}"),
@@ -71,17 +71,17 @@ fn a_hard_constraint_keeps_the_skew() {
 fn nodes_that_the_pod_cannot_use_count_or_not() {
     let mut cache = cluster(&[("a", "1"), ("b", "2")], &["a"]);
     let mut b = zoned("b", "2");
-    b.taints.push(Taint { key: "k".into(), value: String::new(), effect: "NoSchedule".into() });
+    b.traits_mut().taints.push(Taint { key: "k".into(), value: String::new(), effect: "NoSchedule".into() });
     cache.set_node(b);
     let refused = "0/2 nodes are available: 1 node(s) didn't match pod topology spread constraints, 1 node(s) had untolerated taint(s).";
-    assert_eq!(message(&schedule(&cache, &spread(json!({})))), refused);
-    assert_eq!(message(&schedule(&cache, &spread(json!({"nodeTaintsPolicy": "Honor"})))), "a");
+    assert_eq!(message(&schedule(&mut cache, &spread(json!({})))), refused);
+    assert_eq!(message(&schedule(&mut cache, &spread(json!({"nodeTaintsPolicy": "Honor"})))), "a");
 
-    let cache = cluster(&[("a", "1"), ("b", "2")], &["a"]);
-    let only_a = |extra| PodInfo { node_selector: [("zone".into(), "1".into())].into(), ..spread(extra) };
-    assert_eq!(message(&schedule(&cache, &only_a(json!({})))), "a");
+    let mut cache = cluster(&[("a", "1"), ("b", "2")], &["a"]);
+    let only_a = |extra| shaped(spread(extra), |s| s.node_selector = [("zone".into(), "1".into())].into());
+    assert_eq!(message(&schedule(&mut cache, &only_a(json!({})))), "a");
     assert!(
-        message(&schedule(&cache, &only_a(json!({"nodeAffinityPolicy": "Ignore"}))))
+        message(&schedule(&mut cache, &only_a(json!({"nodeAffinityPolicy": "Ignore"}))))
             .contains("spread constraints")
     );
 }
@@ -89,15 +89,15 @@ fn nodes_that_the_pod_cannot_use_count_or_not() {
 #[test]
 fn soft_constraints_and_the_default_ones_prefer_empty_domains() {
     let nodes = [("a", "1"), ("b", "1"), ("c", "2")];
-    let cache = cluster(&nodes, &["a", "b"]);
-    assert_eq!(message(&schedule(&cache, &spread(json!({"whenUnsatisfiable": "ScheduleAnyway"})))), "c");
+    let mut cache = cluster(&nodes, &["a", "b"]);
+    assert_eq!(message(&schedule(&mut cache, &spread(json!({"whenUnsatisfiable": "ScheduleAnyway"})))), "c");
     // By default for the pods of a service: the zone with fewer of them, although all nodes look alike otherwise.
     let mut cache = cluster(&nodes, &["a", "b", "c"]);
     cache.set_pod(Arc::new(PodInfo { node_name: "a".into(), ..pod("p9", json!({"containers": []})) }));
     let service = json!({"metadata": {"name": "s", "namespace": "d"}, "spec": {"selector": {"app": "x"}}});
     let service = Object::from_value(service, 1).expect("object");
     cache.groups.set(Group::by_map("Service", &service).expect("group"));
-    assert_eq!(message(&schedule(&cache, &pod("new", json!({"containers": []})))), "c");
+    assert_eq!(message(&schedule(&mut cache, &pod("new", json!({"containers": []})))), "c");
     cache.groups.remove("Service", "d", "s");
     assert!(cache.groups.selector(&pod("new", json!({"containers": []}))).is_empty());
 }
@@ -110,17 +110,17 @@ fn owners_select_too_and_terms_look_into_namespaces_by_label() {
         .set(Group::by_selector("ReplicaSet", &Object::from_value(set, 1).expect("object")).expect("group"));
     let mut p = pod("p", json!({"containers": []}));
     assert!(groups.selector(&p).is_empty());
-    p.owner = Some(("ReplicaSet".into(), "r".into()));
+    p.shape_mut().owner = Some(("ReplicaSet".into(), "r".into()));
     assert_eq!(groups.selector(&p).len(), 1);
 
     let mut cache = cluster(&[("a", "1"), ("b", "2")], &["a"]);
-    cache.namespaces.insert("d".into(), [("team".to_owned(), "x".to_owned())].into());
+    cache.set_namespace("d", [("team".to_owned(), "x".to_owned())].into());
     let near = |team: &str| {
         json!({"containers": [], "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
             {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "x"}},
              "namespaceSelector": {"matchLabels": {"team": team}}}]}}})
     };
-    let elsewhere = |spec| PodInfo { namespace: "e".into(), ..pod("q", spec) };
-    assert_eq!(message(&schedule(&cache, &elsewhere(near("x")))), "a");
-    assert!(message(&schedule(&cache, &elsewhere(near("y")))).contains("pod affinity rules"));
+    let elsewhere = |spec| shaped(pod("q", spec), |s| s.namespace = "e".into());
+    assert_eq!(message(&schedule(&mut cache, &elsewhere(near("x")))), "a");
+    assert!(message(&schedule(&mut cache, &elsewhere(near("y")))).contains("pod affinity rules"));
 }
