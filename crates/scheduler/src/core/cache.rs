@@ -22,6 +22,8 @@ pub struct Cache {
     nominated: HashMap<String, Vec<Arc<PodInfo>>>,
     /// Pod uid to the node it is nominated for.
     nomination: HashMap<String, String>,
+    /// How many pods that are counted say something about others.
+    with_terms: usize,
     shapes: Shapes,
     topology: Topology,
     pub(super) journal: Journal,
@@ -45,6 +47,11 @@ impl Cache {
 
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
+    }
+
+    /// Whether any pod that is counted says something about others.
+    pub fn has_terms(&self) -> bool {
+        self.with_terms > 0
     }
 
     pub fn topology(&self) -> &Topology {
@@ -167,6 +174,7 @@ impl Cache {
             self.remove_pod(&pod.uid);
         }
         self.know_keys(&pod);
+        self.with_terms += usize::from(pod.has_terms());
         if let Some(node) = self.node_mut(&pod.node_name) {
             node.add_pod(pod.clone());
             let node = node.index;
@@ -177,6 +185,7 @@ impl Cache {
 
     pub fn remove_pod(&mut self, uid: &str) {
         let Some(pod) = self.pods.remove(uid) else { return };
+        self.with_terms -= usize::from(pod.has_terms());
         if let Some(node) = self.node_mut(&pod.node_name) {
             node.remove_pod(uid);
             let node = node.index;

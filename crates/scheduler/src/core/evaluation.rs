@@ -125,6 +125,28 @@ impl Evaluation {
         }
     }
 
+    /// The node for a pod of this shape, when nodes are judged by themselves alone: one pass over numbers, the `pick`th of
+    /// the best. None when other pods, taints, preferences or images weigh in.
+    pub fn best_alone(&self, cache: &Cache, pick: usize) -> Option<Option<usize>> {
+        let alone = self.taints.is_empty()
+            && self.prefers.is_empty()
+            && self.images.is_empty()
+            && self.counts.spread.is_empty()
+            && self.counts.affinity.is_empty()
+            && !cache.nominations().any(|n| cache.nominated(n).iter().any(|p| p.has_terms()));
+        if !alone {
+            return None;
+        }
+        let worth =
+            || self.verdicts.iter().zip(&self.local).map(|(v, l)| if *v == 0 { *l } else { i32::MIN });
+        let best = worth().fold(i32::MIN, i32::max);
+        if best == i32::MIN {
+            return Some(None);
+        }
+        let equal = worth().map(|w| usize::from(w == best)).sum::<usize>();
+        Some(worth().enumerate().filter(|(_, w)| *w == best).map(|(i, _)| i).nth(pick % equal.max(1)))
+    }
+
     /// One sum of weighted scores for each of the nodes.
     pub fn scores(&self, cache: &Cache, nodes: &[u32]) -> Vec<i64> {
         let at = |list: &[i64], i: u32| list.get(i as usize).copied().unwrap_or(0);

@@ -71,10 +71,25 @@ pub fn schedule(cache: &mut Cache, pod: &PodInfo) -> Outcome {
     if pod.shape_id() == 0 {
         cache.intern(pod.to_mut());
     }
+    if let Some(outcome) = pinned(cache, &profile, &pod) {
+        return outcome;
+    }
     let evaluation = Evaluation::of(cache, &profile, &pod);
     let outcome = decide(cache, &profile, &pod, &evaluation);
     cache.evaluations.keep(evaluation);
     outcome
+}
+
+/// The decision about a pod that may go to one node only, as those of daemon sets: only that one is looked at. None when
+/// there are more, or when the node does not take it and others would have to make room.
+fn pinned(cache: &mut Cache, profile: &Profile, pod: &PodInfo) -> Option<Outcome> {
+    let name = pod.pinned_to()?.to_owned();
+    cache.know_keys(pod);
+    plugins::claims(cache, pod).ok()?;
+    let counts = Counts::hard(cache, profile, pod);
+    let cycle = Cycle::new(cache, profile, pod, Cow::Owned(counts));
+    let node = cache.node(&name)?;
+    plugins::fits(&cycle, pod, node).ok().map(|()| Outcome::Node(name))
 }
 
 fn decide(cache: &Cache, profile: &Profile, pod: &PodInfo, e: &Evaluation) -> Outcome {
@@ -87,6 +102,14 @@ fn decide(cache: &Cache, profile: &Profile, pod: &PodInfo, e: &Evaluation) -> Ou
     let nominated = cache.nomination(&pod.uid).and_then(|n| cache.node(n));
     if let Some(node) = nominated.filter(|n| plugins::fits(&cycle, pod, n).is_ok()) {
         return Outcome::Node(node.name.clone());
+    }
+    if pod.claims.is_empty()
+        && let Some(best) = e.best_alone(cache, pod.pick())
+    {
+        return match best.and_then(|i| cache.nodes().get(i)) {
+            Some(node) => Outcome::Node(node.name.clone()),
+            None => explained(&cycle, pod, e),
+        };
     }
     let feasible = feasible(&cycle, pod, e);
     let scores = e.scores(cache, &feasible);

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::shape::{Shape, ShapeId};
 use super::terms::{SpreadView, TermView};
-use super::{Amounts, NodeTerm, PodTerm, Toleration};
+use super::{Amounts, NodeTerm, PodTerm, Requirement, Toleration};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPort {
@@ -319,6 +319,15 @@ impl PodInfo {
     pub fn shape_mut(&mut self) -> &mut Shape {
         self.shape_id = 0;
         Arc::make_mut(&mut self.shape)
+    }
+
+    /// The one node that its required affinity names, if that is all it does.
+    pub fn pinned_to(&self) -> Option<&str> {
+        let [term] = self.node_required.as_deref()? else { return None };
+        let by_name =
+            |r: &&Requirement| r.key == "metadata.name" && r.operator == "In" && r.values.len() == 1;
+        let first = term.match_fields.iter().find(by_name)?;
+        first.values.first().map(String::as_str)
     }
 
     /// Whether both count alike on a node.

@@ -33,9 +33,14 @@ impl State {
         }
     }
 
+    /// Whether no node holds any.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|h| h.holders == 0)
+    }
+
     /// From 0 to 100 for each node; none when no node holds any.
     pub fn scores(&self, all: usize, nodes: &[u32]) -> Option<Vec<i64>> {
-        if self.0.iter().all(|h| h.holders == 0) {
+        if self.is_empty() {
             return None;
         }
         let all = i64::try_from(all).unwrap_or(i64::MAX).max(1);

@@ -99,6 +99,9 @@ impl State {
             self_affine: pod.affinity.iter().all(|t| t.matches(pod, cache.namespaces())),
             ..Self::default()
         };
+        if !pod.has_terms() && !cache.has_terms() {
+            return s;
+        }
         for node in cache.nodes() {
             for other in &node.pods {
                 s.count(cache, profile, pod, other, node.index, 1);

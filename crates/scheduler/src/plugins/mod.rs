@@ -20,7 +20,7 @@ use std::sync::LazyLock;
 
 pub use default_preemption::{Preemption, preempt};
 
-use crate::core::{Cache, NodeInfo, PodInfo, Profile};
+use crate::core::{Cache, NodeInfo, PodInfo, Profile, Spread, SpreadDefaults};
 
 /// Why a plugin refuses a node, in upstream's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +59,22 @@ impl Counts {
             false => inter_pod_affinity::State::default(),
         };
         let spread = match profile.filters("PodTopologySpread") || profile.weights.spread > 0 {
+            true => pod_topology_spread::State::new(cache, profile, pod),
+            false => pod_topology_spread::State::default(),
+        };
+        Self { affinity, spread }
+    }
+
+    /// Without what only prefers: for a pod that has no choice.
+    pub fn hard(cache: &Cache, profile: &Profile, pod: &PodInfo) -> Self {
+        let affinity = match profile.filters("InterPodAffinity") {
+            true => inter_pod_affinity::State::new(cache, profile, pod),
+            false => inter_pod_affinity::State::default(),
+        };
+        let must = |c: &Spread| c.hard;
+        let by_default = || matches!(&profile.spread, SpreadDefaults::List(l) if l.iter().any(must));
+        let any = pod.spread.iter().any(must) || (pod.spread.is_empty() && by_default());
+        let spread = match profile.filters("PodTopologySpread") && any {
             true => pod_topology_spread::State::new(cache, profile, pod),
             false => pod_topology_spread::State::default(),
         };

@@ -30,7 +30,7 @@ fn some_pod(uid: &str, kind: u8, app: usize) -> PodInfo {
     let term =
         |key: &str, app: &str| json!({"topologyKey": key, "labelSelector": {"matchLabels": {"app": app}}});
     let (zone, host) = ("topology.kubernetes.io/zone", "kubernetes.io/hostname");
-    let affinity = match kind % 12 {
+    let affinity = match kind % 13 {
         1 => json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term(zone, app)]}}),
         2 => {
             json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term(host, app)]}})
@@ -41,10 +41,12 @@ fn some_pod(uid: &str, kind: u8, app: usize) -> PodInfo {
             [{"weight": 3, "podAffinityTerm": term(host, "b")}]}}),
         5 => json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution":
             [{"weight": 5, "preference": {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]}}]}}),
+        12 => json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms":
+            [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [format!("n{}", kind % 4)]}]}]}}}),
         _ => json!({}),
     };
     let constraint = |key: &str, when: &str, skew: i64| json!({"maxSkew": skew, "topologyKey": key, "whenUnsatisfiable": when, "labelSelector": {"matchLabels": {"app": app}}});
-    let spread = match kind % 12 {
+    let spread = match kind % 13 {
         6 => json!([constraint(zone, "DoNotSchedule", 1)]),
         7 => json!([constraint(host, "ScheduleAnyway", 1), constraint(zone, "ScheduleAnyway", 2)]),
         8 => json!([constraint(host, "DoNotSchedule", 2), constraint(zone, "ScheduleAnyway", 1)]),
@@ -52,9 +54,9 @@ fn some_pod(uid: &str, kind: u8, app: usize) -> PodInfo {
     };
     let tolerations =
         if kind.is_multiple_of(5) { json!([{"key": "k", "operator": "Exists"}]) } else { json!([]) };
-    let selector = if kind % 12 == 9 { json!({"disk": "ssd"}) } else { json!({}) };
-    let ports = if kind % 12 == 10 { json!([{"hostPort": 80, "containerPort": 80}]) } else { json!([]) };
-    let requests = if kind % 12 == 11 { json!({}) } else { json!({"cpu": "300m", "memory": "256Mi"}) };
+    let selector = if kind % 13 == 9 { json!({"disk": "ssd"}) } else { json!({}) };
+    let ports = if kind % 13 == 10 { json!([{"hostPort": 80, "containerPort": 80}]) } else { json!([]) };
+    let requests = if kind % 13 == 11 { json!({}) } else { json!({"cpu": "300m", "memory": "256Mi"}) };
     let v = json!({"metadata": {"name": uid, "namespace": "d", "uid": uid, "labels": {"app": app}},
         "spec": {"affinity": affinity, "topologySpreadConstraints": spread, "tolerations": tolerations,
             "nodeSelector": selector, "containers": [{"ports": ports, "resources": {"requests": requests}}]}});

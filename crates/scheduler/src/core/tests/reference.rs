@@ -43,7 +43,9 @@ fn bears(pod: &PodInfo, n: &NodeInfo) -> bool {
 }
 
 fn allows(pod: &PodInfo, n: &NodeInfo) -> bool {
+    let required = |terms: &Vec<NodeTerm>| terms.iter().any(|t| t.matches(&n.name, &n.labels));
     pod.node_selector.iter().all(|(k, v)| n.labels.get(k) == Some(v))
+        && pod.node_required.as_ref().is_none_or(required)
 }
 
 fn used(n: &NodeInfo) -> (i64, i64, i64) {
