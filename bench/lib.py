@@ -220,15 +220,16 @@ class Cluster:
             say(f"kelson {' '.join(command)}: {r.stderr.strip()}")
         return r
 
-    def start(self):
-        """Starts the program; returns the moment."""
+    def start(self, *more):
+        """Starts the program, with more flags; returns the moment."""
         command = [self.program, "server", "--data-dir", self.data, "--listen", f"127.0.0.1:{self.port}"]
         command += ["--node-name", "node-1", "--kubelet-port", str(self.kubelet_port)]
         # A full disk of the machine is not what is measured.
         command += ["--eviction-hard", "memory.available<50Mi"]
         log = open(f"{self.dir}/log", "a")
         begun = time.monotonic()
-        self.child = subprocess.Popen(command + ([] if self.node else ["--no-node"]), stdout=log, stderr=log)
+        command += [*more] if self.node else ["--no-node", *more]
+        self.child = subprocess.Popen(command, stdout=log, stderr=log)
         return begun
 
     def serving(self):

@@ -2,12 +2,9 @@
 //! HTTP/2, at an offered rate or as fast as it goes. Each phase prints a line of JSON: rates, percentiles, and what the
 //! processes named by `--pid` used of CPU and memory meanwhile. `bench/api` runs it against servers side by side.
 
-mod client;
 mod objects;
-mod pace;
 mod phases;
 mod plain;
-mod process;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,10 +12,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use client::Pool;
+use bench_load::client::{self, Pool};
+use bench_load::process::Watched;
 use objects::Resource;
 use phases::{Phase, Run};
-use process::Watched;
 
 #[derive(Parser)]
 struct Args {

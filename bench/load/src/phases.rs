@@ -12,10 +12,10 @@ use rand::Rng;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::client::{Pool, open};
 use crate::objects::{GROUPS, Resource, version_of};
-use crate::pace::{Outcome, closed, offered};
-use crate::process::Watched;
+use bench_load::client::{Pool, open};
+use bench_load::pace::{Outcome, closed, offered};
+use bench_load::process::Watched;
 
 /// Streams of watches on one connection: servers allow a hundred.
 const WATCHES: usize = 50;

@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 
-use crate::client::identity;
+use bench_load::client::identity;
 
 /// As large as the pieces in which lists are sent.
 const CHUNK: usize = 256 * 1024;

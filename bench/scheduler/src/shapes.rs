@@ -5,6 +5,15 @@ use api::Object;
 use scheduler::core::{NodeInfo, PodInfo};
 use serde_json::{Value, json};
 
+/// What a shape does besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Apart {
+    /// Initial pods never find a place.
+    InitWaits,
+    /// Other objects come and go.
+    Churn,
+}
+
 pub struct Shape {
     pub name: &'static str,
     /// Pods that are there before, and their spec.
@@ -13,24 +22,41 @@ pub struct Shape {
     pub measured: fn(usize) -> Value,
     /// No more than this fit.
     pub most: usize,
+    /// Only through the API.
+    pub apart: Option<Apart>,
+    /// Pods a second that it should reach through the API on two cores.
+    pub goal: u32,
+    /// What has to be there before, with its path.
+    pub objects: fn() -> Vec<(&'static str, Value)>,
 }
 
 fn object(v: Value) -> anyhow::Result<Object> {
     Object::from_value(v, 1).map_err(|e| anyhow::anyhow!("{e}"))
 }
 
-pub fn node(i: usize) -> anyhow::Result<NodeInfo> {
+pub fn node_object(i: usize) -> Value {
     let name = format!("node-{i}");
     let zone = format!("zone{}", i % 3);
-    Ok(NodeInfo::from_object(&object(json!({"metadata": {"name": name, "labels":
-        {"kubernetes.io/hostname": name, "topology.kubernetes.io/zone": zone}},
-        "status": {"allocatable": {"cpu": "4", "memory": "32Gi", "pods": "110"}}}))?)?)
+    json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "topology.kubernetes.io/zone": zone}},
+        "status": {"capacity": {"cpu": "4", "memory": "32Gi", "pods": "110"},
+            "allocatable": {"cpu": "4", "memory": "32Gi", "pods": "110"},
+            "conditions": [{"type": "Ready", "status": "True"}]}})
 }
 
-pub fn pod(name: &str, template: &Value, _: usize) -> anyhow::Result<PodInfo> {
+pub fn node(i: usize) -> anyhow::Result<NodeInfo> {
+    Ok(NodeInfo::from_object(&object(node_object(i))?)?)
+}
+
+/// A pod of the template by its own name.
+pub fn named(template: &Value, prefix: &str, i: usize) -> Value {
     let mut v = template.clone();
-    v["metadata"]["name"] = json!(name);
-    v["metadata"]["uid"] = json!(format!("{name}-0123456789abcdef"));
+    v["metadata"]["name"] = json!(format!("{prefix}-{i}"));
+    v
+}
+
+pub fn pod(prefix: &str, i: usize, template: &Value) -> anyhow::Result<PodInfo> {
+    let mut v = named(template, prefix, i);
+    v["metadata"]["uid"] = json!(format!("{prefix}-{i}-0123456789abcdef"));
     v["metadata"]["namespace"] = json!("sched-1");
     Ok(PodInfo::from_object(&object(v)?)?)
 }
@@ -118,10 +144,32 @@ fn daemon(i: usize) -> Value {
     )
 }
 
-fn too_large(_: usize) -> Value {
+pub fn too_large(_: usize) -> Value {
     let mut v = template(json!({}), json!({}));
     v["spec"]["containers"][0]["resources"]["requests"] = json!({"cpu": "9", "memory": "500Mi"});
     v
+}
+
+fn gated(_: usize) -> Value {
+    template(json!({}), json!({"schedulingGates": [{"name": "example.com/wait"}]}))
+}
+
+/// Four fill a node.
+fn low(_: usize) -> Value {
+    let mut v = template(json!({}), json!({"terminationGracePeriodSeconds": 0}));
+    v["spec"]["containers"][0]["resources"]["requests"] = json!({"cpu": "900m", "memory": "500Mi"});
+    v
+}
+
+fn high(_: usize) -> Value {
+    let mut v = template(json!({}), json!({"priorityClassName": "high"}));
+    v["spec"]["containers"][0]["resources"]["requests"] = json!({"cpu": "3", "memory": "500Mi"});
+    v
+}
+
+fn high_class() -> Vec<(&'static str, Value)> {
+    let class = json!({"metadata": {"name": "high"}, "value": 1000});
+    vec![("/apis/scheduling.k8s.io/v1/priorityclasses", class)]
 }
 
 /// A hundred templates in turn.
@@ -129,19 +177,40 @@ fn mixed(i: usize) -> Value {
     template(json!({"app": format!("app-{}", i % 100)}), json!({}))
 }
 
+/// The goals are five times upstream's published floors, of which some are of one era and some of a later one.
 pub fn all(nodes: usize) -> Vec<Shape> {
-    let shape = |name, before, init, measured, most| Shape { name, before, init, measured, most };
+    let shape = |name, before, init, measured, most, goal| Shape {
+        name,
+        before,
+        init,
+        measured,
+        most,
+        apart: None,
+        goal,
+        objects: Vec::new,
+    };
+    let apart = |apart, s: Shape| Shape { apart: Some(apart), ..s };
     vec![
-        shape("basic", 1000, basic, basic, usize::MAX),
-        shape("pod anti-affinity", nodes / 10, anti_affinity, anti_affinity, nodes * 4 / 10),
-        shape("pod affinity", nodes, affinity, affinity, usize::MAX),
-        shape("preferred affinity", nodes, preferred_affinity, preferred_affinity, usize::MAX),
-        shape("preferred anti-affinity", nodes, preferred_anti_affinity, preferred_anti_affinity, usize::MAX),
-        shape("node affinity", nodes, node_affinity, node_affinity, usize::MAX),
-        shape("topology spread", nodes, basic, hard_spread, usize::MAX),
-        shape("preferred topology spread", nodes, basic, soft_spread, usize::MAX),
-        shape("daemon set", 0, basic, daemon, nodes),
-        shape("a hundred templates", 1000, basic, mixed, usize::MAX),
-        shape("unschedulable", 1000, basic, too_large, usize::MAX),
+        shape("basic", 1000, basic, basic, usize::MAX, 3000),
+        shape("pod anti-affinity", nodes / 10, anti_affinity, anti_affinity, nodes * 4 / 10, 300),
+        shape("pod affinity", nodes, affinity, affinity, usize::MAX, 175),
+        shape("preferred affinity", nodes, preferred_affinity, preferred_affinity, usize::MAX, 800),
+        shape(
+            "preferred anti-affinity",
+            nodes,
+            preferred_anti_affinity,
+            preferred_anti_affinity,
+            usize::MAX,
+            950,
+        ),
+        shape("node affinity", nodes, node_affinity, node_affinity, usize::MAX, 2700),
+        shape("topology spread", nodes, basic, hard_spread, usize::MAX, 625),
+        shape("preferred topology spread", nodes, basic, soft_spread, usize::MAX, 625),
+        shape("daemon set", 0, basic, daemon, nodes, 3000),
+        shape("a hundred templates", 1000, basic, mixed, usize::MAX, 3000),
+        apart(Apart::Churn, shape("mixed churn", 0, basic, basic, usize::MAX, 3550)),
+        apart(Apart::InitWaits, shape("unschedulable", 100, too_large, basic, usize::MAX, 2950)),
+        apart(Apart::InitWaits, shape("gated", nodes * 2, gated, basic, usize::MAX, 4550)),
+        Shape { objects: high_class, ..shape("preemption", nodes * 4, low, high, nodes, 800) },
     ]
 }
