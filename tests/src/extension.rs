@@ -59,6 +59,25 @@ impl Extension {
         self.process = None;
     }
 
+    /// What it answers at these paths from now on.
+    pub fn documents(&self, by_path: &[(String, Value)]) {
+        let by_path = Value::Object(by_path.iter().cloned().collect());
+        let (new, path) = (self.dir.join("documents.new"), self.dir.join("documents.json"));
+        std::fs::write(&new, by_path.to_string()).expect("documents");
+        std::fs::rename(new, path).expect("documents");
+    }
+
+    /// Has the cluster ask it, behind the Service `name`, for a group version.
+    pub fn register(&self, c: &Cluster, name: &str, group: &str, version: &str) {
+        let object = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+            "metadata": {"name": format!("{version}.{group}")},
+            "spec": {"group": group, "version": version, "groupPriorityMinimum": 100, "versionPriority": 100,
+                "service": {"namespace": "default", "name": name}, "caBundle": self.ca}});
+        c.apply(&object.to_string());
+        let service = format!("apiservice/{version}.{group}");
+        c.kubectl(&["wait", "--for=condition=Available", &service, "--timeout=60s"]);
+    }
+
     /// A Service of this name without a selector, and the EndpointSlice that leads from it to this process.
     pub fn service(&self, name: &str, port: u16) -> [Value; 2] {
         let ports = json!([{"name": "https", "port": port, "targetPort": self.port}]);

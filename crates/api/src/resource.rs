@@ -109,6 +109,8 @@ resources! {
     CLUSTER_ROLES = "rbac.authorization.k8s.io" / "v1", "clusterroles", "ClusterRole", false;
     CLUSTER_ROLE_BINDINGS = "rbac.authorization.k8s.io" / "v1", "clusterrolebindings", "ClusterRoleBinding", false;
     NETWORK_POLICIES = "networking.k8s.io" / "v1", "networkpolicies", "NetworkPolicy", true;
+    HORIZONTAL_POD_AUTOSCALERS = "autoscaling" / "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", true;
+    POD_METRICS = "metrics.k8s.io" / "v1beta1", "pods", "PodMetrics", true;
     IP_ADDRESSES = "networking.k8s.io" / "v1", "ipaddresses", "IPAddress", false;
     SERVICE_CIDRS = "networking.k8s.io" / "v1", "servicecidrs", "ServiceCIDR", false;
     STORAGE_CLASSES = "storage.k8s.io" / "v1", "storageclasses", "StorageClass", false;

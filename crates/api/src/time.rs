@@ -1,4 +1,5 @@
-//! metav1.Time and MicroTime as text: RFC 3339 in UTC, to the second or the microsecond. No clock in here.
+//! metav1.Time and MicroTime as text: RFC 3339 in UTC, to the second or the microsecond. No clock in here. And durations
+//! as Go writes them.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -72,9 +73,59 @@ fn floor_second(t: Timestamp) -> Timestamp {
     Timestamp::from_second(seconds).unwrap_or(t)
 }
 
+/// Nanoseconds of Go's text of a duration (`15.5s`, `1m0s`).
+pub fn go_nanos(s: &str) -> Option<i64> {
+    cel::functions::duration(s).ok()
+}
+
+/// A duration as Go writes it: `1h1m1.001s`, `250ms`, `0s`.
+pub fn go_duration(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let n = nanos.unsigned_abs();
+    let decimal = |whole: u64, rest: u64, digits: usize| {
+        let text = format!("{whole}.{rest:0digits$}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    match n {
+        0 => return "0s".into(),
+        1..1_000 => return format!("{sign}{n}ns"),
+        1_000..1_000_000 => return format!("{sign}{}µs", decimal(n / 1_000, n % 1_000, 3)),
+        1_000_000..1_000_000_000 => return format!("{sign}{}ms", decimal(n / 1_000_000, n % 1_000_000, 6)),
+        _ => {}
+    }
+    let (whole, rest) = (n / 1_000_000_000, n % 1_000_000_000);
+    let (hours, minutes) = (whole / 3600, whole / 60 % 60);
+    let before = match (hours, minutes) {
+        (0, 0) => String::new(),
+        (0, m) => format!("{m}m"),
+        (h, m) => format!("{h}h{m}m"),
+    };
+    format!("{sign}{before}{}s", decimal(whole % 60, rest, 9))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_as_go_writes_them() {
+        for (nanos, want) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (1_500, "1.5µs"),
+            (250_000_000, "250ms"),
+            (1_000_000_000, "1s"),
+            (15_034_000_000, "15.034s"),
+            (60_000_000_000, "1m0s"),
+            (3_661_001_000_000, "1h1m1.001s"),
+            (7_200_000_000_000, "2h0m0s"),
+            (-1_500_000_000, "-1.5s"),
+        ] {
+            assert_eq!(go_duration(nanos), want);
+            assert_eq!(go_nanos(want), Some(nanos));
+        }
+        assert_eq!(go_nanos("soon"), None);
+    }
 
     #[test]
     fn times_are_normalised() {

@@ -27,6 +27,7 @@ mod openapi;
 pub mod reader;
 pub mod registry;
 pub mod request_info;
+pub mod resource_metrics;
 pub mod serve;
 pub mod server;
 pub mod storage;

@@ -25,7 +25,7 @@ use crate::registry::core::services::Allocators;
 use crate::storage::Storage;
 use crate::store_reader::StoreReader;
 use crate::streaming::NodeTransport;
-use crate::{FrontProxy, aggregation, bootstrap, extensions, openapi, registry};
+use crate::{FrontProxy, aggregation, bootstrap, extensions, openapi, registry, resource_metrics};
 
 /// Facts of the cluster that the API needs to know.
 #[derive(Debug, Clone)]
@@ -85,6 +85,7 @@ pub struct Inner {
     pub allocators: Allocators,
     pub endpoints: kubernetes_endpoints::Keeper,
     pub openapi: openapi::Documents,
+    pub resource_metrics: resource_metrics::Collector,
     pub stop: CancellationToken,
     reader: Arc<dyn Reader>,
     ready: AtomicBool,
@@ -126,6 +127,7 @@ impl ApiServer {
             allocators,
             endpoints: kubernetes_endpoints::Keeper::default(),
             openapi: openapi::Documents::default(),
+            resource_metrics: resource_metrics::Collector::default(),
             stop: c.stop,
             reader,
             ready: AtomicBool::new(false),
@@ -141,6 +143,7 @@ impl ApiServer {
         aggregation::start(self).await?;
         extensions::start(self).await?;
         admission::policy::typecheck::start(self);
+        resource_metrics::start(self);
         self.flow.learn(self.reader.as_ref()).await?;
         self.ready.store(true, Ordering::Release);
         Ok(())

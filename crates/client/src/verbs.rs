@@ -280,6 +280,13 @@ impl Client {
         self.transport.watch(build(Method::GET, &uri.0, "", Bytes::new())?).await
     }
 
+    /// GET of a path whose answer is no stored object. Empty parameters are left out.
+    pub async fn json(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Status> {
+        let uri = query.iter().fold(Query::new(path.to_owned()), |q, (k, v)| q.add(k, v));
+        let answer = self.transport.call(build(Method::GET, &uri.0, "", Bytes::new())?).await?;
+        serde_json::from_slice(answer.body()).map_err(Status::internal)
+    }
+
     /// Any request, for what the verbs above do not cover.
     pub async fn raw(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Status> {
         self.transport.call(request).await

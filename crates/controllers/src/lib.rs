@@ -30,6 +30,7 @@ mod nodes;
 mod pod_certificates;
 mod replicaset;
 mod resourcequota;
+mod role_aggregation;
 mod serviceaccount;
 mod statefulset;
 mod ttl_after_finished;

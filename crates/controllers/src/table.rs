@@ -4,8 +4,8 @@ use futures::FutureExt;
 
 use crate::{
     Loop, approval, bootstrap, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage,
-    job, namespace, nodes, pod_certificates, replicaset, resourcequota, serviceaccount, statefulset,
-    ttl_after_finished, volumes,
+    job, namespace, nodes, pod_certificates, replicaset, resourcequota, role_aggregation, serviceaccount,
+    statefulset, ttl_after_finished, volumes,
 };
 
 pub const LOOPS: &[Loop] = &[
@@ -131,6 +131,13 @@ pub const LOOPS: &[Loop] = &[
         watches: &["namespaces", "serviceaccounts"],
         writes: &["serviceaccounts"],
         run: |c| serviceaccount::default_accounts(c).boxed(),
+    },
+    Loop {
+        name: "clusterrole-aggregation",
+        account: "clusterrole-aggregation-controller",
+        watches: &["clusterroles"],
+        writes: &["clusterroles"],
+        run: |c| role_aggregation::run(c).boxed(),
     },
     Loop {
         name: "csrsigning",

@@ -94,7 +94,7 @@ pub struct ServerArgs {
     /// A control plane alone: nothing runs, nothing needs root.
     #[arg(long)]
     pub no_node: bool,
-    /// Parts to leave out, with commas: proxy, dns, cni, scheduler, controllers, or the name of one controller.
+    /// Parts to leave out, with commas: proxy, dns, cni, metrics, scheduler, controllers, or the name of one controller.
     #[arg(long, value_name = "PARTS", value_delimiter = ',')]
     pub disable: Vec<String>,
     /// Configuration file (YAML); flags win over it.

@@ -162,7 +162,7 @@ fn scheduler_settings(path: &Path) -> anyhow::Result<scheduler::Settings> {
 
 /// The tenth service address is DNS.
 const MIN_ADDRESSES: u128 = 16;
-const PARTS: &[&str] = &["proxy", "dns", "cni", "scheduler", "controllers"];
+const PARTS: &[&str] = &["proxy", "dns", "cni", "metrics", "scheduler", "controllers"];
 
 fn cidrs(flag: &str, text: &str) -> anyhow::Result<Vec<Cidr>> {
     let all: Vec<Cidr> = text

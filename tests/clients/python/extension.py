@@ -1,18 +1,20 @@
 """An extension API server and webhooks in one process, over TLS.
 
 extension.py CERT KEY CLIENT_CA PORT: serves flunders of wardle.example.com/v1alpha1 from memory, to callers whose
-certificate CLIENT_CA has signed, and to anybody the webhooks /convert and /admit/NAME, where NAME is one of ADMIT.
+certificate CLIENT_CA has signed, and to anybody the webhooks /convert and /admit/NAME, where NAME is one of ADMIT. The
+former also get what stands in documents.json beside CERT, by its path: group versions that a test makes up.
 Prints `serving on PORT`.
 """
 import base64
 import json
+import os
 import queue
 import ssl
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 GROUP = "wardle.example.com/v1alpha1"
 ROOT = "/apis/" + GROUP
@@ -115,6 +117,14 @@ def admit(review, how):
     return {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}
 
 
+def documents():
+    path = os.path.join(os.path.dirname(cert), "documents.json")
+    if not os.path.exists(path):
+        return {}
+    with open(path) as f:
+        return json.load(f)
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -139,6 +149,8 @@ class Handler(BaseHTTPRequestHandler):
         names = [v for part in (self.connection.getpeercert() or {}).get("subject", ()) for k, v in part if k == "commonName"]
         if names != ["front-proxy-client"]:
             return self.answer(*status(401, "Unauthorized", "who is asking?"))
+        if self.command == "GET" and (document := documents().get(unquote(url.path))):
+            return self.answer(200, document)
         if url.path == ROOT:
             verbs = ["create", "delete", "deletecollection", "get", "list", "watch"]
             kind = {"name": "flunders", "singularName": "flunder", "namespaced": True, "kind": "Flunder", "verbs": verbs, "shortNames": ["fl"]}

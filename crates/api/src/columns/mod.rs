@@ -60,7 +60,8 @@ pub struct ListMeta {
     pub without_columns: bool,
 }
 
-/// Columns as text (`Name:n,Ready:i,Node:w`; `n` name, `i` integer, `b` boolean, `w` only when wide) and the cells.
+/// Columns as text (`Name:n,Ready:i,Node:w`; `n` name, `i` integer, `b` boolean, `d` time,
+/// `q` quantity, `t` duration, `w` only when wide) and the cells.
 type Kind = (&'static str, fn(&mut Row));
 
 fn kind(group: &str, kind: &str) -> Option<Kind> {
@@ -110,6 +111,10 @@ fn definitions(spec: &str) -> Value {
             "name"
         } else if has('d') {
             "date-time"
+        } else if has('q') {
+            "quantity"
+        } else if has('t') {
+            "duration"
         } else {
             ""
         };

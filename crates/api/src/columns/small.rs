@@ -39,6 +39,7 @@ pub fn kind(group: &str, kind: &str) -> Option<super::Kind> {
                 r.text(state.unwrap_or("Pending"));
             })
         }
+        ("metrics.k8s.io", "NodeMetrics" | "PodMetrics") => ("Name:n,cpu:q,memory:q,Window:t", metrics),
         ("apiregistration.k8s.io", "APIService") => ("Name:n,Service,Available,Age", |r| {
             r.name();
             let place = match r.at("spec.service").is_null() {
@@ -123,6 +124,23 @@ pub fn kind(group: &str, kind: &str) -> Option<super::Kind> {
         }),
         _ => return None,
     })
+}
+
+/// What a node or all containers of a pod use.
+fn metrics(r: &mut Row) {
+    use crate::quantity::{Format, Quantity};
+    r.name();
+    let containers = list(r.at("containers"));
+    let all: Vec<&Value> = match r.at("usage") {
+        Value::Null => containers.iter().map(|c| &c["usage"]).collect(),
+        usage => vec![usage],
+    };
+    let of = |name: &str| all.iter().filter_map(|u| Quantity::parse(text(u, name)).ok()).collect::<Vec<_>>();
+    let nanos: i64 = of("cpu").iter().map(|q| q.scaled(-9)).sum();
+    let bytes: i64 = of("memory").iter().map(Quantity::value).sum();
+    r.text(crate::quantity::canonical(&format!("{nanos}n")).unwrap_or_default());
+    r.text(Quantity::from_i64(bytes, Format::BinarySI).to_string());
+    r.text_at("window", "");
 }
 
 fn role_binding(r: &mut Row) {

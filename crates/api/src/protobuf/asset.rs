@@ -41,6 +41,8 @@ pub(super) enum Type {
     IntOrString,
     Time,
     MicroTime,
+    /// In JSON as Go writes it.
+    Duration,
     /// A message that holds JSON bytes.
     Raw,
     SchemaOrArray,
@@ -132,6 +134,7 @@ fn parse_field(line: &'static str) -> Option<Field> {
         "ios" => Type::IntOrString,
         "t" => Type::Time,
         "mt" => Type::MicroTime,
+        "@k8s.io.apimachinery.pkg.apis.meta.v1.Duration" => Type::Duration,
         "raw" => Type::Raw,
         other => {
             let id = other.strip_prefix('@')?;

@@ -132,6 +132,10 @@ fn value(ty: Type, v: wire::Field<'_>, depth: usize) -> Result<Value> {
                 .map_err(|_| ProtobufError::Invalid("a time is out of range"))?;
             Value::String(if micro { time::format_micro(t) } else { time::format(t) })
         }
+        Type::Duration => {
+            let [_, nanos, ..] = small(v.bytes()?)?;
+            Value::String(time::go_duration(nanos.map(wire::Field::int).transpose()?.unwrap_or(0)))
+        }
         Type::Raw => {
             let [_, raw, ..] = small(v.bytes()?)?;
             let raw = raw.map(wire::Field::bytes).transpose()?.unwrap_or_default();

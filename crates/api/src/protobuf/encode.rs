@@ -98,6 +98,11 @@ fn value(out: &mut Vec<u8>, number: u32, ty: Type, v: &Value) -> Result<()> {
                 wire::int(&mut inner, 2, if matches!(ty, Type::Time) { 0 } else { nanos });
             }
         }
+        Type::Duration => {
+            let nanos =
+                time::go_nanos(text(v)?).ok_or(ProtobufError::Invalid("a duration cannot be read"))?;
+            wire::int(&mut inner, 1, nanos);
+        }
         Type::Raw => wire::bytes(&mut inner, 1, &serde_json::to_vec(v).unwrap_or_default()),
         Type::SchemaOrArray => match v {
             Value::Array(a) => a.iter().try_for_each(|v| schema(&mut inner, 2, v))?,

@@ -146,3 +146,14 @@ proptest! {
         let _ = decode(&data);
     }
 }
+
+#[test]
+fn metrics_travel() {
+    let v = json!({"kind": "PodMetrics", "apiVersion": "metrics.k8s.io/v1beta1", "metadata": {"name": "p"},
+        "timestamp": "2026-01-02T03:04:05Z", "window": "15.034s",
+        "containers": [{"name": "c", "usage": {"cpu": "5m", "memory": "1Mi"}}]});
+    let back = decode(&encode(&v).expect("encoded")).expect("decoded");
+    for field in ["timestamp", "window", "containers"] {
+        assert_eq!(back[field], v[field]);
+    }
+}

@@ -36,6 +36,8 @@ const TABLE: &[Row] = &[
     ("internal.apiserver.k8s.io", 16_000, &[("v1alpha1", 9)]),
     ("storagemigration.k8s.io", 15_800, &[("v1", 15), ("v1beta1", 9)]),
     ("lifecycle.k8s.io", 15_700, &[("v1alpha1", 1)]),
+    // As the metrics-server registers it.
+    ("metrics.k8s.io", 100, &[("v1beta1", 100)]),
 ];
 
 /// Of the group and of the version; `None` for what is not built in.

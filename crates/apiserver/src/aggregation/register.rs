@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{GROUP, PLURAL, priorities};
 use crate::conditions::{Condition, is_true, set};
+use crate::resource_metrics;
 use crate::server::ApiServer;
 
 const LABEL: &str = "kube-aggregator.kubernetes.io/automanaged";
@@ -48,7 +49,9 @@ fn object(gv: &GroupVersion, label: &str, now: &str) -> Value {
 pub async fn built_in(server: &ApiServer) -> Result<(), Status> {
     let catalog = server.catalog();
     let mut wanted: BTreeSet<GroupVersion> = BTreeSet::new();
-    for group in catalog.groups().into_iter().filter(|g| *g != GROUP) {
+    // The name of the APIService for metrics stays free for who installs a server of its own.
+    let own = |g: &&str| *g != GROUP && *g != resource_metrics::GROUP;
+    for group in catalog.groups().into_iter().filter(own) {
         for version in catalog.group_versions(group) {
             if priorities::of(group, version).is_some() {
                 wanted.insert((group.to_owned(), version.to_owned()));

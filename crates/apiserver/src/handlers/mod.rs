@@ -28,7 +28,7 @@ use crate::body::Reply;
 use crate::call::Call;
 use crate::chain::no_such_path;
 use crate::server::ApiServer;
-use crate::{registry, streaming};
+use crate::{registry, resource_metrics, streaming};
 
 /// The kind and version that a request is about.
 #[derive(Clone)]
@@ -113,7 +113,10 @@ pub async fn dispatch(s: &ApiServer, mut call: Call) -> Result<Reply, Status> {
         return Box::pin(subresource(s, call, target)).await;
     }
     if !kind.stored {
+        let metrics = kind.group == resource_metrics::GROUP;
         return match (call.info.verb.as_str(), version.has_verb(&call.info.verb)) {
+            ("list", true) if metrics => Box::pin(resource_metrics::answer::list(s, &call, &target)).await,
+            ("get", true) if metrics => Box::pin(resource_metrics::answer::get(s, &call, &target)).await,
             ("create", true) => Box::pin(reviews::create(s, call, target)).await,
             ("list" | "get", true) => reviews::component_statuses(s, &call, &target).await,
             _ => Err(method_not_allowed()),

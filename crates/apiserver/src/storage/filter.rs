@@ -71,6 +71,17 @@ impl Filter {
         self.fields.iter().find(|(l, _, eq)| *eq && l == "metadata.name").map(|(_, v, _)| v.as_str())
     }
 
+    /// By labels, name and namespace alone.
+    pub fn selects_meta(&self, m: &api::Meta) -> bool {
+        let field = |label: &str| match label {
+            "metadata.name" => m.name(),
+            "metadata.namespace" => m.namespace(),
+            _ => "",
+        };
+        self.labels.as_ref().is_none_or(|l| l.matches(&m.labels))
+            && self.fields.iter().all(|(label, want, equal)| (field(label) == want) == *equal)
+    }
+
     /// The object, if it is selected. `record` must have a value.
     pub fn select(&self, record: &Record) -> Result<Option<Object>, Status> {
         let p = parsed(record)?;

@@ -10,7 +10,7 @@ mod socket;
 mod target;
 
 pub use html::Page;
-pub(crate) use pass::{empty, forward, forwarded_body, passed_headers};
+pub(crate) use pass::{empty, forward, forwarded_body, passed_headers, read};
 pub(crate) use proxy::{endpoint_slices, ready_endpoint};
 pub(crate) use socket::Socket;
 

@@ -121,6 +121,19 @@ async fn exchange(
     sender.send_request(request).await.map_err(|e| unreachable(what, e))
 }
 
+/// What a kubelet says at a path, whole.
+pub async fn read(s: &ApiServer, node: &str, path: &str, limit: usize) -> Result<Bytes, Status> {
+    let what = format!("node {node}");
+    let io = kubelet(s, node).await?;
+    let request = request(Method::GET, path, node, HeaderMap::new(), empty())?;
+    let (parts, incoming) = exchange(io, request, &what).await?.into_parts();
+    if !parts.status.is_success() {
+        return Err(repeat_error(parts.status, incoming).await);
+    }
+    let body = http_body_util::Limited::new(incoming, limit).collect().await;
+    body.map(|b| b.to_bytes()).map_err(|e| unreachable(&what, e))
+}
+
 /// A backend's refusal, in our form.
 async fn repeat_error(code: StatusCode, body: hyper::body::Incoming) -> Status {
     let text = match http_body_util::Limited::new(body, ERROR_BYTES).collect().await {

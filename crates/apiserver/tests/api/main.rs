@@ -10,6 +10,7 @@ mod deleting;
 mod elections;
 mod hook;
 mod lists;
+mod metrics;
 mod mutating;
 mod patching;
 mod pods;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::{Object, Status};
 use apiserver::authn::{Anonymous, Authn, TokenAuthenticator, TokenIssuer};
-use apiserver::{ApiServer, Cluster, Config, FrontProxy, Security};
+use apiserver::{ApiServer, Cluster, Config, FrontProxy, NodeTransport, Security};
 use bytes::Bytes;
 use client::{Client, LocalBody, LocalIdentity, LocalServer};
 use http::{Request, Response};
@@ -28,10 +28,19 @@ impl Server {
     }
 
     pub async fn with(service_cidr: &str) -> Self {
-        Self::in_dir(tempfile::tempdir().expect("directory"), service_cidr).await
+        Self::in_dir(tempfile::tempdir().expect("directory"), service_cidr, None).await
     }
 
-    async fn in_dir(dir: tempfile::TempDir, service_cidr: &str) -> Self {
+    /// With a way to kubelets.
+    pub async fn with_nodes(nodes: Arc<dyn NodeTransport>) -> Self {
+        Self::in_dir(tempfile::tempdir().expect("directory"), "10.96.0.0/16", Some(nodes)).await
+    }
+
+    async fn in_dir(
+        dir: tempfile::TempDir,
+        service_cidr: &str,
+        nodes: Option<Arc<dyn NodeTransport>>,
+    ) -> Self {
         let now = client::clock::now().as_second();
         let keys = pki::Pki::open(&dir.path().join("pki"), &pki::Options::default(), now).expect("keys");
         let engine = store::embedded::Engine::open(store::embedded::Options::new(dir.path().join("store")));
@@ -53,7 +62,7 @@ impl Server {
             },
             admission: Default::default(),
             front_proxy: Some(FrontProxy::of(&keys)),
-            nodes: None,
+            nodes,
             security: Box::new(move |reader| Security {
                 authn: Authn::new(
                     trust,
@@ -79,7 +88,7 @@ impl Server {
         self.stop.cancel();
         store::Store::close(self.store.as_ref()).await.expect("close");
         let Self { dir, .. } = self;
-        Self::in_dir(dir, service_cidr).await
+        Self::in_dir(dir, service_cidr, None).await
     }
 
     async fn account(&self, ns: &str) {

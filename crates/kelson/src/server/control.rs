@@ -123,6 +123,11 @@ pub async fn start(
             api::catalog::RuntimeConfig::parse(&config.runtime_config).context("--runtime-config")?;
         catalog = wanted.apply(&catalog);
     }
+    if !config.enabled("metrics") {
+        for plural in ["nodes", "pods"] {
+            catalog.remove(apiserver::resource_metrics::GROUP, plural);
+        }
+    }
     let trust = pki.client_trust().context("failed to read the cluster's certificate authority")?;
     let proxies =
         pki.front_proxy_trust().context("failed to read the front proxy's certificate authority")?;

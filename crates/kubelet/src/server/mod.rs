@@ -6,6 +6,7 @@ pub mod authorize;
 pub mod logs;
 mod port_forward;
 pub mod remote;
+mod resource;
 pub mod spdy;
 mod stats;
 mod streams;
@@ -157,11 +158,9 @@ async fn route(cx: &Cx, r: Request<Incoming>) -> Result<Response<Body>, Refused>
         ["metrics"] if get => {
             Ok(full(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", stats::metrics(cx)))
         }
-        ["metrics", "resource"] if get => Ok(full(
-            StatusCode::OK,
-            "text/plain; version=0.0.4; charset=utf-8",
-            stats::resource_metrics(cx).await,
-        )),
+        ["metrics", "resource"] if get => {
+            Ok(full(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", resource::metrics(cx).await))
+        }
         ["metrics", "cadvisor" | "probes"] if get => {
             Ok(full(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", ""))
         }

@@ -1,4 +1,4 @@
-//! `/stats/summary` and metrics, from the runtime's figures.
+//! `/stats/summary` and `/metrics`, from the runtime's figures.
 
 use std::fmt::Write as _;
 
@@ -57,7 +57,7 @@ pub async fn summary(cx: &Cx) -> Value {
 }
 
 /// CPU time of the whole machine, idle left out.
-fn cpu_nanos() -> u64 {
+pub fn cpu_nanos() -> u64 {
     let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let first = text.lines().next().unwrap_or_default();
     let n: Vec<u64> = first.split_whitespace().skip(1).filter_map(|x| x.parse().ok()).collect();
@@ -96,36 +96,5 @@ pub fn metrics(cx: &Cx) -> String {
     for ((signer, state), n) in cx.node.certificates.states() {
         let _ = writeln!(out, "{name}{{signer_name=\"{signer}\",state=\"{state}\"}} {n}");
     }
-    out
-}
-
-pub async fn resource_metrics(cx: &Cx) -> String {
-    let stats = cx.node.runtime.list_pod_sandbox_stats(None).await.unwrap_or_default();
-    let mut out = String::from("# TYPE container_cpu_usage_seconds_total counter\n");
-    let label = |c: &ContainerStats, s: &cri::PodSandboxStats| {
-        let m = &s.attributes.metadata;
-        format!(
-            "{{container=\"{}\",namespace=\"{}\",pod=\"{}\"}}",
-            c.attributes.metadata.name, m.namespace, m.name
-        )
-    };
-    for (s, c) in stats.iter().flat_map(|s| s.containers.iter().map(move |c| (s, c))) {
-        let seconds = c.cpu.usage_core_nano_seconds.unwrap_or(0) as f64 / 1e9;
-        let _ = writeln!(out, "container_cpu_usage_seconds_total{} {seconds}", label(c, s));
-    }
-    out.push_str("# TYPE container_memory_working_set_bytes gauge\n");
-    for (s, c) in stats.iter().flat_map(|s| s.containers.iter().map(move |c| (s, c))) {
-        let _ = writeln!(
-            out,
-            "container_memory_working_set_bytes{} {}",
-            label(c, s),
-            c.memory.working_set_bytes.unwrap_or(0)
-        );
-    }
-    let _ = writeln!(
-        out,
-        "# TYPE node_cpu_usage_seconds_total counter\nnode_cpu_usage_seconds_total {}",
-        cpu_nanos() as f64 / 1e9
-    );
     out
 }
