@@ -24,6 +24,7 @@ mod deployment;
 mod disruption;
 mod endpoints;
 mod garbage;
+mod hpa;
 mod job;
 mod namespace;
 mod nodes;
@@ -37,6 +38,7 @@ mod ttl_after_finished;
 mod volumes;
 
 pub use certificates::Sign;
+pub use hpa::Settings as Autoscaling;
 pub use nodes::{WISH as POD_CIDRS_WISH, blocks as node_blocks};
 
 use std::sync::Arc;
@@ -62,6 +64,7 @@ pub struct Config {
     pub terminated_pods: usize,
     /// Networks of which nodes get their blocks; empty: somebody else sees to that.
     pub cluster_cidrs: Vec<netlink::Cidr>,
+    pub autoscaling: Autoscaling,
     /// The node that has the first block of each, whatever happens: it may use it before the API is there.
     pub first_block: Option<String>,
 }
@@ -74,6 +77,7 @@ impl Default for Config {
             node_grace: Duration::from_secs(50),
             terminated_pods: 12_500,
             cluster_cidrs: Vec::new(),
+            autoscaling: Autoscaling::default(),
             first_block: None,
         }
     }

@@ -4,8 +4,8 @@ use futures::FutureExt;
 
 use crate::{
     Loop, approval, bootstrap, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage,
-    job, namespace, nodes, pod_certificates, replicaset, resourcequota, role_aggregation, serviceaccount,
-    statefulset, ttl_after_finished, volumes,
+    hpa, job, namespace, nodes, pod_certificates, replicaset, resourcequota, role_aggregation,
+    serviceaccount, statefulset, ttl_after_finished, volumes,
 };
 
 pub const LOOPS: &[Loop] = &[
@@ -236,6 +236,13 @@ pub const LOOPS: &[Loop] = &[
         ],
         writes: &["poddisruptionbudgets/status", "pods/status"],
         run: |c| disruption::run(c).boxed(),
+    },
+    Loop {
+        name: "horizontalpodautoscaling",
+        account: "horizontal-pod-autoscaler",
+        watches: &["horizontalpodautoscalers", "pods", "metrics"],
+        writes: &["the scale of any kind", "horizontalpodautoscalers/status"],
+        run: |c| hpa::run(c).boxed(),
     },
     Loop {
         name: "endpointslicemirroring",
