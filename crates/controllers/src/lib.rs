@@ -32,14 +32,18 @@ mod pod_certificates;
 mod replicaset;
 mod resourcequota;
 mod role_aggregation;
+mod service_cidrs;
 mod serviceaccount;
 mod statefulset;
+mod storage_migration;
+mod token_secrets;
 mod ttl_after_finished;
 mod volumes;
 
 pub use certificates::Sign;
 pub use hpa::Settings as Autoscaling;
 pub use nodes::{WISH as POD_CIDRS_WISH, blocks as node_blocks};
+pub use token_secrets::SecretTokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +69,8 @@ pub struct Config {
     /// Networks of which nodes get their blocks; empty: somebody else sees to that.
     pub cluster_cidrs: Vec<netlink::Cidr>,
     pub autoscaling: Autoscaling,
+    /// Signs the tokens that stand in secrets; without it those secrets stay empty.
+    pub secret_tokens: Option<SecretTokens>,
     /// The node that has the first block of each, whatever happens: it may use it before the API is there.
     pub first_block: Option<String>,
 }
@@ -78,6 +84,7 @@ impl Default for Config {
             terminated_pods: 12_500,
             cluster_cidrs: Vec::new(),
             autoscaling: Autoscaling::default(),
+            secret_tokens: None,
             first_block: None,
         }
     }

@@ -4,8 +4,8 @@ use futures::FutureExt;
 
 use crate::{
     Loop, approval, bootstrap, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage,
-    hpa, job, namespace, nodes, pod_certificates, replicaset, resourcequota, role_aggregation,
-    serviceaccount, statefulset, ttl_after_finished, volumes,
+    hpa, job, namespace, nodes, pod_certificates, replicaset, resourcequota, role_aggregation, service_cidrs,
+    serviceaccount, statefulset, storage_migration, token_secrets, ttl_after_finished, volumes,
 };
 
 pub const LOOPS: &[Loop] = &[
@@ -80,6 +80,27 @@ pub const LOOPS: &[Loop] = &[
         run: |c| volumes::ephemeral::run(c).boxed(),
     },
     Loop {
+        name: "attachdetach",
+        account: "attachdetach-controller",
+        watches: &[
+            "persistentvolumes",
+            "persistentvolumeclaims",
+            "pods",
+            "nodes",
+            "volumeattachments",
+            "csidrivers",
+        ],
+        writes: &["volumeattachments", "nodes/status"],
+        run: |c| volumes::attach::run(c).boxed(),
+    },
+    Loop {
+        name: "persistentvolume-expander",
+        account: "expand-controller",
+        watches: &["persistentvolumeclaims", "persistentvolumes"],
+        writes: &["events"],
+        run: |c| volumes::expand::run(c).boxed(),
+    },
+    Loop {
         name: "pvc-protection",
         account: "pvc-protection-controller",
         watches: &["persistentvolumeclaims", "pods"],
@@ -138,6 +159,21 @@ pub const LOOPS: &[Loop] = &[
         watches: &["clusterroles"],
         writes: &["clusterroles"],
         run: |c| role_aggregation::run(c).boxed(),
+    },
+    Loop {
+        name: "serviceaccount-token",
+        // Acts as the controller manager itself, as upstream's does.
+        account: "kube-controller-manager",
+        watches: &["secrets", "serviceaccounts"],
+        writes: &["secrets"],
+        run: |c| token_secrets::controller(c).boxed(),
+    },
+    Loop {
+        name: "legacy-serviceaccount-token-cleaner",
+        account: "legacy-service-account-token-cleaner",
+        watches: &["secrets", "serviceaccounts", "pods"],
+        writes: &["secrets"],
+        run: |c| token_secrets::cleaner(c).boxed(),
     },
     Loop {
         name: "csrsigning",
@@ -208,6 +244,31 @@ pub const LOOPS: &[Loop] = &[
         watches: &["nodes"],
         writes: &["nodes"],
         run: |c| nodes::ipam(c).boxed(),
+    },
+    Loop {
+        name: "ttl",
+        account: "ttl-controller",
+        watches: &["nodes"],
+        writes: &["nodes"],
+        run: |c| nodes::ttl(c).boxed(),
+    },
+    Loop {
+        name: "service-cidr-controller",
+        account: "service-cidrs-controller",
+        watches: &["servicecidrs", "ipaddresses"],
+        writes: &["servicecidrs", "servicecidrs/status"],
+        run: |c| service_cidrs::run(c).boxed(),
+    },
+    Loop {
+        name: "storage-version-migrator",
+        account: "storage-version-migrator-controller",
+        watches: &["storageversionmigrations"],
+        writes: &[
+            "every object of a resource",
+            "storageversionmigrations/status",
+            "customresourcedefinitions/status",
+        ],
+        run: |c| storage_migration::run(c).boxed(),
     },
     Loop {
         name: "taint-eviction",

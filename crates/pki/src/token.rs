@@ -62,6 +62,38 @@ pub struct Claims {
     pub sub: String,
 }
 
+/// Issuer of the tokens that stand in secrets.
+pub const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
+
+/// What a token in a secret says: it has no end, and counts as long as the secret holds it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LegacyClaims {
+    pub iss: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    pub namespace: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    pub secret: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    pub account: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    pub account_uid: String,
+    pub sub: String,
+}
+
+impl LegacyClaims {
+    pub fn new(namespace: &str, account: &str, account_uid: &str, secret: &str) -> Self {
+        Self {
+            iss: LEGACY_ISSUER.into(),
+            namespace: namespace.into(),
+            secret: secret.into(),
+            account: account.into(),
+            account_uid: account_uid.into(),
+            sub: format!("system:serviceaccount:{namespace}:{account}"),
+        }
+    }
+}
+
 fn one_or_many<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -130,7 +162,7 @@ impl Signer {
         &self.kid
     }
 
-    pub fn mint(&self, claims: &Claims) -> Result<String, TokenError> {
+    pub fn mint<T: Serialize>(&self, claims: &T) -> Result<String, TokenError> {
         let body = serde_json::to_vec(claims).map_err(|_| TokenError::Sign)?;
         let mut token = format!("{}.{}", self.header, URL_SAFE_NO_PAD.encode(body));
         let sig = self.key.sign(&self.random, token.as_bytes()).map_err(|_| TokenError::Sign)?;
@@ -174,6 +206,15 @@ impl Verifier {
 
     /// The claims of a token with a good signature; times and audiences are for [`check`] to judge.
     pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+        self.verify_of(token, &self.issuer)
+    }
+
+    /// The claims of a token that stands in a secret; whether it still does is for others to judge.
+    pub fn verify_legacy(&self, token: &str) -> Result<LegacyClaims, TokenError> {
+        self.verify_of(token, LEGACY_ISSUER)
+    }
+
+    fn verify_of<T: serde::de::DeserializeOwned>(&self, token: &str, wanted: &str) -> Result<T, TokenError> {
         let mut parts = token.splitn(3, '.');
         let (Some(head), Some(body), Some(sig)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(TokenError::Foreign);
@@ -185,7 +226,7 @@ impl Verifier {
         let header: Header = serde_json::from_slice(&decode(head)?).map_err(|_| TokenError::Foreign)?;
         let body = decode(body)?;
         let issuer: IssuerOnly = serde_json::from_slice(&body).map_err(|_| TokenError::Foreign)?;
-        if issuer.iss != self.issuer {
+        if issuer.iss != wanted {
             return Err(TokenError::Foreign);
         }
         if header.alg != "ES256" {

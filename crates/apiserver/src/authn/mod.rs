@@ -7,6 +7,7 @@
 
 pub mod bootstrap_token;
 pub mod review;
+mod secret_token;
 pub mod service_account;
 pub mod token_request;
 

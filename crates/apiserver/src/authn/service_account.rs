@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use pki::token::{BoundRef, Claims, check};
 use pki::{TokenError, Verifier};
 
+use super::secret_token;
 use crate::user::AUTHENTICATED;
 use crate::{Reader, User};
 
@@ -63,7 +64,12 @@ impl TokenAuthenticator {
         audiences: &[String],
         now: i64,
     ) -> Result<(User, Vec<String>), String> {
-        let claims = self.claims(token).map_err(|e| e.to_string())?;
+        let claims = match self.claims(token) {
+            Err(TokenError::Foreign) if let Ok(claims) = self.verifier.verify_legacy(token) => {
+                return secret_token::authenticate(reader, &claims, token, &self.audiences, audiences).await;
+            }
+            other => other.map_err(|e| e.to_string())?,
+        };
         let wanted = if audiences.is_empty() { &self.audiences } else { audiences };
         let matched = check(&claims, wanted, now).map_err(|e| e.to_string())?;
         let k = &claims.kubernetes;

@@ -70,6 +70,11 @@ pub async fn run(reader: &dyn Reader, front_proxy: Option<&FrontProxy>) -> Resul
     for (plural, value) in flow::defaults(&now) {
         rest.push(Want { group: "flowcontrol.apiserver.k8s.io", plural, value, rbac: None });
     }
+    // Since when uses of tokens in secrets are noted: the cleaner of those tokens goes by it.
+    let since = now.get(..10).unwrap_or_default();
+    let tracking = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"since": since},
+        "metadata": {"namespace": "kube-system", "name": TOKEN_TRACKING}});
+    rest.push(Want { group: "", plural: "configmaps", value: tracking, rbac: None });
     ensure(reader, rest).await?;
     match front_proxy {
         Some(f) => publish(reader, f).await,
@@ -77,6 +82,7 @@ pub async fn run(reader: &dyn Reader, front_proxy: Option<&FrontProxy>) -> Resul
     }
 }
 
+const TOKEN_TRACKING: &str = "kube-apiserver-legacy-service-account-token-tracking";
 const AUTHENTICATION: &str = "extension-apiserver-authentication";
 
 /// Tells extension API servers whom they may believe. What another server of the cluster said stays.

@@ -6,6 +6,7 @@ mod ipam;
 mod lifecycle;
 mod pod_gc;
 mod taint_eviction;
+mod ttl;
 mod view;
 
 use api::resource::PODS;
@@ -17,6 +18,7 @@ pub use ipam::{WISH, blocks, run as ipam};
 pub use lifecycle::run as lifecycle;
 pub use pod_gc::run as pod_gc;
 pub use taint_eviction::run as taint_eviction;
+pub use ttl::run as ttl;
 
 const BY_NODE: &str = "spec.nodeName";
 
@@ -30,13 +32,13 @@ fn index_by_node(pods: &Informer) {
 }
 
 /// The condition that says why a pod is about to be deleted.
-fn disruption_target(reason: &str, message: &str) -> Value {
+pub(crate) fn disruption_target(reason: &str, message: &str) -> Value {
     json!({ "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message, "lastProbeTime": null,
         "lastTransitionTime": clock::rfc3339(clock::now()) })
 }
 
 /// Patches the status of exactly this pod; one that is gone, or replaced, is fine.
-async fn patch_pod(client: &Client, pod: &Object, status: Value) -> Result<bool, Status> {
+pub(crate) async fn patch_pod(client: &Client, pod: &Object, status: Value) -> Result<bool, Status> {
     let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.uid() }, "status": status }));
     match client.patch(&PODS, pod.namespace(), pod.name(), "status", &patch).await {
         Ok(_) => Ok(true),

@@ -44,7 +44,7 @@ struct ClaimVolume {
 }
 
 /// Claims that a pod on a node uses. A pod that is nowhere yet will not start on a claim that is going.
-fn used(pod: &Object) -> Vec<String> {
+pub(super) fn used(pod: &Object) -> Vec<String> {
     let view: PodView = pod.view().unwrap_or_default();
     if view.spec.node_name.is_empty() {
         return Vec::new();

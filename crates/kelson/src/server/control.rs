@@ -213,6 +213,14 @@ fn signer(pki: Arc<pki::Pki>) -> controllers::Sign {
     }))
 }
 
+/// What signs the tokens that stand in secrets.
+fn secret_tokens(pki: Arc<pki::Pki>) -> controllers::SecretTokens {
+    controllers::SecretTokens(Arc::new(move |namespace, account, uid, secret| {
+        let claims = pki::token::LegacyClaims::new(namespace, account, uid, secret);
+        pki.tokens.mint(&claims).map_err(|e| e.to_string())
+    }))
+}
+
 /// Finalizers and taints that only a running loop takes away again.
 fn admission(config: &Config) -> apiserver::admission::Options {
     let runs = |name: &str| config.enabled("controllers") && config.enabled(name);
@@ -234,6 +242,7 @@ fn start_loops(control: &Control, config: &Config, token: &CancellationToken, on
             terminated_pods: config.terminated_pods,
             sign: Some(signer(control.pki.clone())),
             autoscaling: controllers::Autoscaling::default(),
+            secret_tokens: Some(secret_tokens(control.pki.clone())),
             cluster_cidrs: if config.enabled("cni") { config.cluster_cidrs.clone() } else { vec![] },
             first_block: config.has_first_block().then(|| config.machine.node_name.clone()),
         };
