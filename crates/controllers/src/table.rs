@@ -3,9 +3,10 @@
 use futures::FutureExt;
 
 use crate::{
-    Loop, approval, bootstrap, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage,
-    hpa, job, namespace, nodes, pod_certificates, replicaset, resourcequota, role_aggregation, service_cidrs,
-    serviceaccount, statefulset, storage_migration, token_secrets, ttl_after_finished, volumes,
+    Loop, approval, bootstrap, certificates, cronjob, daemonset, deployment, device_taints, disruption,
+    endpoints, garbage, hpa, job, namespace, nodes, pod_certificates, replicaset, resource_claims,
+    resourcequota, role_aggregation, service_cidrs, serviceaccount, statefulset, storage_migration,
+    token_secrets, ttl_after_finished, volumes,
 };
 
 pub const LOOPS: &[Loop] = &[
@@ -269,6 +270,20 @@ pub const LOOPS: &[Loop] = &[
             "customresourcedefinitions/status",
         ],
         run: |c| storage_migration::run(c).boxed(),
+    },
+    Loop {
+        name: "resourceclaim",
+        account: "resource-claim-controller",
+        watches: &["pods", "resourceclaims", "resourceclaimtemplates"],
+        writes: &["resourceclaims", "resourceclaims/status", "pods/status"],
+        run: |c| resource_claims::run(c).boxed(),
+    },
+    Loop {
+        name: "device-taint-eviction",
+        account: "device-taint-eviction-controller",
+        watches: &["pods", "resourceclaims", "resourceslices", "devicetaintrules"],
+        writes: &["pods", "pods/status"],
+        run: |c| device_taints::run(c).boxed(),
     },
     Loop {
         name: "taint-eviction",
