@@ -164,3 +164,57 @@ fn objects_move_to_the_version_of_today() {
     c.kubectl(&["wait", "--for=condition=Succeeded", "storageversionmigration/again", "--timeout=60s"]);
     assert_eq!(revision(), before);
 }
+
+const DEVICES: &str = r#"
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaimTemplate
+metadata: {name: gpu}
+spec:
+  metadata: {labels: {made: 'yes'}}
+  spec: {devices: {requests: [{name: one, exactly: {deviceClassName: gpus}}]}}
+---
+apiVersion: resource.k8s.io/v1
+kind: ResourceSlice
+metadata: {name: far-gpus}
+spec:
+  driver: gpus.example.com
+  nodeName: far
+  pool: {name: far, generation: 1, resourceSliceCount: 1}
+  devices: [{name: gpu-0}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: miner}
+spec:
+  nodeName: far
+  containers: [{name: c, image: i, resources: {claims: [{name: gpu}]}}]
+  resourceClaims: [{name: gpu, resourceClaimTemplateName: gpu}]
+"#;
+
+#[test]
+fn claims_are_made_held_and_given_back() {
+    let c = Cluster::control_plane();
+    c.add_silent_node("far");
+    c.apply(DEVICES);
+    let name = || get(&c, "pod/miner", "{.status.resourceClaimStatuses[0].resourceClaimName}");
+    wait_for("the claim in the pod's status", || name().starts_with("miner-gpu-"));
+    let claim = format!("resourceclaim/{}", name());
+    assert_eq!(get(&c, &claim, "{.metadata.labels.made} {.metadata.ownerReferences[0].name}"), "yes miner");
+    // What a scheduler says, which does not know the pod.
+    let protect = r#"{"metadata": {"finalizers": ["resource.kubernetes.io/delete-protection"]}}"#;
+    c.kubectl(&["patch", &claim, "--type=merge", "-p", protect]);
+    let allocation = r#"{"status": {"allocation": {"devices": {"results": [{"request": "one", "driver": "gpus.example.com", "pool": "far", "device": "gpu-0"}]}}}}"#;
+    c.kubectl(&["patch", &claim, "--subresource=status", "--type=merge", "-p", allocation]);
+    wait_for("the reservation", || get(&c, &claim, "{.status.reservedFor[*].name}") == "miner");
+    // A device that is broken drives its pod away; its claim goes with it.
+    let taint = r#"[{"op": "add", "path": "/spec/devices/0/taints", "value": [{"key": "broken", "effect": "NoExecute"}]}]"#;
+    c.kubectl(&["patch", "resourceslice", "far-gpus", "--type=json", "-p", taint]);
+    says(&c, "miner", "Marking for deletion");
+    wait_for("the mark", || {
+        get(&c, "pod/miner", "{.status.conditions[?(@.type==\"DisruptionTarget\")].reason}")
+            == "DeletionByDeviceTaintManager"
+    });
+    assert!(!get(&c, "pod/miner", "{.metadata.deletionTimestamp}").is_empty());
+    c.kubectl(&["delete", "pod", "miner", "--force", "--grace-period=0"]);
+    wait_for("the claim to go", || !c.try_kubectl(&["get", &claim], None).ok);
+}
