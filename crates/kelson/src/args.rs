@@ -20,6 +20,8 @@ pub enum Command {
     Agent(Box<AgentArgs>),
     /// Make, list and remove the tokens with which machines join a cluster.
     Token(crate::token::TokenArgs),
+    /// Say why a thing does not do what it should, and what would help: `why pod web`, `why deployment/web`, or all there is.
+    Why(crate::why::WhyArgs),
     /// Bring images onto this node, list and remove them.
     Image(ImageArgs),
     /// Write the whole cluster as it is at one moment into a file, while it runs or not.

@@ -13,6 +13,7 @@ mod config;
 mod duration;
 mod etcd;
 mod image;
+mod kubeconfig;
 mod leader;
 mod logging;
 mod machine;
@@ -25,6 +26,7 @@ mod remote;
 mod server;
 mod shared;
 mod token;
+mod why;
 
 use std::process::ExitCode;
 
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Store(a) => backup::inspect::main(a),
         Command::Agent(a) => agent::main(a),
         Command::Token(a) => token::main(a),
+        Command::Why(a) => why::main(a),
         Command::Clean(a) => clean::main(a),
         Command::Version => {
             println!("kelson {VERSION} (Kubernetes v1.37.0)");

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::config::Instance;
 use crate::duration::duration;
-use crate::remote::Kubeconfig;
+use crate::kubeconfig::Kubeconfig;
 
 /// The group whose members may ask for a node's certificates (see the default roles).
 const JOINING: &str = "system:bootstrappers:kubeadm:default-node-token";

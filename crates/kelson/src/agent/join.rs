@@ -15,7 +15,8 @@ use tracing::{info, warn};
 
 use super::identity::{self, CLIENT};
 use super::{Config, Dir, RETRY};
-use crate::remote::{Kubeconfig, access};
+use crate::kubeconfig::Kubeconfig;
+use crate::remote::access;
 
 /// A machine that belongs to a cluster.
 pub struct Joined {

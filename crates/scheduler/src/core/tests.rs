@@ -78,6 +78,23 @@ fn reasons_are_counted_in_words() {
 }
 
 #[test]
+fn each_node_says_why_it_refuses() {
+    let mut cache = Cache::default();
+    cache.set_node(node("a", "1", json!({})));
+    cache.set_node(node("b", "4", json!({"unschedulable": true})));
+    cache.set_node(node("c", "4", json!({})));
+    let said: Vec<(String, &str, String)> = refusals(&mut cache, &pod("p", cpu("2")))
+        .into_iter()
+        .map(|(node, (plugin, r))| (node, plugin, r.reasons.join(", ")))
+        .collect();
+    let (fit, cordon) = ("Insufficient cpu".to_owned(), "node(s) were unschedulable".to_owned());
+    assert_eq!(
+        said,
+        [("a".to_owned(), "NodeResourcesFit", fit), ("b".to_owned(), "NodeUnschedulable", cordon)]
+    );
+}
+
+#[test]
 fn the_emptier_node_wins_and_assumed_pods_count() {
     let mut cache = Cache::default();
     cache.set_node(node("a", "4", json!({})));
