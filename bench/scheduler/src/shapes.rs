@@ -12,6 +12,8 @@ pub enum Apart {
     InitWaits,
     /// Other objects come and go.
     Churn,
+    /// Five pods a second come that have to make room for themselves.
+    Preempting,
 }
 
 pub struct Shape {
@@ -161,7 +163,7 @@ fn low(_: usize) -> Value {
     v
 }
 
-fn high(_: usize) -> Value {
+pub fn high(_: usize) -> Value {
     let mut v = template(json!({}), json!({"priorityClassName": "high"}));
     v["spec"]["containers"][0]["resources"]["requests"] = json!({"cpu": "3", "memory": "500Mi"});
     v
@@ -211,6 +213,10 @@ pub fn all(nodes: usize) -> Vec<Shape> {
         apart(Apart::Churn, shape("mixed churn", 0, basic, basic, usize::MAX, 3550)),
         apart(Apart::InitWaits, shape("unschedulable", 100, too_large, basic, usize::MAX, 2950)),
         apart(Apart::InitWaits, shape("gated", nodes * 2, gated, basic, usize::MAX, 4550)),
-        Shape { objects: high_class, ..shape("preemption", nodes * 4, low, high, nodes, 800) },
+        Shape {
+            objects: high_class,
+            ..apart(Apart::Preempting, shape("preemption beside", nodes * 4, low, basic, nodes, 800))
+        },
+        Shape { objects: high_class, ..shape("all preempt", nodes * 4, low, high, nodes, 0) },
     ]
 }

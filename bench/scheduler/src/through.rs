@@ -153,7 +153,12 @@ impl World {
             self.namespace(n).await?;
         }
         for (path, object) in (shape.objects)() {
-            create(&self.pool, path.to_owned(), 1, move |_| object.clone()).await?;
+            // It may be there from an earlier shape.
+            if let Err(e) = create(&self.pool, path.to_owned(), 1, move |_| object.clone()).await
+                && !e.to_string().contains("AlreadyExists")
+            {
+                return Err(e);
+            }
         }
         let before = Bound::watch(&self.pool, &init).await?;
         self.pods(&init, "init", shape.before, shape.init).await.context("initial pods")?;
@@ -163,9 +168,14 @@ impl World {
         let bound = Bound::watch(&self.pool, &measured).await?;
         let count = pods.min(shape.most);
         let stop = Arc::new(AtomicBool::new(false));
-        let churn = (shape.apart == Some(Apart::Churn)).then(|| {
+        let beside = shape.apart.filter(|a| *a != Apart::InitWaits).map(|apart| {
             let (pool, namespace, stop) = (self.pool.clone(), init.clone(), stop.clone());
-            tokio::spawn(async move { churn(&pool, &namespace, &stop).await })
+            tokio::spawn(async move {
+                match apart {
+                    Apart::Preempting => preempt(&pool, &namespace, &stop).await,
+                    _ => churn(&pool, &namespace, &stop).await,
+                }
+            })
         });
         let cpu: Vec<f64> = self.watched.iter().map(Watched::cpu).collect::<Result<_>>()?;
         let began = Instant::now();
@@ -175,8 +185,8 @@ impl World {
         let took = began.elapsed().as_secs_f64();
         let used: Vec<f64> = self.watched.iter().map(Watched::cpu).collect::<Result<_>>()?;
         stop.store(true, Ordering::Relaxed);
-        if let Some(c) = churn {
-            c.await??;
+        if let Some(b) = beside {
+            b.await??;
         }
         let us = used.iter().zip(&cpu).map(|(a, b)| (a - b) / count as f64 * 1e6).sum::<f64>();
         // The machine is left as it was found, for the next shape.
@@ -194,6 +204,18 @@ impl World {
             "cpu_us_per_pod": us, "goal": shape.goal}),
         )
     }
+}
+
+/// Pods that need the place of three others, five a second.
+async fn preempt(pool: &Arc<Pool>, namespace: &str, stop: &AtomicBool) -> Result<()> {
+    let mut n = 0usize;
+    while !stop.load(Ordering::Relaxed) {
+        n += 1;
+        let path = format!("/api/v1/namespaces/{namespace}/pods");
+        create(pool, path, 1, move |_| shapes::named(&shapes::high(0), "high", n)).await?;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
 }
 
 /// A node, a pod that fits nowhere and a service come and go, as in upstream's mixed churn.
