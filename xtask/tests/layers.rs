@@ -25,7 +25,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("client", pure[..1].to_vec()),
         ("apiserver", component(&["patch", "store", "pki", "cel"])),
         ("controllers", component(&["netlink", "pki"])),
-        ("scheduler", component(&[])),
+        ("scheduler", component(&["pki"])),
         ("kubelet", component(&["cri", "pki"])),
         ("cni", vec!["netlink", "cri"]),
         ("proxy", component(&["netlink"])),

@@ -7,6 +7,7 @@ use serde_json::json;
 use tracing::debug;
 
 use crate::core::PodInfo;
+use crate::extender::Extender;
 
 pub fn reference(pod: &PodInfo) -> ObjectRef {
     ObjectRef {
@@ -19,14 +20,25 @@ pub fn reference(pod: &PodInfo) -> ObjectRef {
     }
 }
 
-/// Binds and tells it.
-pub async fn bind(client: &Client, events: &EventRecorder, pod: &PodInfo, node: &str) -> Result<(), Status> {
+/// Binds, or has an extender do it, and tells it.
+pub async fn bind(
+    client: &Client,
+    events: &EventRecorder,
+    binder: Option<&Extender>,
+    pod: &PodInfo,
+    node: &str,
+) -> Result<(), Status> {
     let body = json!({
         "apiVersion": "v1", "kind": "Binding",
         "metadata": { "name": pod.name, "namespace": pod.namespace, "uid": pod.uid },
         "target": { "apiVersion": "v1", "kind": "Node", "name": node },
     });
-    client.create_sub(&PODS, &pod.namespace, Some(&pod.name), "binding", &body).await?;
+    match binder {
+        Some(e) => e.bind(pod, node).await.map_err(Status::internal)?,
+        None => {
+            client.create_sub(&PODS, &pod.namespace, Some(&pod.name), "binding", &body).await?;
+        }
+    }
     let message = format!("Successfully assigned {}/{} to {node}", pod.namespace, pod.name);
     events.normal(reference(pod), "Scheduled", message);
     Ok(())

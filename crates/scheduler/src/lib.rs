@@ -4,7 +4,9 @@
 #![forbid(unsafe_code)]
 
 mod bind;
+mod consult;
 pub mod core;
+mod extender;
 pub mod plugins;
 mod pods;
 mod preempt;
@@ -19,11 +21,13 @@ use std::sync::Arc;
 
 use api::resource::{NODES, PODS};
 use client::{Client, EventRecorder, Informers};
+use parking_lot::MutexGuard;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::core::{Choice, Outcome, PodInfo};
+use crate::consult::Consulted;
+use crate::core::{Cache, Choice, Outcome, PodInfo};
 use crate::plugins::Preemption;
 use crate::pods::Shared;
 use crate::queue::{ClusterEvent, Queue, Wait};
@@ -53,13 +57,14 @@ pub async fn run(client: Client, informers: Informers, settings: Settings, token
     let scheduler = Scheduler {
         recorder: EventRecorder::new(client.clone(), DEFAULT_NAME, ""),
         slots: Arc::new(Semaphore::new(WRITERS)),
+        consulted: Consulted::new(settings.extenders, pods, nodes),
         shared,
         client,
         storage,
     };
     while let Some(pod) = next(&scheduler.shared, &token).await {
         let Ok(slot) = scheduler.slots.clone().acquire_owned().await else { return };
-        scheduler.place(pod, slot);
+        scheduler.place(pod, slot).await;
     }
 }
 
@@ -70,18 +75,48 @@ struct Scheduler {
     recorder: EventRecorder,
     storage: Arc<Storage>,
     slots: Arc<Semaphore>,
+    consulted: Consulted,
+}
+
+/// One decision; a pod with claims may have been counted on a node while it waited for its volumes.
+fn decided<T>(cache: &mut Cache, pod: &PodInfo, f: impl FnOnce(&mut Cache, &PodInfo) -> T) -> T {
+    if !pod.claims.is_empty() {
+        cache.remove_pod(&pod.uid);
+    }
+    f(cache, pod)
 }
 
 impl Scheduler {
     /// Decides about one pod; the writes that follow are spawned, and end with the slot.
-    fn place(&self, pod: Arc<PodInfo>, slot: OwnedSemaphorePermit) {
-        let (outcome, choices) = {
-            let mut cache = self.shared.cache.lock();
-            if !pod.claims.is_empty() {
-                // It may have been counted on a node while it waited for its volumes.
-                cache.remove_pod(&pod.uid);
+    async fn place(&self, pod: Arc<PodInfo>, slot: OwnedSemaphorePermit) {
+        if let Some(asked) = self.consulted.about(&pod) {
+            match asked.decide(&self.shared, &pod).await {
+                Ok(outcome) => self.settle(self.shared.cache.lock(), pod, outcome, slot),
+                Err(why) => self.fail(pod, why, slot),
             }
-            let outcome = core::schedule(&mut cache, &pod);
+            return;
+        }
+        let mut cache = self.shared.cache.lock();
+        let outcome = decided(&mut cache, &pod, core::schedule);
+        self.settle(cache, pod, outcome, slot);
+    }
+
+    /// Neither placed nor refused: one who has a say did not answer. Tried again later.
+    fn fail(&self, pod: Arc<PodInfo>, why: String, slot: OwnedSemaphorePermit) {
+        debug!(pod = %pod.name, error = why, "failed to schedule");
+        self.recorder.warning(bind::reference(&pod), "FailedScheduling", why);
+        self.shared.queue.lock().back_off(pod, client::clock::now());
+        drop(slot);
+    }
+
+    fn settle(
+        &self,
+        mut cache: MutexGuard<'_, Cache>,
+        pod: Arc<PodInfo>,
+        outcome: Outcome,
+        slot: OwnedSemaphorePermit,
+    ) {
+        let choices = {
             let choices = match &outcome {
                 Outcome::Node(node) => core::choices(&cache, &pod, node),
                 Outcome::Unschedulable { .. } => Vec::new(),
@@ -90,8 +125,9 @@ impl Scheduler {
             if let Outcome::Node(node) = &outcome {
                 cache.assume(&pod, node);
             }
-            (outcome, choices)
+            choices
         };
+        drop(cache);
         match outcome {
             Outcome::Node(node) if !choices.is_empty() => self.reserve(pod, node, choices, slot),
             Outcome::Node(node) => self.bind(pod, node, slot),
@@ -104,8 +140,9 @@ impl Scheduler {
     fn bind(&self, pod: Arc<PodInfo>, node: String, slot: OwnedSemaphorePermit) {
         self.shared.queue.lock().placed(&pod.uid, client::clock::now());
         let (shared, client, recorder) = (self.shared.clone(), self.client.clone(), self.recorder.clone());
+        let binder = self.consulted.binder(&pod).cloned();
         tokio::spawn(async move {
-            let done = bind::bind(&client, &recorder, &pod, &node).await;
+            let done = bind::bind(&client, &recorder, binder.as_ref(), &pod, &node).await;
             let now = client::clock::now();
             if let Err(status) = done {
                 debug!(pod = %pod.name, error = %status, "failed to bind");

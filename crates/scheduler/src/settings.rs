@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::core::{Profile, Profiles};
+use crate::extender::{self, Extender};
 use crate::plugins::FILTERS;
 
 mod arguments;
@@ -21,6 +22,7 @@ pub struct Settings {
     pub profiles: Profiles,
     pub first_backoff: Duration,
     pub max_backoff: Duration,
+    pub extenders: Vec<Extender>,
 }
 
 impl Default for Settings {
@@ -29,6 +31,7 @@ impl Default for Settings {
             profiles: Profiles::default(),
             first_backoff: Duration::from_secs(1),
             max_backoff: Duration::from_secs(10),
+            extenders: Vec::new(),
         }
     }
 }
@@ -41,7 +44,7 @@ struct File {
     #[serde(default)]
     profiles: Vec<ProfileFile>,
     #[serde(default)]
-    extenders: Vec<Value>,
+    extenders: Vec<extender::File>,
     pod_initial_backoff_seconds: Option<u64>,
     pod_max_backoff_seconds: Option<u64>,
     /// For upstream's process alone.
@@ -159,6 +162,9 @@ impl Settings {
             ));
         }
         let mut profiles = Vec::new();
+        if file.profiles.is_empty() {
+            profiles.push(Profile::default());
+        }
         for (i, p) in file.profiles.into_iter().enumerate() {
             profiles.push(profile(p).map_err(|e| format!("profiles[{i}]{e}"))?);
         }
@@ -173,13 +179,28 @@ impl Settings {
                 "podInitialBackoffSeconds: must be above zero and no more than podMaxBackoffSeconds".into()
             );
         }
-        if !file.extenders.is_empty() {
-            return Err("extenders: are not supported yet".into());
+        let mut extenders: Vec<Extender> = Vec::new();
+        for (i, e) in file.extenders.into_iter().enumerate() {
+            let at = |e: String| format!("extenders[{i}]{e}");
+            for p in &mut profiles {
+                p.ignored_resources.extend(extender::left_alone(&e));
+            }
+            let e = Extender::new(e).map_err(at)?;
+            if let Some(twice) =
+                e.managed().iter().find(|m| extenders.iter().any(|o| o.managed().contains(m)))
+            {
+                return Err(at(format!(".managedResources: {twice} is another extender's already")));
+            }
+            extenders.push(e);
+        }
+        if extenders.iter().filter(|e| e.binds()).count() > 1 {
+            return Err("extenders: only one can have a bindVerb".into());
         }
         Ok(Self {
-            profiles: if profiles.is_empty() { Profiles::default() } else { Profiles::new(profiles) },
+            profiles: Profiles::new(profiles),
             first_backoff: Duration::from_secs(first),
             max_backoff: Duration::from_secs(max),
+            extenders,
         })
     }
 }

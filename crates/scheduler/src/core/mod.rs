@@ -31,6 +31,7 @@ pub use api::placement::{NodeTerm, Requirement, Taint, Toleration};
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::plugins::{self, Counts, Cycle, Preemption, Refused};
 use evaluation::Evaluation;
@@ -56,21 +57,10 @@ fn stuck(message: String, failed: Vec<&'static str>, preemption: Preemption) -> 
 /// Places one pod: the feasible node with the best score; among equals the one that the pod's uid picks, so that equal
 /// nodes fill evenly and the same input gives the same answer.
 pub fn schedule(cache: &mut Cache, pod: &PodInfo) -> Outcome {
-    if let Err((plugin, r)) = plugins::gates(pod) {
-        return stuck(r.reasons.join(", "), vec![plugin], Preemption::default());
-    }
-    if cache.is_empty() {
-        let preemption = Preemption { nomination: Some(String::new()), ..Preemption::default() };
-        return stuck("no nodes available to schedule pods".into(), Vec::new(), preemption);
-    }
-    let Some(profile) = cache.profiles.of(pod).cloned() else {
-        let message = format!("no profile has the name {:?}", pod.scheduler_name);
-        return stuck(message, Vec::new(), Preemption::default());
+    let (pod, profile) = match prepared(cache, pod) {
+        Ok(ready) => ready,
+        Err(outcome) => return outcome,
     };
-    let mut pod = Cow::Borrowed(pod);
-    if pod.shape_id() == 0 {
-        cache.intern(pod.to_mut());
-    }
     if let Some(outcome) = pinned(cache, &profile, &pod) {
         return outcome;
     }
@@ -78,6 +68,48 @@ pub fn schedule(cache: &mut Cache, pod: &PodInfo) -> Outcome {
     let outcome = decide(cache, &profile, &pod, &evaluation);
     cache.evaluations.keep(evaluation);
     outcome
+}
+
+/// The nodes that do, with their scores, for one who has a say in it as well; or what became of the pod without.
+pub fn candidates(cache: &mut Cache, pod: &PodInfo) -> Result<Vec<(String, i64)>, Outcome> {
+    let (pod, profile) = prepared(cache, pod)?;
+    let evaluation = Evaluation::of(cache, &profile, &pod);
+    let cycle = Cycle::new(cache, &profile, &pod, Cow::Borrowed(&evaluation.counts));
+    let none = |c: &Cycle<'_>| Err(decide(c.cache, c.profile, &pod, &evaluation));
+    let nodes = match plugins::claims(cache, &pod) {
+        Ok(()) => feasible(&cycle, &pod, &evaluation),
+        Err(_) => Vec::new(),
+    };
+    let found = match nodes.is_empty() {
+        true => none(&cycle),
+        false => {
+            let scores = evaluation.scores(cache, &nodes);
+            let named = |(i, s): (u32, i64)| Some((cache.nodes().get(i as usize)?.name.clone(), s));
+            Ok(nodes.into_iter().zip(scores).filter_map(named).collect())
+        }
+    };
+    cache.evaluations.keep(evaluation);
+    found
+}
+
+/// The pod with its shape known, and its profile; or why no node is looked at.
+fn prepared<'p>(cache: &mut Cache, pod: &'p PodInfo) -> Result<(Cow<'p, PodInfo>, Arc<Profile>), Outcome> {
+    if let Err((plugin, r)) = plugins::gates(pod) {
+        return Err(stuck(r.reasons.join(", "), vec![plugin], Preemption::default()));
+    }
+    if cache.is_empty() {
+        let preemption = Preemption { nomination: Some(String::new()), ..Preemption::default() };
+        return Err(stuck("no nodes available to schedule pods".into(), Vec::new(), preemption));
+    }
+    let Some(profile) = cache.profiles.of(pod).cloned() else {
+        let message = format!("no profile has the name {:?}", pod.scheduler_name);
+        return Err(stuck(message, Vec::new(), Preemption::default()));
+    };
+    let mut pod = Cow::Borrowed(pod);
+    if pod.shape_id() == 0 {
+        cache.intern(pod.to_mut());
+    }
+    Ok((pod, profile))
 }
 
 /// The decision about a pod that may go to one node only, as those of daemon sets: only that one is looked at. None when
