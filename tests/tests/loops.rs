@@ -218,3 +218,17 @@ fn claims_are_made_held_and_given_back() {
     c.kubectl(&["delete", "pod", "miner", "--force", "--grace-period=0"]);
     wait_for("the claim to go", || !c.try_kubectl(&["get", &claim], None).ok);
 }
+
+#[test]
+fn the_authority_of_the_api_is_published() {
+    let c = Cluster::control_plane();
+    let path = "jsonpath={range .items[?(@.spec.signerName==\"kubernetes.io/kube-apiserver-serving\")]}{.metadata.name} {.spec.trustBundle}{end}";
+    let all = || c.kubectl(&["get", "clustertrustbundles", "-o", path]);
+    wait_for("the bundle", || all().starts_with("kubernetes.io:kube-apiserver-serving:"));
+    let root = get(&c, "configmap/kube-root-ca.crt", r"{.data.ca\.crt}");
+    assert!(!root.is_empty() && all().contains(root.trim()));
+    // It comes back, and others of its signer go.
+    let name = all().split_whitespace().next().map(str::to_owned).unwrap_or_default();
+    c.kubectl(&["delete", "clustertrustbundle", &name]);
+    wait_for("the bundle again", || all().starts_with(&name));
+}

@@ -31,6 +31,7 @@ mod namespace;
 mod nodes;
 mod pod_certificates;
 mod replicaset;
+mod request_cleaner;
 mod resource_claims;
 mod resourcequota;
 mod role_aggregation;
@@ -39,6 +40,7 @@ mod serviceaccount;
 mod statefulset;
 mod storage_migration;
 mod token_secrets;
+mod trust_bundle;
 mod ttl_after_finished;
 mod volumes;
 

@@ -4,9 +4,9 @@ use futures::FutureExt;
 
 use crate::{
     Loop, approval, bootstrap, certificates, cronjob, daemonset, deployment, device_taints, disruption,
-    endpoints, garbage, hpa, job, namespace, nodes, pod_certificates, replicaset, resource_claims,
-    resourcequota, role_aggregation, service_cidrs, serviceaccount, statefulset, storage_migration,
-    token_secrets, ttl_after_finished, volumes,
+    endpoints, garbage, hpa, job, namespace, nodes, pod_certificates, replicaset, request_cleaner,
+    resource_claims, resourcequota, role_aggregation, service_cidrs, serviceaccount, statefulset,
+    storage_migration, token_secrets, trust_bundle, ttl_after_finished, volumes,
 };
 
 pub const LOOPS: &[Loop] = &[
@@ -189,6 +189,20 @@ pub const LOOPS: &[Loop] = &[
         watches: &["certificatesigningrequests", "nodes", "services", "endpointslices"],
         writes: &["certificatesigningrequests/approval"],
         run: |c| approval::run(c).boxed(),
+    },
+    Loop {
+        name: "csrcleaner",
+        account: "certificate-controller",
+        watches: &["certificatesigningrequests"],
+        writes: &["deletes certificatesigningrequests"],
+        run: |c| request_cleaner::run(c).boxed(),
+    },
+    Loop {
+        name: "kube-apiserver-serving-clustertrustbundle-publisher",
+        account: "kube-apiserver-serving-clustertrustbundle-publisher",
+        watches: &["clustertrustbundles"],
+        writes: &["clustertrustbundles"],
+        run: |c| trust_bundle::run(c).boxed(),
     },
     Loop {
         name: "bootstrap-signer",
