@@ -212,6 +212,11 @@ fn three_machines_are_one_cluster() {
         let local = text.trim_start_matches("Forwarding from ").split(' ').next().expect("an address");
         assert_eq!(ask(Command::new("curl"), local), "each", "{node}");
     }
+    // And what each of them uses is asked of its own kubelet.
+    wait_for("the use of every node", || {
+        let top = w.cluster.try_kubectl(&["top", "nodes", "--no-headers"], None).stdout;
+        NODES.iter().all(|n| top.lines().any(|l| l.starts_with(n) && l.contains("m ")))
+    });
 
     // One node's certificate opens nothing on another; the administrator's does.
     let pods_of = |cert: &str| {
