@@ -30,6 +30,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("cni", vec!["netlink", "cri"]),
         ("proxy", component(&["netlink"])),
         ("dns", component(&[])),
+        ("simulate", component(&[])),
         // Asks the scheduler's pure core what nodes say.
         ("why", component(&["scheduler"])),
     ])

@@ -96,6 +96,12 @@ pub struct ServerArgs {
     /// A control plane alone: nothing runs, nothing needs root.
     #[arg(long)]
     pub no_node: bool,
+    /// Nodes that this process only plays, for tests and planning (docs/simulation.md).
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub simulate_nodes: usize,
+    /// What goes wrong on them: `crash=2%,image=1%,node=0.5%` [default: nothing].
+    #[arg(long, value_name = "WHAT=SHARE,…", requires = "simulate_nodes")]
+    pub simulate_failures: Option<simulate::Failures>,
     /// Parts to leave out, with commas: proxy, dns, cni, metrics, scheduler, controllers, or the name of one controller.
     #[arg(long, value_name = "PARTS", value_delimiter = ',')]
     pub disable: Vec<String>,

@@ -144,6 +144,9 @@ pub struct Config {
     pub node_grace: Duration,
     pub terminated_pods: usize,
     pub scheduler: scheduler::Settings,
+    /// Nodes that are only played, and what goes wrong on them.
+    pub simulated: usize,
+    pub failures: simulate::Failures,
     /// `None`: the store is in the data directory.
     pub etcd: Option<Etcd>,
     /// `None`: the loops run without asking other servers.
@@ -187,6 +190,17 @@ fn cidrs(flag: &str, text: &str) -> anyhow::Result<Vec<Cidr>> {
         bail!("--{flag} {text}: at most one IPv4 and one IPv6 network");
     }
     Ok(all)
+}
+
+/// Whether the networks of pods have a block for each node.
+fn room(networks: &[Cidr], nodes: usize) -> anyhow::Result<()> {
+    let last = nodes.saturating_sub(1) as u128;
+    if controllers::node_blocks(networks, last).len() < networks.len() {
+        bail!(
+            "--cluster-cidr has no {nodes} blocks, one for each node: give it a larger network, such as 10.128.0.0/9 for 32,768 nodes"
+        );
+    }
+    Ok(())
 }
 
 pub fn name(flag: &str, text: String) -> anyhow::Result<String> {
@@ -314,6 +328,15 @@ impl Config {
             Some(path) => scheduler_settings(&path)?,
             None => scheduler::Settings::default(),
         };
+        if a.simulate_nodes > 0 {
+            let own = usize::from(!(a.no_node || f.no_node));
+            room(&cluster_cidrs, a.simulate_nodes + own)?;
+            if disable.iter().any(|d| d == "cni" || d == "controllers" || d == "node-ipam") {
+                bail!(
+                    "--simulate-nodes needs blocks of pod addresses: leave cni, controllers and node-ipam enabled"
+                );
+            }
+        }
         let etcd = a.etcd.over(f.etcd).options()?;
         Ok(Self {
             listen,
@@ -330,6 +353,8 @@ impl Config {
             node_grace,
             terminated_pods,
             scheduler,
+            simulated: a.simulate_nodes,
+            failures: a.simulate_failures.unwrap_or_default(),
             election: a.leader.over(f.leader_election).timing(etcd.is_some())?,
             etcd,
             instance,

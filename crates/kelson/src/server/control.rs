@@ -30,6 +30,8 @@ pub struct Control {
     pub server: Arc<dyn LocalServer>,
     pub pki: Arc<pki::Pki>,
     pub port: u16,
+    /// Where this process finds its own API: `https://127.0.0.1:6443`.
+    pub url: String,
     store: Arc<dyn Store>,
     stop: CancellationToken,
     api: ApiServer,
@@ -42,6 +44,11 @@ impl Control {
     /// A client under any identity, in process.
     pub fn client(&self, identity: LocalIdentity, manager: &str) -> Client {
         Client::local(self.server.clone(), identity, manager)
+    }
+
+    /// Runs until the loops end; it is waited for as they are.
+    pub fn beside_loops(&self, task: impl Future<Output = ()> + Send + 'static, on: &Handle) {
+        self.loops.lock().spawn_on(task, on);
     }
 
     /// Resolves when the API server can't go on.
@@ -174,6 +181,7 @@ pub async fn start(
         server: Arc::new(server.clone()),
         pki,
         port: listen.port(),
+        url,
         store,
         stop,
         api: server,

@@ -1,10 +1,11 @@
 //! `kelson server`: wires the roles, says when the cluster is ready, drains and stops. `control` is the control plane,
 //! `node` how the node reaches the API in the same process, `objects` what this wiring itself keeps in the
-//! API, `threads` the runtimes that they run on.
+//! API, `simulation` nodes that are only played, `threads` the runtimes that they run on.
 
 mod control;
 mod node;
 mod objects;
+mod simulation;
 pub mod threads;
 mod transport;
 
@@ -32,7 +33,7 @@ pub fn main(args: Box<ServerArgs>) -> anyhow::Result<()> {
     logging::start(&config.machine.log, config.machine.log_json)?;
     raise_file_limit();
     memory::prepare();
-    let threads = threads::Threads::new(config.node)?;
+    let threads = threads::Threads::new(config.node, config.simulated > 0)?;
     threads.api.spawn(memory::tend());
     let result = threads.api.block_on(run(config, started, threads.handles()));
     threads.shut_down();
@@ -150,6 +151,9 @@ async fn run(mut config: Config, started: Instant, on: threads::Handles) -> anyh
         }
         if let Some(n) = &node {
             node::listen(&config, &control, n, &node_stop).await?;
+        }
+        if let Some(on) = &on.played {
+            simulation::start(&config, &control, &loops_stop, on)?;
         }
         if let Some(n) = &node {
             tokio::select! {

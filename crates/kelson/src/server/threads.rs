@@ -14,6 +14,8 @@ pub struct Threads {
     pub api: Runtime,
     loops: Runtime,
     node: Option<Runtime>,
+    /// Simulated nodes.
+    played: Option<Runtime>,
 }
 
 /// Where to spawn; the API's own is the current one.
@@ -21,25 +23,29 @@ pub struct Handles {
     pub loops: Handle,
     /// `None` for a control plane alone.
     pub node: Option<Handle>,
+    /// `None` where no nodes are simulated.
+    pub played: Option<Handle>,
 }
 
 impl Threads {
-    pub fn new(node: bool) -> anyhow::Result<Self> {
+    pub fn new(node: bool, simulated: bool) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Ok(Self {
             api: runtime("kelson-api", cores.clamp(2, 16), 32)?,
             loops: runtime("kelson-loops", cores.clamp(2, 4), 4)?,
             node: node.then(self::node).transpose()?,
+            played: simulated.then(|| runtime("kelson-simulation", cores.clamp(2, 4), 4)).transpose()?,
         })
     }
 
     pub fn handles(&self) -> Handles {
-        Handles { loops: self.loops.handle().clone(), node: self.node.as_ref().map(|n| n.handle().clone()) }
+        let of = |r: &Option<Runtime>| r.as_ref().map(|r| r.handle().clone());
+        Handles { loops: self.loops.handle().clone(), node: of(&self.node), played: of(&self.played) }
     }
 
     /// From the node down to the API, as the roles were stopped.
     pub fn shut_down(self) {
-        for runtime in self.node.into_iter().chain([self.loops, self.api]) {
+        for runtime in self.played.into_iter().chain(self.node).chain([self.loops, self.api]) {
             runtime.shutdown_timeout(SHUTDOWN);
         }
     }
