@@ -115,6 +115,7 @@ resources! {
     SERVICE_CIDRS = "networking.k8s.io" / "v1", "servicecidrs", "ServiceCIDR", false;
     STORAGE_CLASSES = "storage.k8s.io" / "v1", "storageclasses", "StorageClass", false;
     CSI_NODES = "storage.k8s.io" / "v1", "csinodes", "CSINode", false;
+    VOLUME_ATTACHMENTS = "storage.k8s.io" / "v1", "volumeattachments", "VolumeAttachment", false;
     CUSTOM_RESOURCE_DEFINITIONS = "apiextensions.k8s.io" / "v1", "customresourcedefinitions", "CustomResourceDefinition", false;
     RUNTIME_CLASSES = "node.k8s.io" / "v1", "runtimeclasses", "RuntimeClass", false;
 }

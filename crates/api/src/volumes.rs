@@ -136,6 +136,8 @@ pub struct Volume {
     pub deleting: bool,
     pub bound_by_controller: bool,
     pub provisioned_by: String,
+    /// Driver and handle of a volume that a CSI driver serves.
+    pub csi: Option<(String, String)>,
 }
 
 impl Volume {
@@ -155,6 +157,7 @@ impl Volume {
             block: spec["volumeMode"] == "Block",
             attributes_class: text(&spec["volumeAttributesClassName"]),
             nodes: terms.is_array().then(|| serde_json::from_value(terms.clone()).unwrap_or_default()),
+            csi: spec["csi"]["driver"].as_str().map(|d| (d.to_owned(), text(&spec["csi"]["volumeHandle"]))),
             claim: claim.is_object().then(|| ClaimRef {
                 namespace: text(&claim["namespace"]),
                 name: text(&claim["name"]),

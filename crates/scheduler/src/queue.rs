@@ -39,11 +39,13 @@ impl ClusterEvent {
         let by = |p: &&str| match self {
             _ if *p == "SchedulingGates" => false,
             ClusterEvent::NodeChanged(_) => true,
-            ClusterEvent::PodGone(_) => counts_elsewhere(p) || matches!(*p, "NodeResourcesFit" | "NodePorts"),
+            ClusterEvent::PodGone(_) => {
+                counts_elsewhere(p) || matches!(*p, "NodeResourcesFit" | "NodePorts" | "NodeVolumeLimits")
+            }
             ClusterEvent::PodPlaced => matches!(*p, "PodTopologySpread" | "InterPodAffinity"),
             ClusterEvent::NamespaceChanged => *p == "InterPodAffinity",
             ClusterEvent::StorageChanged => {
-                matches!(*p, "VolumeBinding" | "VolumeZone" | "VolumeRestrictions")
+                matches!(*p, "VolumeBinding" | "VolumeZone" | "VolumeRestrictions" | "NodeVolumeLimits")
             }
         };
         failed.is_empty() || failed.iter().any(by)

@@ -136,14 +136,12 @@ const SCORES: [&str; 7] = [
     "ImageLocality",
     "PodTopologySpread",
 ];
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 6] = [
     "SchedulingGates",
     "PrioritySort",
     "DefaultPreemption",
     "DefaultBinder",
-    "NodeVolumeLimits",
     "DynamicResources",
-    "NodeDeclaredFeatures",
     "GangScheduling",
 ];
 

@@ -1,6 +1,6 @@
 //! A node as the plugins see it: what it offers, what is taken, who runs there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ pub struct NodeTraits {
     pub allocatable: Amounts,
     /// Image name to size in bytes.
     pub images: HashMap<String, i64>,
+    /// What its kubelet can do beyond the usual.
+    pub features: BTreeSet<String>,
 }
 
 /// Cheap to copy, so that a plugin can ask what would be if other pods ran there.
@@ -67,10 +69,11 @@ struct Spec {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct NodeStatus {
     allocatable: BTreeMap<String, String>,
     images: Vec<Image>,
+    declared_features: BTreeSet<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -96,6 +99,7 @@ impl NodeInfo {
             unschedulable: v.spec.unschedulable,
             allocatable: Amounts::from_list(&v.status.allocatable),
             images,
+            features: v.status.declared_features,
         };
         Ok(Self { traits: Arc::new(traits), ..Self::default() })
     }
@@ -111,7 +115,7 @@ impl NodeInfo {
             if old.labels != new.labels || old.taints != new.taints || old.unschedulable != new.unschedulable
             {
                 NodeChange::Whole
-            } else if old.allocatable != new.allocatable {
+            } else if old.allocatable != new.allocatable || old.features != new.features {
                 NodeChange::Allocatable
             } else if old.images != new.images {
                 NodeChange::Scores

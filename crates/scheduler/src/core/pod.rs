@@ -124,6 +124,8 @@ struct Spec {
     volumes: Vec<VolumeView>,
     topology_spread_constraints: Vec<SpreadView>,
     preemption_policy: String,
+    host_network: bool,
+    host_users: Option<bool>,
 }
 
 #[derive(Deserialize, Default)]
@@ -154,6 +156,20 @@ struct Container {
     restart_policy: String,
     resources: Resources,
     ports: Vec<Port>,
+    restart_policy_rules: Vec<RestartRule>,
+    volume_mounts: Vec<Mount>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RestartRule {
+    action: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Mount {
+    bind_mount_options: Vec<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize, Default)]
@@ -223,6 +239,7 @@ impl PodInfo {
         let s = v.spec;
         let ns = o.namespace();
         let requests = total(&s, &v.status);
+        let features = features(&s);
         let labels = &o.meta().labels.to_map();
         let terms = |list: Vec<TermView>| list.into_iter().map(|t| t.into_term(ns, labels, 0)).collect();
         let mut preferred: Vec<PodTerm> = Vec::new();
@@ -253,6 +270,7 @@ impl PodInfo {
         });
         let claims = claims.collect();
         let shape = Shape {
+            features,
             namespace: ns.to_owned(),
             labels: labels.clone(),
             scheduler_name: s.scheduler_name,
@@ -352,6 +370,22 @@ impl PodInfo {
     pub fn wants_scheduling(&self) -> bool {
         self.node_name.is_empty() && !self.finished && !self.deleting
     }
+}
+
+/// Features that the pod's node must have declared, as `component-helpers/nodedeclaredfeatures` infers them.
+fn features(s: &Spec) -> Vec<&'static str> {
+    let containers = || s.containers.iter().chain(&s.init_containers);
+    let restarts = || containers().flat_map(|c| &c.restart_policy_rules);
+    let mut mounts = containers().flat_map(|c| &c.volume_mounts);
+    [
+        ("RestartAllContainersOnContainerExits", restarts().any(|r| r.action == "RestartAllContainers")),
+        ("UserNamespacesHostNetworkSupport", s.host_network && s.host_users == Some(false)),
+        ("VolumeBindMountOptions", mounts.any(|m| !m.bind_mount_options.is_empty())),
+    ]
+    .into_iter()
+    .filter(|(_, asked)| *asked)
+    .map(|(f, _)| f)
+    .collect()
 }
 
 /// Of a container that is being resized the most of what it asks for, was granted and has; what can never be granted

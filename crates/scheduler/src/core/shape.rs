@@ -26,6 +26,8 @@ pub struct Shape {
     pub spread: Vec<Spread>,
     /// The controller that owns it.
     pub owner: Option<Owner>,
+    /// Features that its node must have declared.
+    pub features: Vec<&'static str>,
     /// `preemptionPolicy: Never`.
     pub never_preempts: bool,
 }

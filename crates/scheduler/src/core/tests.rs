@@ -126,6 +126,34 @@ fn affinity_terms_and_anti_affinity_of_others() {
 }
 
 #[test]
+fn a_node_must_have_declared_what_a_pod_asks_of_its_kubelet() {
+    let rules = json!([{"action": "RestartAllContainers"}]);
+    for (spec, feature) in [
+        (
+            json!({"hostNetwork": true, "hostUsers": false, "containers": []}),
+            "UserNamespacesHostNetworkSupport",
+        ),
+        (json!({"containers": [{"restartPolicyRules": rules}]}), "RestartAllContainersOnContainerExits"),
+        (
+            json!({"containers": [{"volumeMounts": [{"bindMountOptions": ["noexec"]}]}]}),
+            "VolumeBindMountOptions",
+        ),
+    ] {
+        let mut cache = Cache::default();
+        cache.set_node(node("a", "1", json!({})));
+        let p = pod("p", spec);
+        assert!(
+            message(&schedule(&mut cache, &p)).contains("didn't match Pod's required features"),
+            "{feature}"
+        );
+        let mut able = node("a", "1", json!({}));
+        able.traits_mut().features.insert(feature.into());
+        cache.set_node(able);
+        assert_eq!(schedule(&mut cache, &p), Outcome::Node("a".into()));
+    }
+}
+
+#[test]
 fn start_up_peak_and_sidecars_count() {
     let p = pod(
         "p",

@@ -1,6 +1,6 @@
 //! Claims, volumes and classes in the cache, and which volumes a pod would use on a node.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use api::volumes::{Claim, ClaimRef, Class, NO_PROVISIONER, Place, Volume, best};
 
@@ -11,6 +11,10 @@ pub struct Volumes {
     claims: HashMap<(String, String), Claim>,
     volumes: BTreeMap<String, Volume>,
     classes: HashMap<String, Class>,
+    /// How many volumes of a driver a node takes (CSINode).
+    limits: HashMap<String, BTreeMap<String, usize>>,
+    /// VolumeAttachments by name: the node, the driver and the volume.
+    attachments: HashMap<String, (String, String, String)>,
 }
 
 /// What a claim that waited for its first pod gets.
@@ -44,6 +48,54 @@ impl Volumes {
     }
     pub fn remove_class(&mut self, name: &str) {
         self.classes.remove(name);
+    }
+
+    pub fn set_limits(&mut self, node: &str, limits: BTreeMap<String, usize>) {
+        self.limits.insert(node.to_owned(), limits);
+    }
+    pub fn remove_limits(&mut self, node: &str) {
+        self.limits.remove(node);
+    }
+    pub fn set_attachment(&mut self, name: &str, node: String, driver: String, volume: String) {
+        self.attachments.insert(name.to_owned(), (node, driver, volume));
+    }
+    pub fn remove_attachment(&mut self, name: &str) {
+        self.attachments.remove(name);
+    }
+
+    /// Drivers with the volumes of theirs that the pod uses or will use, by names that are the same for the same volume.
+    fn of_drivers(&self, pod: &PodInfo) -> BTreeSet<(String, String)> {
+        let one = |c: &Claim| match self.volumes.get(&c.volume_name) {
+            Some(v) => v.csi.clone(),
+            // To be made by its class's driver.
+            None => self
+                .classes
+                .get(c.class())
+                .map(|k| (k.provisioner.clone(), format!("{}/{}", c.namespace, c.name))),
+        };
+        pod.claims.iter().filter_map(|u| self.claim(pod, &u.name)).filter_map(one).collect()
+    }
+
+    /// Whether the node's drivers take the pod's volumes beside those that are there.
+    pub fn within_limits(&self, pod: &PodInfo, node: &NodeInfo) -> bool {
+        let Some(limits) = self.limits.get(&node.name).filter(|l| !l.is_empty()) else { return true };
+        let mut new = self.of_drivers(pod);
+        new.retain(|(driver, _)| limits.contains_key(driver));
+        if new.is_empty() {
+            return true;
+        }
+        let mut there: BTreeSet<(String, String)> =
+            node.pods.iter().filter(|p| !p.claims.is_empty()).flat_map(|p| self.of_drivers(p)).collect();
+        for (_, driver, volume) in self.attachments.values().filter(|(at, ..)| *at == node.name) {
+            let handle = self.volumes.get(volume).and_then(|v| v.csi.clone());
+            there.insert(handle.unwrap_or_else(|| (driver.clone(), volume.clone())));
+        }
+        new.retain(|v| !there.contains(v));
+        let count =
+            |of: &BTreeSet<(String, String)>, driver: &str| of.iter().filter(|v| v.0 == driver).count();
+        new.iter().all(|(driver, _)| {
+            limits.get(driver).is_none_or(|most| count(&there, driver) + count(&new, driver) <= *most)
+        })
     }
 
     /// Counts a volume as the claim's until the API says the same.
@@ -263,6 +315,42 @@ mod tests {
         ] {
             assert_eq!(said(&mut c, &pod(claims)), want, "{claims:?}");
         }
+    }
+
+    #[test]
+    fn a_driver_takes_so_many_volumes_on_a_node() {
+        let mut v = Volumes::default();
+        v.set_class(Class {
+            name: "make".into(),
+            provisioner: "x.csi".into(),
+            waits: true,
+            ..Class::default()
+        });
+        for (claim_name, handle) in [("one", "h1"), ("same", "h1"), ("two", "h2")] {
+            v.set_claim(claim(claim_name, "other", json!(claim_name)));
+            let volume =
+                Volume { csi: Some(("x.csi".into(), handle.into())), ..volume(claim_name, "other", "a") };
+            v.set_volume(Volume { nodes: None, ..volume });
+        }
+        v.set_claim(claim("new", "make", Value::Null));
+        let mut c = cache(v);
+        for n in ["a", "b"] {
+            c.volumes.set_limits(n, [("x.csi".to_owned(), 1)].into());
+        }
+        c.assume(&PodInfo { uid: "there".into(), ..pod(&["one"]) }, "a");
+        // The same volume twice counts once.
+        let fits = |c: &Cache, claims: &[&str], n: &str| {
+            c.volumes.within_limits(&pod(claims), c.node(n).expect("node"))
+        };
+        assert!(fits(&c, &["same"], "a") && !fits(&c, &["two"], "a") && !fits(&c, &["new"], "a"));
+        assert!(fits(&c, &["two"], "b") && !fits(&c, &["two", "one"], "b"));
+        // What is still attached counts, though nobody uses it.
+        c.volumes.set_attachment("x", "b".into(), "x.csi".into(), "one".into());
+        assert!(!fits(&c, &["two"], "b") && fits(&c, &["one"], "b"));
+        assert_eq!(
+            said(&mut c, &pod(&["new"])),
+            "0/2 nodes are available: 2 node(s) exceed max volume count."
+        );
     }
 
     #[test]

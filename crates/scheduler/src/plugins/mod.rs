@@ -4,10 +4,12 @@ mod default_preemption;
 pub(crate) mod image_locality;
 pub(crate) mod inter_pod_affinity;
 mod node_affinity;
+mod node_declared_features;
 mod node_name;
 mod node_ports;
 mod node_resources;
 mod node_unschedulable;
+mod node_volume_limits;
 pub(crate) mod pod_topology_spread;
 mod scheduling_gates;
 mod taint_toleration;
@@ -135,11 +137,13 @@ const OF_NODE: &[(&str, Filter)] = &[
     ("NodeAffinity", node_affinity::filter),
     ("NodePorts", node_ports::filter),
     ("NodeResourcesFit", node_resources::filter),
+    ("NodeDeclaredFeatures", node_declared_features::filter),
 ];
 
 /// These look at what the pod has of its own.
 const OF_CLAIMS: &[(&str, Filter)] = &[
     ("VolumeRestrictions", volume_restrictions::filter),
+    ("NodeVolumeLimits", node_volume_limits::filter),
     ("VolumeBinding", volume_binding::filter),
     ("VolumeZone", volume_zone::filter),
 ];

@@ -8,7 +8,7 @@ mod plan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::resource::{NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS};
+use api::resource::{NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, VOLUME_ATTACHMENTS};
 use api::{Object, Resource};
 use client::{DeleteOptions, Informer, ObjectRef, Patch, clock};
 use jiff::Timestamp;
@@ -20,8 +20,6 @@ use crate::Context;
 use crate::skeleton::{self, Error, Key, Next, Queue};
 use plan::{Attachment, Node, Volume, is_over, plan};
 
-const ATTACHMENTS: Resource =
-    Resource::new("storage.k8s.io", "v1", "volumeattachments", "VolumeAttachment", false);
 const DRIVERS: Resource = Resource::new("storage.k8s.io", "v1", "csidrivers", "CSIDriver", false);
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 /// Pods by the claims that they use on a node.
@@ -80,7 +78,7 @@ pub async fn run(ctx: Context) {
         claims: ctx.informers.get(&PERSISTENT_VOLUME_CLAIMS),
         volumes: ctx.informers.get(&PERSISTENT_VOLUMES),
         nodes: ctx.informers.get(&NODES),
-        attachments: ctx.informers.get(&ATTACHMENTS),
+        attachments: ctx.informers.get(&VOLUME_ATTACHMENTS),
         drivers: ctx.informers.get(&DRIVERS),
         ctx: ctx.clone(),
         idle: Mutex::default(),
@@ -224,13 +222,16 @@ impl Loop {
         for a in &p.detach {
             // The node hears of it first, so that nothing is mounted any more.
             self.report(&a.node, Some(&volume.unique())).await?;
-            self.ctx.client.delete_if_there(&ATTACHMENTS, "", &a.name, &DeleteOptions::default()).await?;
+            self.ctx
+                .client
+                .delete_if_there(&VOLUME_ATTACHMENTS, "", &a.name, &DeleteOptions::default())
+                .await?;
         }
         for node in &p.attach {
             let body = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment",
                 "metadata": {"name": volume.attachment(node)},
                 "spec": {"attacher": volume.driver, "nodeName": node, "source": {"persistentVolumeName": name}}});
-            match self.ctx.client.create(&ATTACHMENTS, "", &body).await {
+            match self.ctx.client.create(&VOLUME_ATTACHMENTS, "", &body).await {
                 Err(e) if !e.is_already_exists() => return Err(e.into()),
                 _ => {}
             }
