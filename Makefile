@@ -41,6 +41,10 @@ test-v2: deps kubectl ## a node under control groups of version 2, in a QEMU gue
 	cargo build -p kelson
 	./scripts/test-v2 $(TARGET)/debug/kelson $(KUBECTL)
 
+chaos: deps kubectl ## half an hour of workloads while everything breaks, on three hosts; SEED=N DURATION=SECONDS; PLANTED=1: shows that planted faults are seen
+	cargo build -p kelson
+	SEED=$(SEED) DURATION=$(DURATION) ./scripts/chaos $(if $(PLANTED),--planted) $(TARGET)/debug/kelson $(KUBECTL)
+
 mutants: deps ## switches off behaviours one by one; the tests have to see each
 	./scripts/mutants
 
@@ -66,4 +70,4 @@ deps:
 kubectl: deps
 	@./scripts/kubectl $(TOOLS)
 
-.PHONY: help up down demo demo-images test check mutants conformance fresh bench soak release deps kubectl test-v2
+.PHONY: help up down demo demo-images test check chaos mutants conformance fresh bench soak release deps kubectl test-v2

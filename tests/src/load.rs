@@ -18,7 +18,8 @@ struct Shared {
     answered: AtomicU64,
     /// Kept connections that the server closed between two requests.
     closed: AtomicU64,
-    failed: Mutex<Vec<String>>,
+    /// When, and how.
+    failed: Mutex<Vec<(Instant, String)>>,
 }
 
 pub struct Load {
@@ -91,6 +92,7 @@ impl Shared {
         let begun = Instant::now();
         let mut connection = None;
         while !self.stop.load(Ordering::Relaxed) {
+            let asked = Instant::now();
             let result = if keep { self.kept(to, &mut connection) } else { self.fresh(to) };
             match result {
                 Ok(()) => {
@@ -98,7 +100,7 @@ impl Shared {
                 }
                 Err(e) => {
                     let text = format!("after {:?}: {e}", begun.elapsed());
-                    self.failed.lock().expect("failures").push(text);
+                    self.failed.lock().expect("failures").push((asked, text));
                 }
             }
             std::thread::park_timeout(PACE);
@@ -116,6 +118,11 @@ impl Load {
 
     pub fn answered(&self) -> u64 {
         self.shared.answered.load(Ordering::Relaxed)
+    }
+
+    /// What has failed so far: when it was asked, and how it ended.
+    pub fn failed(&self) -> Vec<(Instant, String)> {
+        self.shared.failed.lock().expect("failures").clone()
     }
 
     /// Ends the client; panics when a request failed. How often a kept connection was closed.

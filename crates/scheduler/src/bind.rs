@@ -2,7 +2,7 @@
 
 use api::resource::PODS;
 use api::{Resource, Status};
-use client::{Client, EventRecorder, ObjectRef, Patch};
+use client::{Client, EventRecorder, ObjectRef, Patch, planted};
 use serde_json::json;
 use tracing::debug;
 
@@ -38,6 +38,11 @@ pub async fn bind(
         None => {
             client.create_sub(&PODS, &pod.namespace, Some(&pod.name), "binding", &body).await?;
         }
+    }
+    if planted::is_on("binding-twice") {
+        let mut again = body;
+        again["target"]["name"] = json!(if node == "node-1" { "node-2" } else { "node-1" });
+        client.create_sub(&PODS, &pod.namespace, Some(&pod.name), "binding", &again).await?;
     }
     let message = format!("Successfully assigned {}/{} to {node}", pod.namespace, pod.name);
     events.normal(reference(pod), "Scheduled", message);

@@ -122,7 +122,9 @@ impl Scheduler {
                 Outcome::Unschedulable { .. } => Vec::new(),
             };
             choices.iter().for_each(|c| cache.volumes.reserve(c));
-            if let Outcome::Node(node) = &outcome {
+            if let Outcome::Node(node) = &outcome
+                && !client::planted::is_on("assumption-forgotten")
+            {
                 cache.assume(&pod, node);
             }
             choices

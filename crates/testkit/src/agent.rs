@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cluster::{BUSYBOX, clean, directory, import_busybox, log_in, said_again};
+use crate::cluster::{BUSYBOX, clean, directory, import_busybox, log_in, said_again, send};
 use crate::{Host, kelson_path};
 
 const READY: &str = "The Kelson agent is ready";
@@ -77,6 +77,13 @@ impl Agent {
             let _ = kill(Pid::from_raw(i32::try_from(child.id()).expect("pid")), signal);
             let _ = child.wait();
         }
+    }
+    /// SIGSTOP, until `resume`.
+    pub fn pause(&self) {
+        send(self.child.as_ref(), Signal::SIGSTOP);
+    }
+    pub fn resume(&self) {
+        send(self.child.as_ref(), Signal::SIGCONT);
     }
     /// kill -9.
     pub fn crash(&mut self) {

@@ -30,6 +30,7 @@ pub struct Cluster {
     port: u16,
     node: bool,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
     /// Where it runs; `None`: here.
     host: Option<Host>,
     /// How often the log said "ready" before this start.
@@ -136,8 +137,16 @@ impl Cluster {
 
     /// A control plane and a node on a machine of their own, with the image of `with_node`.
     pub fn on_host(host: &Host, flags: &[&str]) -> Self {
+        Self::on_host_with(host, flags, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn on_host_with(host: &Host, flags: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut c = Self::new(true, flags);
         c.host = Some(host.clone());
+        for (name, value) in variables {
+            c.set_variable(name, value);
+        }
         c.run();
         c.import_busybox();
         c
@@ -153,6 +162,12 @@ impl Cluster {
         self.flags = flags.iter().map(|f| (*f).to_owned()).collect();
     }
 
+    /// A variable of its environment from the next start on.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(n, _)| n != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     fn start(node: bool, flags: &[&str]) -> Self {
         let mut c = Self::new(node, flags);
         c.run();
@@ -164,7 +179,8 @@ impl Cluster {
         let port =
             TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("a free port").port();
         let flags = flags.iter().map(|f| (*f).to_owned()).collect();
-        Self { child: None, dir, port, node, flags, host: None, starts: 0 }
+        let environment = Vec::new();
+        Self { child: None, dir, port, node, flags, environment, host: None, starts: 0 }
     }
 
     /// Starts the program (again) on the same data.
@@ -196,6 +212,7 @@ impl Cluster {
                 "memory.available<50Mi",
             ])
             .args(&self.flags)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -240,6 +257,13 @@ impl Cluster {
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("pid"));
         let _ = kill(pid, signal);
         child.wait().ok()
+    }
+    /// SIGSTOP, until `resume`.
+    pub fn pause(&self) {
+        send(self.child.as_ref(), Signal::SIGSTOP);
+    }
+    pub fn resume(&self) {
+        send(self.child.as_ref(), Signal::SIGCONT);
     }
     /// kill -9: nothing is said goodbye to.
     pub fn crash(&mut self) {
@@ -312,6 +336,13 @@ impl Cluster {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+}
+
+/// A signal to a program that runs.
+pub(crate) fn send(child: Option<&Child>, signal: Signal) {
+    if let Some(pid) = child.and_then(|c| i32::try_from(c.id()).ok()) {
+        let _ = kill(Pid::from_raw(pid), signal);
     }
 }
 

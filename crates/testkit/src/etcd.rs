@@ -1,7 +1,7 @@
 //! A real etcd for tests, built from `tests/etcd` where Go is there. Ends with the value that holds it, and leaves nothing.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -21,6 +21,8 @@ pub struct Etcd {
     /// Of the health endpoint, which speaks plain HTTP.
     health: u16,
     scheme: &'static str,
+    /// Where it listens.
+    ip: Ipv4Addr,
 }
 
 pub fn free_port() -> u16 {
@@ -64,6 +66,11 @@ impl Etcd {
 
     /// Several members of one cluster.
     pub fn cluster(members: usize, flags: &[&str]) -> Option<Vec<Self>> {
+        Self::cluster_at(Ipv4Addr::LOCALHOST, members, flags)
+    }
+
+    /// The same at an address of this machine that others reach.
+    pub fn cluster_at(ip: Ipv4Addr, members: usize, flags: &[&str]) -> Option<Vec<Self>> {
         if !have() {
             return None;
         }
@@ -77,7 +84,7 @@ impl Etcd {
                 let name = format!("kelson-etcd-{}-{number}", std::process::id());
                 let dir = std::env::temp_dir().join(name);
                 let (port, health) = (free_port(), free_port());
-                let client = format!("{scheme}://127.0.0.1:{port}");
+                let client = format!("{scheme}://{ip}:{port}");
                 let mut args: Vec<String> = [
                     ("name", format!("m{i}")),
                     ("data-dir", dir.to_string_lossy().into_owned()),
@@ -94,7 +101,7 @@ impl Etcd {
                 .map(|(flag, value)| format!("--{flag}={value}"))
                 .collect();
                 args.extend(flags.iter().map(|f| (*f).to_owned()));
-                Self { child: None, dir, args, port, health, scheme }
+                Self { child: None, dir, args, port, health, scheme, ip }
             })
             .collect();
         out.iter_mut().for_each(Self::spawn);
@@ -131,6 +138,11 @@ impl Etcd {
         }
     }
 
+    /// Whether it was started and not ended.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Starts it again on its data.
     pub fn run(&mut self) {
         self.crash();
@@ -143,7 +155,7 @@ impl Etcd {
     }
 
     pub fn url(&self) -> String {
-        format!("{}://127.0.0.1:{}", self.scheme, self.port)
+        format!("{}://{}:{}", self.scheme, self.ip, self.port)
     }
 }
 

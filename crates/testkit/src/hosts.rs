@@ -15,7 +15,51 @@ pub struct Host {
     pub address: Ipv4Addr,
 }
 
+/// Which way nothing passes a host's link to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    In,
+    Out,
+    Both,
+}
+
 impl Host {
+    /// Drops what comes in, what goes out, or both, until `mend`.
+    pub fn cut(&self, way: Cut) {
+        let mut rules = "add table inet cut\n".to_owned();
+        for (hook, direction, of) in [("ingress", "iif", Cut::In), ("egress", "oif", Cut::Out)] {
+            if way == of || way == Cut::Both {
+                // Forwarded packets are those of pods.
+                let (own, forwarded) =
+                    if hook == "ingress" { ("input", "forward") } else { ("output", "forward") };
+                for chain in [own, forwarded] {
+                    rules += &format!(
+                        "add chain inet cut {hook}-{chain} {{ type filter hook {chain} priority -300; }}\n"
+                    );
+                    rules += &format!("add rule inet cut {hook}-{chain} {direction}name eth0 drop\n");
+                }
+            }
+        }
+        self.nft(&rules);
+    }
+
+    /// Everything passes again.
+    pub fn mend(&self) {
+        self.nft("add table inet cut\ndelete table inet cut\n");
+    }
+
+    fn nft(&self, rules: &str) {
+        let out = crate::run(self.command("nft").args(["-f", "-"]), Some(rules));
+        assert!(out.ok, "nft failed: {out:?}\n{rules}");
+    }
+
+    /// The names of its links.
+    pub fn links(&self) -> Vec<String> {
+        let out = crate::run(self.command("ip").args(["-o", "link"]), None);
+        let name = |l: &str| l.split(": ").nth(1).map(|n| n.split('@').next().unwrap_or(n).to_owned());
+        out.stdout.lines().filter_map(name).collect()
+    }
+
     /// A program started there.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut c = Command::new("nsenter");
@@ -116,7 +160,7 @@ impl Hosts {
         let link = self.link.clone();
         must(&format!("link add {link} type veth peer name test netns {router}"));
         must(&format!("-n {router} link set test master near up"));
-        must(&format!("addr add {}/25 dev {link}", self.at(100)));
+        must(&format!("addr add {}/25 dev {link}", self.own()));
         must(&format!("link set {link} up"));
         must(&format!("route add {}/25 via {}", self.at(128), self.at(126)));
         let all = (1..=near).map(|n| ("near", n, 126)).chain((1..=far).map(|n| ("far", 128 + n, 254)));
@@ -134,6 +178,11 @@ impl Hosts {
             self.hosts.push(Host { netns, address });
         }
         self
+    }
+
+    /// The test's own address on the first subnet.
+    pub fn own(&self) -> Ipv4Addr {
+        self.at(100)
     }
 
     pub fn host(&self, n: usize) -> &Host {

@@ -55,6 +55,8 @@ impl Answer {
 #[derive(Clone)]
 pub struct Http {
     address: SocketAddr,
+    /// How long it waits for bytes.
+    patience: Duration,
     /// Whom the server's certificate must name.
     server: ServerName<'static>,
     tls: Arc<ClientConfig>,
@@ -89,7 +91,7 @@ impl Http {
             }
         };
         let server = ServerName::try_from("localhost").expect("a name");
-        Self { address: c.address(), server, tls: Arc::new(tls), headers: Vec::new() }
+        Self { address: c.address(), patience: PATIENCE, server, tls: Arc::new(tls), headers: Vec::new() }
     }
 
     /// The user of `admin.kubeconfig`.
@@ -110,6 +112,11 @@ impl Http {
         self.server = ServerName::try_from(name.to_owned()).expect("a name");
         self
     }
+    /// For servers that may not answer.
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -117,9 +124,9 @@ impl Http {
 
     /// A connection with the handshake done by the first bytes.
     pub fn connect(&self) -> std::io::Result<Stream> {
-        let tcp = TcpStream::connect(self.address)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
-        tcp.set_write_timeout(Some(PATIENCE))?;
+        let tcp = TcpStream::connect_timeout(&self.address, self.patience)?;
+        tcp.set_read_timeout(Some(self.patience))?;
+        tcp.set_write_timeout(Some(self.patience))?;
         tcp.set_nodelay(true)?;
         let tls =
             ClientConnection::new(self.tls.clone(), self.server.clone()).map_err(std::io::Error::other)?;
@@ -245,10 +252,15 @@ pub struct Lines {
 impl Http {
     /// A GET whose answer is read line by line.
     pub fn lines(&self, path: &str, headers: &[(&str, &str)]) -> Lines {
-        let mut stream = self.connect().expect("connect");
-        stream.write_all(&self.bytes("GET", path, headers, b"")).and_then(|()| stream.flush()).expect("send");
-        let (code, headers) = read_head(&mut stream).expect("answer");
-        Lines { stream, buffer: Vec::new(), code, headers }
+        self.try_lines(path, headers).unwrap_or_else(|e| panic!("GET {path}: no answer: {e}"))
+    }
+
+    pub fn try_lines(&self, path: &str, headers: &[(&str, &str)]) -> std::io::Result<Lines> {
+        let mut stream = self.connect()?;
+        stream.write_all(&self.bytes("GET", path, headers, b""))?;
+        stream.flush()?;
+        let (code, headers) = read_head(&mut stream)?;
+        Ok(Lines { stream, buffer: Vec::new(), code, headers })
     }
 }
 
@@ -267,14 +279,18 @@ impl Lines {
 
     /// The next line as JSON; `None` when the stream has ended.
     pub fn event(&mut self) -> Option<Value> {
+        self.try_event().expect("an event")
+    }
+
+    pub fn try_event(&mut self) -> std::io::Result<Option<Value>> {
         loop {
             if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                return Some(serde_json::from_slice(&line).expect("a JSON line"));
+                return serde_json::from_slice(&line).map(Some).map_err(std::io::Error::other);
             }
-            match read_chunk(&mut self.stream).expect("chunk") {
+            match read_chunk(&mut self.stream)? {
                 Some(c) => self.buffer.extend_from_slice(&c),
-                None => return None,
+                None => return Ok(None),
             }
         }
     }

@@ -10,13 +10,14 @@ mod hosts;
 pub mod http;
 mod image;
 pub mod proxy;
+pub mod rng;
 pub mod tools;
 pub mod websocket;
 
 pub use agent::Agent;
 pub use background::Background;
 pub use cluster::{Cluster, Output, kelson, kelson_path, node_possible, run};
-pub use hosts::{Host, Hosts};
+pub use hosts::{Cut, Host, Hosts};
 pub use image::busybox_archive;
 
 use std::time::{Duration, Instant};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use api::resource::{PODS, REPLICA_SETS, REPLICATION_CONTROLLERS};
 use api::selector::LabelSelector;
 use api::{Object, Resource, Status};
-use client::{DeleteOptions, Informer, ObjectRef, clock};
+use client::{DeleteOptions, Informer, ObjectRef, clock, planted};
 use futures::future::join_all;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -74,6 +74,10 @@ async fn run(ctx: Context, resource: Resource) {
                 Some(owner) if owner.kind == kind => {
                     let key = (o.namespace().to_owned(), owner.name.clone());
                     e.observe(&key, c);
+                    let gone = c.new.is_none_or(|n| n.meta().is_deleting());
+                    if gone && planted::is_on("deletion-unseen") {
+                        continue;
+                    }
                     q.add(key);
                 }
                 Some(_) => {}

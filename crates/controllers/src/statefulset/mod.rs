@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use api::resource::{CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS};
 use api::selector::LabelSelector;
 use api::{Object, Status};
-use client::{DeleteOptions, Informer, ObjectRef, Patch, clock};
+use client::{DeleteOptions, Informer, ObjectRef, Patch, clock, planted};
 use serde_json::json;
 
 use crate::history::{self, Revision};
@@ -285,11 +285,11 @@ impl Loop {
 
     async fn delete(&self, set: &Object, pod: &Pod) -> Result<(), Status> {
         let o = &pod.object;
-        let result = self
-            .ctx
-            .client
-            .delete_if_there(&PODS, o.namespace(), o.name(), &DeleteOptions::uid(o.uid()))
-            .await;
+        let mut options = DeleteOptions::uid(o.uid());
+        if planted::is_on("replaced-too-soon") {
+            options.grace_period_seconds = Some(0);
+        }
+        let result = self.ctx.client.delete_if_there(&PODS, o.namespace(), o.name(), &options).await;
         self.tell(set, "Delete", &format!("Pod {}", o.name()), result.as_ref().copied());
         result
     }

@@ -2,6 +2,7 @@
 //! reverse order; updates take the highest ordinals first, as far as partition and `maxUnavailable` let them.
 
 use api::int_or_string;
+use client::planted;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -79,7 +80,7 @@ impl<'a> Inputs<'a> {
         Self {
             start: spec.start(),
             replicas: spec.replicas(),
-            parallel: spec.pod_management_policy == "Parallel",
+            parallel: spec.pod_management_policy == "Parallel" || planted::is_on("order-ignored"),
             strategy: Strategy::parse(&spec.update_strategy, spec.replicas()),
             min_ready: spec.min_ready_seconds,
             current,

