@@ -165,6 +165,30 @@ fn nodes_reach_each_other_by_both_families() {
     }
 }
 
+/// A node behind a wall that lets nothing in: the way back is the connection that the agent made.
+#[test]
+fn a_node_that_the_server_cant_reach_has_logs_and_exec() {
+    let Some(w) = World::new(&[]) else { return };
+    let (node, agent) = ("node-2", &w.agents[0]);
+    wait_for("the node to be ready", || w.ready(node));
+    wait_for("the tunnel", || agent.log().contains("has a tunnel to this node"));
+    let wall = "table inet wall { chain input { type filter hook input priority 0; \
+        ct state established,related accept; iifname \"eth0\" tcp dport 10250 drop; } }";
+    let out = run(agent.host().command("nft").args(["-f", "-"]), Some(wall));
+    assert!(out.ok, "{out:?}");
+    w.cluster.apply(PROBE);
+    w.kubectl(&["wait", "--for=condition=Ready", "pod/probe", "--timeout=60s"]);
+    wait_for("its log", || !w.kubectl(&["logs", "probe"]).is_empty());
+    let out = w.exec("probe", &["sh", "-c", "echo told; exit 3"]);
+    assert_eq!((out.stdout.trim(), out.code), ("told", Some(3)), "{out:?}");
+    // More than a window of bytes, both ways.
+    let long = "x".repeat(1 << 20);
+    let out = w.cluster.try_kubectl(&["exec", "-i", "probe", "--", "cat"], Some(&long));
+    assert!(out.ok && out.stdout == long, "{} bytes of {} came back", out.stdout.len(), long.len());
+    let raw = w.kubectl(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/healthz")]);
+    assert_eq!(raw, "ok");
+}
+
 #[test]
 fn three_machines_are_one_cluster() {
     let labels = ["--node-labels", "topology.kubernetes.io/zone=zone-1"];

@@ -37,6 +37,7 @@ pub async fn dispatch(s: &ApiServer, call: Call) -> Result<Reply, Status> {
             None => Ok(no_such_path()),
         },
         ["apis", group, version] => resources(s, group, version),
+        ["kelson", "v1", "tunnel"] => crate::streaming::accept_tunnel(s, call),
         ["version"] => Ok(body::json_value(StatusCode::OK, &version())),
         ["healthz" | "livez" | "readyz", rest @ ..] => health(s, &call, &parts, rest).await,
         ["metrics"] => metrics(s).await,

@@ -8,11 +8,14 @@ mod pass;
 mod proxy;
 mod socket;
 mod target;
+mod tunnel;
 
 pub use html::Page;
 pub(crate) use pass::{empty, forward, forwarded_body, passed_headers, read};
 pub(crate) use proxy::{endpoint_slices, ready_endpoint};
 pub(crate) use socket::Socket;
+pub(crate) use tunnel::accept as accept_tunnel;
+pub use tunnel::{PATH as TUNNEL_PATH, PROTOCOL as TUNNEL_PROTOCOL};
 
 use std::io;
 
@@ -37,6 +40,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> AsyncReadWrite for T {}
 #[async_trait]
 pub trait NodeTransport: Send + Sync {
     async fn connect(&self, node: &str) -> io::Result<Box<dyn AsyncReadWrite>>;
+
+    /// A node that may not be reached offers a connection of its own making; what is spoken on it is between the two.
+    fn tunnel(&self, node: &str, stream: Box<dyn AsyncReadWrite>) {
+        tracing::debug!(node, "left a node's tunnel unused");
+        drop(stream);
+    }
 }
 
 pub async fn handle(s: &ApiServer, mut call: Call, target: &Target, sub: &str) -> Result<Reply, Status> {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
@@ -232,6 +233,39 @@ impl Connections {
         let tcp = tcp.await.map_err(|e| e.to_string())?;
         let _ = tcp.set_nodelay(true);
         TlsConnector::from(config).connect(self.server.name.clone(), tcp).await.map_err(|e| e.to_string())
+    }
+
+    /// A connection of its own, given up by HTTP once the server agrees to another protocol on it.
+    pub async fn upgrade(&self, path: &str, protocol: &str) -> Result<Upgraded, String> {
+        let (mut tls, token) = {
+            let s = self.state.lock();
+            ((*s.access.tls).clone(), s.access.token.clone())
+        };
+        // HTTP/2 has no upgrades.
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let work = async {
+            let io = self.tls(Arc::new(tls)).await?;
+            let (mut sender, connection) =
+                http1::handshake(TokioIo::new(io)).await.map_err(|e| reason(&e))?;
+            tokio::spawn(ended(connection.with_upgrades()));
+            let mut request = Request::get(path)
+                .header(header::HOST, self.server.authority())
+                .header(header::CONNECTION, "Upgrade")
+                .header(header::UPGRADE, protocol);
+            if let Some(token) = token {
+                request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            }
+            let request = request.body(Full::new(Bytes::new())).map_err(|e| e.to_string())?;
+            let answer = sender.send_request(request).await.map_err(|e| reason(&e))?;
+            if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Err(format!("the server answers {}", answer.status()));
+            }
+            hyper::upgrade::on(answer).await.map_err(|e| reason(&e))
+        };
+        match tokio::time::timeout(CONNECT, work).await {
+            Ok(done) => done,
+            Err(_) => Err("the upgrade timed out".into()),
+        }
     }
 
     pub async fn send(&self, parts: &Parts, body: Bytes) -> Result<Response<Incoming>, Failed> {

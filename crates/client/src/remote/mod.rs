@@ -52,6 +52,11 @@ impl RemoteTransport {
         self.connections.exchange(access);
     }
 
+    /// A connection of its own that the server has agreed to speak `protocol` on.
+    pub async fn upgrade(&self, path: &str, protocol: &str) -> Result<hyper::upgrade::Upgraded, Status> {
+        self.connections.upgrade(path, protocol).await.map_err(|e| self.unreachable(e))
+    }
+
     fn unreachable(&self, e: impl std::fmt::Display) -> Status {
         let server = self.connections.server();
         let mut s =

@@ -4,8 +4,9 @@
 
 mod identity;
 mod join;
+pub mod tunnel;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -241,6 +242,12 @@ async fn start(config: Config, token: CancellationToken) -> anyhow::Result<Node>
         if addresses.iter().all(IpAddr::is_ipv4) { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
     let address = SocketAddr::new(any, config.machine.kubelet_port);
     listen::start(address, &node, serving.clone(), &ca, &token).await?;
+    let own: IpAddr = if any.is_ipv4() { [127, 0, 0, 1].into() } else { Ipv6Addr::LOCALHOST.into() };
+    let way_back = tunnel::keep(transport.clone(), SocketAddr::new(own, config.machine.kubelet_port));
+    let stop = token.clone();
+    node.spawn(async move {
+        tokio::select! { () = stop.cancelled() => {}, () = way_back => {} }
+    });
     let keeper =
         identity::Keeper { dir, node: name.clone(), addresses, joined, transport, serving, client: kubelet };
     let stop = token.clone();

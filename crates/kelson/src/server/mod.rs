@@ -8,6 +8,7 @@ mod objects;
 mod simulation;
 pub mod threads;
 mod transport;
+mod tunnels;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,6 +1,7 @@
 //! How the API server reaches kubelets: that of its own process over a pipe in memory, all others at their node's address by
-//! TLS with the API server's own certificate. HTTP/1.1 is spoken on both.
+//! TLS with the API server's own certificate, or through a tunnel that the node made. HTTP/1.1 is spoken on all.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -10,17 +11,23 @@ use api::resource::NODES;
 use apiserver::streaming::{AsyncReadWrite, NodeTransport};
 use async_trait::async_trait;
 use client::Client;
-use parking_lot::RwLock;
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::{Mutex, RwLock};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::tunnels::Tunnels;
 use crate::node::object::internal_addresses;
 
 const BUFFER: usize = 64 << 10;
 const CONNECT: Duration = Duration::from_secs(10);
+/// Where there is a tunnel, the direct way may take no longer.
+const CONNECT_OR_TUNNEL: Duration = Duration::from_secs(2);
+/// So long the direct way is not tried again after it failed.
+const DISCOURAGED: SignedDuration = SignedDuration::from_secs(60);
 
 type Accept = Arc<dyn Fn(DuplexStream) + Send + Sync>;
 
@@ -29,6 +36,9 @@ struct Far {
     /// Reads nodes.
     client: Client,
     tls: TlsConnector,
+    tunnels: Tunnels,
+    /// Nodes that were reached by their tunnel only, and since when.
+    away: Mutex<HashMap<String, Timestamp>>,
 }
 
 /// The ways to all nodes.
@@ -66,29 +76,62 @@ impl Nodes {
         let believed = pki::authorities::verifier(pki::trust::certificates(pki.ca.cert_pem())?)?;
         let mut tls = pki::dir::client_config(believed, Some(&pki.kubelet_client))?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let _ = self.far.set(Far { client, tls: TlsConnector::from(Arc::new(tls)) });
+        let tls = TlsConnector::from(Arc::new(tls));
+        let _ = self.far.set(Far { client, tls, tunnels: Tunnels::default(), away: Mutex::default() });
         Ok(())
     }
 }
 
 impl Far {
+    /// By the node's address, or through its tunnel where that does not do.
     async fn connect(&self, node: &str) -> Result<Box<dyn AsyncReadWrite>, String> {
+        if !self.tunnels.has(node) {
+            return self.direct(node, CONNECT).await;
+        }
+        let now = client::clock::now();
+        let away = self.away.lock().get(node).is_some_and(|t| now.duration_since(*t) < DISCOURAGED);
+        if !away {
+            match self.direct(node, CONNECT_OR_TUNNEL).await {
+                Ok(stream) => {
+                    self.away.lock().remove(node);
+                    return Ok(stream);
+                }
+                Err(e) => tracing::debug!(node, error = e, "going through the node's tunnel"),
+            }
+            let mut all = self.away.lock();
+            all.retain(|_, t| now.duration_since(*t) < DISCOURAGED);
+            all.insert(node.to_owned(), now);
+        }
+        self.secured(node, self.tunnels.connect(node).await?).await
+    }
+
+    async fn direct(&self, node: &str, patience: Duration) -> Result<Box<dyn AsyncReadWrite>, String> {
         let object = self.client.find(&NODES, "", node).await.map_err(|e| e.to_string())?;
         let object = object.ok_or("there is no such node")?.value().map_err(|e| e.to_string())?;
         let (address, port) = place(&object)?;
-        // A node's name stands in its kubelet's certificate, and only that node gets such a one: its address may be anybody's.
-        let name = ServerName::try_from(node.to_owned()).map_err(|e| e.to_string())?;
         let work = async {
             let tcp = TcpStream::connect((address, port))
                 .await
                 .map_err(|e| format!("dial tcp {address}:{port}: {e}"))?;
             let _ = tcp.set_nodelay(true);
-            self.tls.connect(name, tcp).await.map_err(|e| format!("tls: {e}"))
+            self.secured(node, tcp).await
         };
-        match tokio::time::timeout(CONNECT, work).await {
-            Ok(Ok(stream)) => Ok(Box::new(stream)),
-            Ok(Err(e)) => Err(e),
+        match tokio::time::timeout(patience, work).await {
+            Ok(done) => done,
             Err(_) => Err(format!("dial tcp {address}:{port}: timed out")),
+        }
+    }
+
+    /// A node's name stands in its kubelet's certificate, and only that node gets such a one: its address may be anybody's.
+    async fn secured<S>(&self, node: &str, stream: S) -> Result<Box<dyn AsyncReadWrite>, String>
+    where
+        S: AsyncReadWrite + 'static,
+    {
+        let name = ServerName::try_from(node.to_owned()).map_err(|e| e.to_string())?;
+        match tokio::time::timeout(CONNECT, self.tls.connect(name, stream)).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(e)) => Err(format!("tls: {e}")),
+            Err(_) => Err("tls: timed out".into()),
         }
     }
 }
@@ -105,6 +148,12 @@ impl NodeTransport for Nodes {
         let (ours, theirs) = tokio::io::duplex(BUFFER);
         accept(theirs);
         Ok(Box::new(ours))
+    }
+
+    fn tunnel(&self, node: &str, stream: Box<dyn AsyncReadWrite>) {
+        if let Some(far) = self.far.get() {
+            far.tunnels.adopt(node, stream);
+        }
     }
 }
 

@@ -48,6 +48,8 @@ pub struct PodInfo {
     pub deleting: bool,
     pub gates: Vec<String>,
     pub claims: Vec<ClaimUse>,
+    /// Entries of `resourceClaims`: devices that it needs.
+    pub device_claims: Vec<String>,
     /// Where it is to go once those that make room are gone.
     pub nominated_node: String,
     /// Told to make room for another pod.
@@ -124,6 +126,7 @@ struct Spec {
     volumes: Vec<VolumeView>,
     topology_spread_constraints: Vec<SpreadView>,
     preemption_policy: String,
+    resource_claims: Vec<Gate>,
     host_network: bool,
     host_users: Option<bool>,
 }
@@ -305,6 +308,7 @@ impl PodInfo {
             deleting: o.meta().is_deleting(),
             gates: s.scheduling_gates.into_iter().map(|g| g.name).collect(),
             claims,
+            device_claims: s.resource_claims.into_iter().map(|c| c.name).collect(),
             nominated_node: v.status.nominated_node,
             preempted: v.status.conditions.iter().any(|c| {
                 c.r#type == "DisruptionTarget" && c.status == "True" && c.reason == "PreemptionByScheduler"

@@ -154,6 +154,15 @@ fn a_node_must_have_declared_what_a_pod_asks_of_its_kubelet() {
 }
 
 #[test]
+fn a_pod_that_needs_devices_does_not_run_without_them() {
+    let mut cache = Cache::default();
+    cache.set_node(node("a", "1", json!({})));
+    let p =
+        pod("p", json!({"containers": [], "resourceClaims": [{"name": "gpu", "resourceClaimName": "one"}]}));
+    assert!(message(&schedule(&mut cache, &p)).contains("[gpu] can't be allocated"));
+}
+
+#[test]
 fn start_up_peak_and_sidecars_count() {
     let p = pod(
         "p",

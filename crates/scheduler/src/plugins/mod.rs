@@ -158,6 +158,14 @@ pub static FILTERS: LazyLock<Vec<&'static str>> =
 
 /// What holds a pod back before any node is looked at.
 pub fn gates(pod: &PodInfo) -> Result<(), Refused> {
+    // Rather than a pod that runs without its devices.
+    if !pod.device_claims.is_empty() {
+        let message = format!(
+            "devices of the resource claims [{}] can't be allocated: this scheduler does not allocate devices yet",
+            pod.device_claims.join(" ")
+        );
+        return Err(("DynamicResources", Refusal::because(message)));
+    }
     scheduling_gates::check(pod).map_err(|reason| ("SchedulingGates", Refusal::because(reason)))
 }
 
