@@ -7,6 +7,7 @@ use api::resource::{EVENTS, LEASES, NODES, PODS};
 use api::{Object, Resource, Status};
 use client::{Client, DeleteOptions, ListParams, Patch, WatchEvent, WatchParams, clock};
 use futures::StreamExt;
+use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinSet;
@@ -223,9 +224,10 @@ async fn renew(client: &Client, n: usize, uid: &str) -> Result<(), Status> {
 }
 
 async fn tell_of(client: &Client, p: &PodAct) {
-    let now = clock::rfc3339(clock::now());
-    for (kind, reason, message) in &p.events {
-        let host = node::name(p.node);
+    let now = &clock::rfc3339(clock::now());
+    let host = &node::name(p.node);
+    // Side by side: the pod's next stage waits for them.
+    let each = p.events.iter().map(|(kind, reason, message)| {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let event: Value = json!({"apiVersion": "v1", "kind": "Event",
             "metadata": {"name": format!("{}.{}", p.name, id.get(..16).unwrap_or_default()), "namespace": p.namespace},
@@ -233,10 +235,13 @@ async fn tell_of(client: &Client, p: &PodAct) {
                 "uid": uid_text(p.uid)},
             "type": kind, "reason": reason, "message": message, "count": 1, "firstTimestamp": now, "lastTimestamp": now,
             "source": {"component": "kubelet", "host": host}, "reportingComponent": "kubelet", "reportingInstance": host});
-        if let Err(e) = client.create(&EVENTS, &p.namespace, &event).await {
-            debug!(error = %e, "failed to write an event of a simulated node");
+        async move {
+            if let Err(e) = client.create(&EVENTS, &p.namespace, &event).await {
+                debug!(error = %e, "failed to write an event of a simulated node");
+            }
         }
-    }
+    });
+    join_all(each).await;
 }
 
 async fn pod(client: &Client, p: &PodAct) -> Result<(), Status> {
