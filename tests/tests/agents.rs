@@ -172,8 +172,8 @@ fn a_node_that_the_server_cant_reach_has_logs_and_exec() {
     let (node, agent) = ("node-2", &w.agents[0]);
     wait_for("the node to be ready", || w.ready(node));
     wait_for("the tunnel", || agent.log().contains("has a tunnel to this node"));
-    let wall = "table inet wall { chain input { type filter hook input priority 0; \
-        ct state established,related accept; iifname \"eth0\" tcp dport 10250 drop; } }";
+    let wall = "table inet wall { chain input {\ntype filter hook input priority 0\n\
+        ct state established,related accept\niifname \"eth0\" tcp dport 10250 drop\n}\n}";
     let out = run(agent.host().command("nft").args(["-f", "-"]), Some(wall));
     assert!(out.ok, "{out:?}");
     w.cluster.apply(PROBE);
