@@ -1,4 +1,5 @@
-//! Hostile bytes on a wire: URLs and headers, tokens, certificates, SPDY frames, DNS messages, frames of the shim, logs.
+//! Hostile bytes on a wire: URLs and headers, tokens, certificates, SPDY frames, DNS messages, frames of the shim, logs,
+//! metrics of kubelets.
 
 use std::net::IpAddr;
 
@@ -49,17 +50,26 @@ fn credentials() {
     let token =
         p.tokens.mint(&pki::Claims { sub: "system:serviceaccount:a:b".into(), ..pki::Claims::default() });
     let token = token.expect("a token");
+    let held = p.tokens.mint(&pki::token::LegacyClaims::new("a", "b", "u", "s")).expect("a token");
     let admin = p.admin(1_800_000_000).expect("a certificate");
     let der = pki::trust::certificates(&admin.cert).expect("pem").remove(0);
-    let seeds =
-        [token.as_bytes(), admin.cert.as_bytes(), der.as_ref(), b"a.b.c", b"..", b"eyJhbGciOiJub25lIn0.e30."];
+    let seeds = [
+        token.as_bytes(),
+        held.as_bytes(),
+        admin.cert.as_bytes(),
+        der.as_ref(),
+        b"a.b.c",
+        b"..",
+        b"eyJhbGciOiJub25lIn0.e30.",
+    ];
     let (verifier, trust) = (p.tokens.verifier("issuer"), p.client_trust().expect("trust"));
-    let good = token.clone();
+    let (good, held) = (token.clone(), held.clone());
     fuzz::run("credentials", &seeds, 2, move |b| {
         if let Ok(s) = std::str::from_utf8(b) {
             // Signatures cover every byte: only the token itself may pass.
             let ok = verifier.verify(s).is_ok();
             assert!(!ok || s == good, "a changed token passes");
+            assert!(verifier.verify_legacy(s).is_err() || s == held, "a changed token of a secret passes");
             for c in pki::trust::certificates(s).unwrap_or_default() {
                 let _ = trust.identify(&[c], 1_800_000_000);
             }
@@ -175,5 +185,31 @@ fn shim_frames() {
             );
         }
         let _ = kubelet::decode_log_line(&String::from_utf8_lossy(b));
+    });
+}
+
+/// What an agent's kubelet says its pods use, twice, as two scrapes.
+#[test]
+fn kubelet_metrics() {
+    let seeds = [
+        "# TYPE node_cpu_usage_seconds_total counter\nnode_cpu_usage_seconds_total 357.35 1633253809720\nnode_memory_working_set_bytes 1.6e+09 1633253809720\n",
+        "container_cpu_usage_seconds_total{container=\"c\",namespace=\"n\",pod=\"p\"} 4.7 1\ncontainer_memory_working_set_bytes{pod=\"p\",namespace=\"n\",container=\"c\"} 1e300 -9223372036854775808\ncontainer_start_time_seconds{container=\"c\",namespace=\"n\",pod=\"p\"} 1.6e+30\n",
+        "a{b=\"}\",c} NaN 9223372036854775807\nx 1e999\n{} 1\n",
+    ]
+    .map(str::as_bytes);
+    fuzz::run("kubelet_metrics", &seeds, 1, |b| {
+        use apiserver::resource_metrics::{parse, points};
+        let text = String::from_utf8_lossy(b);
+        let (first, second) = text.split_at(text.floor_char_boundary(text.len() / 2));
+        let mut points = points::Points::new(15_000);
+        for (i, text) in [first, second, &text, &text].into_iter().enumerate() {
+            let scrape = parse::parse(text, i64::MAX - 4 + i as i64);
+            let keys: Vec<_> = scrape.pods.keys().cloned().collect();
+            points.put("n", scrape);
+            let _ = points.node("n");
+            for key in keys {
+                let _ = points.pod(&key);
+            }
+        }
     });
 }

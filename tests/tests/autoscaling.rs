@@ -208,7 +208,7 @@ fn figures_of_other_servers_scale_any_kind() {
         };
         let value = json!({"describedObject": {"kind": "Service", "name": "q"}, "metric": {"name": "depth"},
             "timestamp": "2026-01-01T00:00:00Z", "value": depth});
-        let orders = json!({"metricName": "orders", "metricLabels": {}, "timestamp": "2026-01-01T00:00:00Z", "value": orders});
+        let orders = json!({"metricName": "all orders", "metricLabels": {}, "timestamp": "2026-01-01T00:00:00Z", "value": orders});
         e.documents(&[
             list(custom),
             list(external),
@@ -217,7 +217,7 @@ fn figures_of_other_servers_scale_any_kind() {
                 json!({"kind": "MetricValueList", "apiVersion": "custom.metrics.k8s.io/v1beta2", "items": [value]}),
             ),
             (
-                format!("{external}/namespaces/default/orders"),
+                format!("{external}/namespaces/default/all orders"),
                 json!({"kind": "ExternalMetricValueList", "apiVersion": "external.metrics.k8s.io/v1beta1", "items": [orders]}),
             ),
         ]);
@@ -265,7 +265,7 @@ fn figures_of_other_servers_scale_any_kind() {
     c.kubectl(&["delete", "hpa", "depth", "other"]);
 
     // By what is elsewhere it goes to nothing and comes back.
-    let orders = "{type: External, external: {metric: {name: orders}, target: {type: AverageValue, averageValue: '5'}}}";
+    let orders = "{type: External, external: {metric: {name: all orders}, target: {type: AverageValue, averageValue: '5'}}}";
     c.apply(&scaler("orders", 0, orders));
     wait_for("the widget to go to nothing", || replicas() == "0");
     wait_for("its condition", || condition("orders", "ScaledToZero", "status") == "True");

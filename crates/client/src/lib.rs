@@ -27,6 +27,6 @@ pub use remote::RemoteTransport;
 pub use transport::{
     LocalBody, LocalIdentity, LocalServer, LocalTransport, ObjectList, Transport, WatchEvent, WatchStream,
 };
-pub use verbs::{Client, DeleteOptions, ListParams, Patch, WatchParams};
+pub use verbs::{Client, DeleteOptions, ListParams, Patch, WatchParams, segment};
 
 pub use api::{Object, Resource, Status};

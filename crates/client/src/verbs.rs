@@ -13,7 +13,13 @@ use serde_json::{Value, json};
 
 use crate::transport::{LocalIdentity, LocalServer, LocalTransport, ObjectList, Transport, WatchStream};
 
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':');
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+
+/// One part of a path, whatever stands in it.
+pub fn segment(s: &str) -> String {
+    utf8_percent_encode(s, SEGMENT).to_string()
+}
 
 /// A patch and its kind.
 #[derive(Debug, Clone)]

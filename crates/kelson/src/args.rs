@@ -127,6 +127,8 @@ pub struct ServerArgs {
     pub etcd: crate::etcd::EtcdArgs,
     #[command(flatten)]
     pub leader: crate::leader::LeaderArgs,
+    #[command(flatten)]
+    pub autoscaling: crate::autoscaling::AutoscalingArgs,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -11,6 +11,7 @@ use netlink::Cidr;
 use serde::Deserialize;
 
 use crate::args::ServerArgs;
+use crate::autoscaling::AutoscalingArgs;
 use crate::duration::duration;
 use crate::etcd::{Etcd, EtcdArgs};
 use crate::leader::LeaderArgs;
@@ -50,6 +51,7 @@ struct File {
     image_gc_high_threshold: Option<u8>,
     etcd: EtcdArgs,
     leader_election: LeaderArgs,
+    autoscaling: AutoscalingArgs,
 }
 
 /// Names and places that keep clusters on one machine apart.
@@ -142,6 +144,7 @@ pub struct Config {
     pub runtime_config: String,
     pub feature_gates: BTreeMap<String, bool>,
     pub node_grace: Duration,
+    pub autoscaling: controllers::Autoscaling,
     pub terminated_pods: usize,
     pub scheduler: scheduler::Settings,
     /// Nodes that are only played, and what goes wrong on them.
@@ -355,6 +358,7 @@ impl Config {
             scheduler,
             simulated: a.simulate_nodes,
             failures: a.simulate_failures.unwrap_or_default(),
+            autoscaling: a.autoscaling.over(f.autoscaling).settings()?,
             election: a.leader.over(f.leader_election).timing(etcd.is_some())?,
             etcd,
             instance,

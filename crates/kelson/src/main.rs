@@ -6,6 +6,7 @@
 mod admin;
 mod agent;
 mod args;
+mod autoscaling;
 mod backup;
 mod bar;
 mod clean;

@@ -136,8 +136,8 @@ fn metrics(r: &mut Row) {
         usage => vec![usage],
     };
     let of = |name: &str| all.iter().filter_map(|u| Quantity::parse(text(u, name)).ok()).collect::<Vec<_>>();
-    let nanos: i64 = of("cpu").iter().map(|q| q.scaled(-9)).sum();
-    let bytes: i64 = of("memory").iter().map(Quantity::value).sum();
+    let nanos = of("cpu").iter().fold(0i64, |sum, q| sum.saturating_add(q.scaled(-9)));
+    let bytes = of("memory").iter().fold(0i64, |sum, q| sum.saturating_add(q.value()));
     r.text(crate::quantity::canonical(&format!("{nanos}n")).unwrap_or_default());
     r.text(Quantity::from_i64(bytes, Format::BinarySI).to_string());
     r.text_at("window", "");

@@ -8,8 +8,8 @@
 //! Spawned by `start`: one task, which sleeps while nobody asks.
 
 pub mod answer;
-mod parse;
-mod points;
+pub mod parse;
+pub mod points;
 
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ const LAPSE: Duration = Duration::from_secs(120);
 /// How long a question waits for the first two scrapes.
 const PATIENCE: Duration = Duration::from_secs(8);
 const SCRAPE: Duration = Duration::from_secs(10);
+/// The same while somebody waits: one silent node must not keep the others' figures back.
+const FIRST_SCRAPE: Duration = Duration::from_secs(3);
 /// Kubelets that are asked at once.
 const AT_ONCE: usize = 64;
 /// Most of an answer that is read: some 100,000 containers.
@@ -97,16 +99,16 @@ async fn run(s: &ApiServer) {
             continue;
         }
         tracing::debug!("somebody asks for metrics: kubelets are asked from now on");
-        round(s).await;
+        round(s, FIRST_SCRAPE).await;
         tokio::time::sleep(FIRST).await;
-        round(s).await;
+        round(s, FIRST_SCRAPE).await;
         c.warm.send_replace(true);
         loop {
             tokio::time::sleep(RESOLUTION).await;
             if !c.wanted() {
                 break;
             }
-            round(s).await;
+            round(s, SCRAPE).await;
         }
         tracing::debug!("nobody asks for metrics any more");
         c.warm.send_replace(false);
@@ -115,14 +117,15 @@ async fn run(s: &ApiServer) {
 }
 
 /// Asks every kubelet once. One that does not answer is told of no longer.
-async fn round(s: &ApiServer) {
+async fn round(s: &ApiServer, patience: Duration) {
     let nodes = match s.reader().list("", "nodes", "").await {
         Ok(nodes) => nodes,
         Err(e) => return tracing::warn!(error = %e, "failed to list the nodes whose metrics are asked for"),
     };
     let c = &s.resource_metrics;
     let one = |name: String| async move {
-        let text = tokio::time::timeout(SCRAPE, streaming::read(s, &name, "/metrics/resource", LIMIT)).await;
+        let text =
+            tokio::time::timeout(patience, streaming::read(s, &name, "/metrics/resource", LIMIT)).await;
         let text = text.unwrap_or_else(|_| Err(Status::new(Reason::Timeout, "it did not answer in time")));
         match text {
             Ok(text) => {

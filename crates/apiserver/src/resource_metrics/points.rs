@@ -107,7 +107,7 @@ fn advance(old: Option<Pair>, new: Point, resolution_ms: i64) -> Pair {
         Some(old) if old.last.at_ms == new.at_ms => old.before,
         Some(old) if same_life(&old.last) && old.last.at_ms < new.at_ms => Some(old.last),
         _ => new.start_ms.and_then(|start| {
-            let age = new.at_ms - start;
+            let age = new.at_ms.saturating_sub(start);
             let fresh = (FRESH_MIN_MS..resolution_ms).contains(&age);
             fresh.then_some(Point { at_ms: start, start_ms: Some(start), cpu_nanos: 0, memory: 0 })
         }),
@@ -117,7 +117,7 @@ fn advance(old: Option<Pair>, new: Point, resolution_ms: i64) -> Pair {
 
 fn usage(p: Pair) -> Option<Usage> {
     let before = p.before?;
-    let window_ms = p.last.at_ms - before.at_ms;
+    let window_ms = p.last.at_ms.saturating_sub(before.at_ms);
     let used = p.last.cpu_nanos.checked_sub(before.cpu_nanos)?;
     let per_second = u128::from(used) * 1000 / u128::try_from(window_ms).ok().filter(|w| *w > 0)?;
     Some(Usage {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::Resource;
 use api::quantity::Quantity;
 use api::resource::POD_METRICS;
-use client::{Client, ListParams, clock};
+use client::{Client, ListParams, clock, segment};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ fn resource_samples(items: &[Value], resource: &str, container: &str) -> Samples
         let containers = m["containers"].as_array()?;
         let value = if container.is_empty() {
             let all = containers.iter().map(|c| milli(&c["usage"][resource])).collect::<Option<Vec<_>>>()?;
-            (!all.is_empty()).then(|| all.iter().sum())?
+            (!all.is_empty()).then(|| super::calc::sum(&all))?
         } else {
             milli(&containers.iter().find(|c| c["name"] == container)?["usage"][resource])?
         };
@@ -121,7 +121,7 @@ impl Metrics {
         metric: &str,
         metric_selector: &str,
     ) -> Result<Samples, String> {
-        let path = format!("/namespaces/{namespace}/pods/*/{metric}");
+        let path = format!("/namespaces/{namespace}/pods/*/{}", segment(metric));
         let query = [("labelSelector", selector), ("metricLabelSelector", metric_selector)];
         let items = self.custom(&path, &query).await?;
         if items.is_empty() {
@@ -141,13 +141,13 @@ impl Metrics {
     ) -> Result<i64, String> {
         let path = match resource {
             // Nobody measures another namespace than their own.
-            None => format!("/namespaces/{namespace}/metrics/{metric}"),
+            None => format!("/namespaces/{namespace}/metrics/{}", segment(metric)),
             Some(r) => {
                 let plural = match r.group.as_ref() {
                     "" => r.plural.to_string(),
                     group => format!("{}.{group}", r.plural),
                 };
-                format!("/namespaces/{namespace}/{plural}/{}/{metric}", about.name)
+                format!("/namespaces/{namespace}/{plural}/{}/{}", segment(&about.name), segment(metric))
             }
         };
         let items = self.custom(&path, &[("metricLabelSelector", metric_selector)]).await?;
@@ -161,7 +161,7 @@ impl Metrics {
     }
 
     pub async fn external(&self, namespace: &str, metric: &str, selector: &str) -> Result<Vec<i64>, String> {
-        let path = format!("/apis/{EXTERNAL}/v1beta1/namespaces/{namespace}/{metric}");
+        let path = format!("/apis/{EXTERNAL}/v1beta1/namespaces/{namespace}/{}", segment(metric));
         let v = self.client.json(&path, &[("labelSelector", selector)]).await;
         let v = v.map_err(|e| format!("unable to fetch metrics from external metrics API: {e}"))?;
         let all: Vec<i64> =

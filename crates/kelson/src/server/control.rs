@@ -249,7 +249,7 @@ fn start_loops(control: &Control, config: &Config, token: &CancellationToken, on
             node_grace: config.node_grace,
             terminated_pods: config.terminated_pods,
             sign: Some(signer(control.pki.clone())),
-            autoscaling: controllers::Autoscaling::default(),
+            autoscaling: config.autoscaling,
             secret_tokens: Some(secret_tokens(control.pki.clone())),
             cluster_cidrs: if config.enabled("cni") { config.cluster_cidrs.clone() } else { vec![] },
             first_block: config.has_first_block().then(|| config.machine.node_name.clone()),
