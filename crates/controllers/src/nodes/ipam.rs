@@ -19,6 +19,8 @@ use crate::skeleton::{self, Error, Key, Next, Queue};
 pub const WISH: &str = "kelson.dev/pod-cidrs";
 /// Looked at among the blocks of one network: as many as upstream has bits for.
 const BLOCKS: u128 = 1 << 16;
+/// Nodes that are given theirs at once, as many as upstream's: each waits for a write to be durable.
+const WORKERS: usize = 30;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -120,20 +122,34 @@ pub async fn run(ctx: Context) {
         }
     });
     let l = Loop { ctx: ctx.clone(), nodes, used };
-    skeleton::work("node-ipam", &ctx.token, &queue, 1, |key| l.reconcile(key)).await;
+    skeleton::work("node-ipam", &ctx.token, &queue, WORKERS, |key| l.reconcile(key)).await;
 }
 
 impl Loop {
     /// What others than this node have.
-    fn taken(&self, name: &str) -> Vec<Cidr> {
+    fn taken(&self, used: &BTreeMap<String, Vec<Cidr>>, name: &str) -> Vec<Cidr> {
         let config = &self.ctx.config;
-        let used = self.used.lock();
         let mut all: Vec<Cidr> =
             used.iter().filter(|(n, _)| *n != name).flat_map(|(_, c)| c.iter().copied()).collect();
         if config.first_block.as_deref().is_some_and(|first| first != name) {
             all.extend(blocks(&config.cluster_cidrs, 0));
         }
         all
+    }
+
+    /// Chooses for the node, and notes it, in one: others look for theirs at the same time.
+    fn take(&self, name: &str, wished: Vec<Cidr>) -> Option<Vec<Cidr>> {
+        let config = &self.ctx.config;
+        let mut used = self.used.lock();
+        // The second try of a write that failed gives the same.
+        let mut wish = used.get(name).cloned().unwrap_or_default();
+        if config.first_block.as_deref() == Some(name) {
+            wish.extend(blocks(&config.cluster_cidrs, 0));
+        }
+        wish.extend(wished);
+        let cidrs = choose(&config.cluster_cidrs, &wish, &self.taken(&used, name))?;
+        used.insert(name.to_owned(), cidrs.clone());
+        Some(cidrs)
     }
 
     async fn reconcile(&self, key: Key) -> Result<Next, Error> {
@@ -150,14 +166,7 @@ impl Loop {
         if !view.spec.pod_cidrs.is_empty() {
             return Ok(Next::Wait);
         }
-        let config = &self.ctx.config;
-        // The second try of a write that failed gives the same.
-        let mut wish = self.used.lock().get(&name).cloned().unwrap_or_default();
-        if config.first_block.as_deref() == Some(name.as_str()) {
-            wish.extend(blocks(&config.cluster_cidrs, 0));
-        }
-        wish.extend(view.wish());
-        let Some(cidrs) = choose(&config.cluster_cidrs, &wish, &self.taken(&name)) else {
+        let Some(cidrs) = self.take(&name, view.wish()) else {
             self.ctx.events.normal(
                 ObjectRef::of(&NODES, &node),
                 "CIDRNotAvailable",
@@ -165,7 +174,6 @@ impl Loop {
             );
             return Ok(Next::Wait);
         };
-        self.used.lock().insert(name.clone(), cidrs.clone());
         let texts: Vec<String> = cidrs.iter().map(ToString::to_string).collect();
         let patch = json!({ "metadata": { "uid": node.uid() },
             "spec": { "podCIDR": texts.first(), "podCIDRs": texts } });
