@@ -192,6 +192,11 @@ impl Scheduler {
         preemption: Preemption,
         slot: OwnedSemaphorePermit,
     ) {
+        // The API said so when the pod was made.
+        if !pod.gates.is_empty() {
+            let wait = Wait { failed, promised: None };
+            return self.shared.queue.lock().unschedulable(pod, wait, client::clock::now());
+        }
         let message = [message, preemption.message].join(" ");
         let nomination = preemption.nomination;
         let displaced = self.shared.nominate(&pod, nomination.as_deref());

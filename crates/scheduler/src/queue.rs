@@ -28,6 +28,11 @@ pub enum ClusterEvent {
     StorageChanged,
 }
 
+/// What no event but a change of the pod itself can end.
+fn is_held(plugin: &str) -> bool {
+    matches!(plugin, "SchedulingGates" | "DynamicResources")
+}
+
 /// Plugins that count pods on other nodes than the one that changed.
 fn counts_elsewhere(plugin: &str) -> bool {
     matches!(plugin, "PodTopologySpread" | "InterPodAffinity" | "VolumeRestrictions")
@@ -37,7 +42,7 @@ impl ClusterEvent {
     /// Whether it could help a pod that these plugins refused.
     pub fn helps(&self, failed: &[&str]) -> bool {
         let by = |p: &&str| match self {
-            _ if *p == "SchedulingGates" => false,
+            _ if is_held(p) => false,
             ClusterEvent::NodeChanged(_) => true,
             ClusterEvent::PodGone(_) => {
                 counts_elsewhere(p) || matches!(*p, "NodeResourcesFit" | "NodePorts" | "NodeVolumeLimits")
@@ -107,6 +112,7 @@ enum Place {
     Ready(Rank),
     Backoff((Timestamp, u64)),
     Stuck(Group, u64),
+    Held,
     /// Popped and not yet settled.
     Popped,
 }
@@ -127,6 +133,8 @@ pub struct Queue {
     ready: BTreeMap<Rank, Arc<PodInfo>>,
     backoff: BTreeMap<(Timestamp, u64), Arc<PodInfo>>,
     stuck: HashMap<Group, Stuck>,
+    /// Pods that only a change of their own can help: no event looks at them.
+    held: HashMap<String, Arc<PodInfo>>,
     attempts: HashMap<String, u32>,
     popped: HashMap<String, Popped>,
     /// Shapes whose oldest pod is on its way, by its uid, and the other way round.
@@ -166,6 +174,7 @@ impl Queue {
             ready: BTreeMap::new(),
             backoff: BTreeMap::new(),
             stuck: HashMap::new(),
+            held: HashMap::new(),
             attempts: HashMap::new(),
             popped: HashMap::new(),
             woken: HashMap::new(),
@@ -204,6 +213,13 @@ impl Queue {
                     }
                 }
             }
+            Some(Place::Held) => match self.held.get_mut(&pod.uid).filter(|old| same(old, &pod)) {
+                Some(old) => *old = pod,
+                None => {
+                    self.held.remove(&pod.uid);
+                    self.push_ready(pod);
+                }
+            },
             None => self.push_ready(pod),
         }
     }
@@ -263,6 +279,9 @@ impl Queue {
             }
             Some(Place::Stuck(group, n)) => {
                 self.leave(&group, n);
+            }
+            Some(Place::Held) => {
+                self.held.remove(uid);
             }
             Some(Place::Popped) | None => {}
         }
@@ -337,7 +356,12 @@ impl Queue {
             return self.again(pod, now);
         }
         self.arrived(&pod.uid);
-        let own = !pod.claims.is_empty() || !pod.gates.is_empty() || wait.promised.is_some();
+        if wait.failed.iter().any(|p| is_held(p)) {
+            self.place.insert(pod.uid.clone(), Place::Held);
+            self.held.insert(pod.uid.clone(), pod);
+            return;
+        }
+        let own = !pod.claims.is_empty() || wait.promised.is_some();
         let group = match own || pod.shape_id() == 0 {
             true => Group::Alone(pod.uid.clone()),
             false => Group::Shape(pod.shape_id()),

@@ -183,3 +183,23 @@ fn after_a_while_it_is_tried_without_an_event() {
     assert!(q.pop(at(100)).is_none());
     assert!(q.pop(at(400)).is_some());
 }
+
+#[test]
+fn a_gated_pod_waits_for_its_own_change_only() {
+    let mut q = Queue::default();
+    let gated = |gates: &[&str]| {
+        let gates = gates.iter().map(|g| (*g).to_owned()).collect();
+        Arc::new(PodInfo { uid: "a".into(), gates, ..PodInfo::default() })
+    };
+    q.add(gated(&["x"]));
+    let p = q.pop(at(0)).expect("pod");
+    q.unschedulable(p, failed("SchedulingGates"), at(0));
+    assert!(!q.anyone_waits(), "no event has to look at it");
+    q.event(&node(), 2);
+    q.add(gated(&["x"]));
+    assert!(q.pop(at(1000)).is_none());
+    q.add(gated(&[]));
+    assert!(q.pop(at(1000)).is_some());
+    q.remove("a", at(1000));
+    assert!(q.next_due(at(1000)).is_none());
+}
