@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{Cycle, Refusal, node_affinity, taint_toleration};
 use crate::core::{
-    Cache, NodeInfo, PodInfo, Profile, Shape, ShapeId, Spread, SpreadDefaults, Topology, selects,
+    Cache, NOWHERE, NodeInfo, PodInfo, Profile, Shape, ShapeId, Spread, SpreadDefaults, Topology, selects,
 };
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
@@ -238,25 +238,32 @@ impl State {
         if self.soft.is_empty() {
             return None;
         }
-        let mut raw = vec![0f64; nodes.len()];
         let mut eligible = vec![true; nodes.len()];
-        if !self.lenient {
-            for c in &self.soft {
-                for (e, n) in eligible.iter_mut().zip(nodes) {
-                    *e &= c.domain(topology, *n as usize).is_some();
+        // The domain of each node, for each constraint.
+        let domains: Vec<Vec<u32>> = self
+            .soft
+            .iter()
+            .map(|c| {
+                let of = topology.column(c.column).map(crate::core::Column::of).unwrap_or_default();
+                let domain = |n: &u32| of.get(*n as usize).copied().unwrap_or(NOWHERE);
+                let domains: Vec<u32> = nodes.iter().map(domain).collect();
+                if !self.lenient {
+                    eligible.iter_mut().zip(&domains).for_each(|(e, d)| *e &= *d != NOWHERE);
                 }
-            }
-        }
+                domains
+            })
+            .collect();
         let counted = eligible.iter().filter(|e| **e).count();
-        for c in &self.soft {
+        let mut raw = vec![0f64; nodes.len()];
+        for (c, domains) in self.soft.iter().zip(&domains) {
             let size = if c.spread.topology_key == HOSTNAME {
                 counted
             } else {
                 let mut seen = vec![false; c.counts.len()];
                 // A node without the label is a domain of its own kind.
                 let mut nowhere = false;
-                for (n, _) in nodes.iter().zip(&eligible).filter(|(_, e)| **e) {
-                    match c.domain(topology, *n as usize).and_then(|d| seen.get_mut(d)) {
+                for (d, _) in domains.iter().zip(&eligible).filter(|(_, e)| **e) {
+                    match seen.get_mut(*d as usize) {
                         Some(s) => *s = true,
                         None => nowhere = true,
                     }
@@ -266,18 +273,16 @@ impl State {
             // Raw scores count pods; small topologies are not to drown in large ones.
             #[allow(clippy::cast_precision_loss)]
             let (weight, skew) = ((size as f64 + 2.0).ln(), (c.spread.max_skew - 1) as f64);
-            for (r, n) in raw.iter_mut().zip(nodes) {
-                if let Some(here) = c.domain(topology, *n as usize).and_then(|d| c.counts.get(d)) {
-                    #[allow(clippy::cast_precision_loss)]
-                    let here = *here as f64;
-                    *r += here * weight + skew;
-                }
+            #[allow(clippy::cast_precision_loss)]
+            let worth: Vec<f64> = c.counts.iter().map(|here| *here as f64 * weight + skew).collect();
+            for (r, d) in raw.iter_mut().zip(domains) {
+                *r += worth.get(*d as usize).copied().unwrap_or(0.0);
             }
         }
         #[allow(clippy::cast_possible_truncation)]
         let raw: Vec<i64> = raw.into_iter().map(|r| r.round() as i64).collect();
-        let valid = || raw.iter().zip(&eligible).filter(|(_, e)| **e).map(|(r, _)| *r);
-        let (max, min) = (valid().max().unwrap_or(0), valid().min().unwrap_or(0));
+        let valid = raw.iter().zip(&eligible).filter(|(_, e)| **e).map(|(r, _)| *r);
+        let (min, max) = valid.fold((i64::MAX, 0), |(l, h), r| (l.min(r), h.max(r)));
         let scaled = raw.iter().zip(&eligible).map(|(r, e)| match e {
             false => 0,
             true if max == 0 => 100,
