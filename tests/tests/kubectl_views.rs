@@ -97,7 +97,7 @@ fn output_forms_selectors_and_order() {
 
 #[test]
 fn a_node_is_cordoned_tainted_and_drained() {
-    let c = Cluster::control_plane();
+    let c = Cluster::with_flags(false, &["--disable", "metrics"]);
     c.apply(NODE);
     holds(&c.kubectl(&["get", "nodes"]), &["n1", "Ready"]);
     c.kubectl(&["cordon", "n1"]);
