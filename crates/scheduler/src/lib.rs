@@ -116,19 +116,16 @@ impl Scheduler {
         outcome: Outcome,
         slot: OwnedSemaphorePermit,
     ) {
-        let choices = {
-            let choices = match &outcome {
-                Outcome::Node(node) => core::choices(&cache, &pod, node),
-                Outcome::Unschedulable { .. } => Vec::new(),
-            };
-            choices.iter().for_each(|c| cache.volumes.reserve(c));
-            if let Outcome::Node(node) = &outcome
-                && !client::planted::is_on("assumption-forgotten")
-            {
-                cache.assume(&pod, node);
-            }
-            choices
+        let choices = match &outcome {
+            Outcome::Node(node) => core::choices(&cache, &pod, node),
+            Outcome::Unschedulable { .. } => Vec::new(),
         };
+        choices.iter().for_each(|c| cache.volumes.reserve(c));
+        if let Outcome::Node(node) = &outcome
+            && !client::planted::is_on("assumption-forgotten")
+        {
+            cache.assume(&pod, node);
+        }
         drop(cache);
         match outcome {
             Outcome::Node(node) if !choices.is_empty() => self.reserve(pod, node, choices, slot),

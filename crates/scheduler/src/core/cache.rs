@@ -122,24 +122,18 @@ impl Cache {
             node.add_pod(pod);
         }
         self.nodes.push(node);
-        self.forget_keys();
         NodeChange::Whole
     }
 
-    /// Drops columns that grew beyond use.
-    fn forget_keys(&mut self) {
-        if !self.topology.is_stale(self.nodes.len(), 64) {
+    /// Drops columns that grew beyond use: of keys that no pod here names any more, or with values that no node has.
+    pub(super) fn forget_keys(&mut self) {
+        if !self.topology.is_stale(self.nodes.len()) {
             return;
         }
-        let placed: Vec<_> = self.pods.values().cloned().collect();
-        let keys: BTreeSet<&str> = placed.iter().flat_map(|p| p.topology_keys()).collect();
-        if self.topology.is_stale(self.nodes.len(), keys.len()) {
-            self.topology = Topology::default();
-            for key in keys {
-                self.topology.ensure(key, &self.nodes);
-            }
-            self.journal.start_anew();
-        }
+        let here: Vec<_> = self.pods.values().chain(self.nominated.values().flatten()).cloned().collect();
+        let keys: BTreeSet<&str> = here.iter().flat_map(|p| p.topology_keys()).collect();
+        self.topology = Topology::only(keys, &self.nodes);
+        self.journal.start_anew();
     }
 
     pub fn remove_node(&mut self, name: &str) {

@@ -53,6 +53,7 @@ impl Evaluation {
 
     /// An evaluation of the pod's shape that is as the cache is: one that was kept and catches up, or a new one.
     pub fn of(cache: &mut Cache, profile: &Arc<Profile>, pod: &PodInfo) -> Self {
+        cache.forget_keys();
         cache.know_keys(pod);
         let kept = cache.evaluations.take(pod.shape_id()).filter(|e| Arc::ptr_eq(&e.profile, profile));
         if let Some(mut e) = kept

@@ -30,10 +30,10 @@ pub use volumes::{Choice, Volumes};
 pub use api::placement::{NodeTerm, Requirement, Taint, Toleration};
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::plugins::{self, Counts, Cycle, Preemption, Refused};
+use crate::plugins::{self, Counts, Cycle, Preemption, Refused, Why};
 use evaluation::Evaluation;
 
 /// What became of one pod.
@@ -75,18 +75,16 @@ pub fn candidates(cache: &mut Cache, pod: &PodInfo) -> Result<Vec<(String, i64)>
     let (pod, profile) = prepared(cache, pod)?;
     let evaluation = Evaluation::of(cache, &profile, &pod);
     let cycle = Cycle::new(cache, &profile, &pod, Cow::Borrowed(&evaluation.counts));
-    let none = |c: &Cycle<'_>| Err(decide(c.cache, c.profile, &pod, &evaluation));
     let nodes = match plugins::claims(cache, &pod) {
         Ok(()) => feasible(&cycle, &pod, &evaluation),
         Err(_) => Vec::new(),
     };
-    let found = match nodes.is_empty() {
-        true => none(&cycle),
-        false => {
-            let scores = evaluation.scores(cache, &nodes);
-            let named = |(i, s): (u32, i64)| Some((cache.nodes().get(i as usize)?.name.clone(), s));
-            Ok(nodes.into_iter().zip(scores).filter_map(named).collect())
-        }
+    let found = if nodes.is_empty() {
+        Err(decide(cache, &profile, &pod, &evaluation))
+    } else {
+        let scores = evaluation.scores(cache, &nodes);
+        let named = |(i, s): (u32, i64)| Some((cache.nodes().get(i as usize)?.name.clone(), s));
+        Ok(nodes.into_iter().zip(scores).filter_map(named).collect())
     };
     cache.evaluations.keep(evaluation);
     found
@@ -161,19 +159,13 @@ fn feasible(cycle: &Cycle<'_>, pod: &PodInfo, e: &Evaluation) -> Vec<u32> {
         let node = |i: u32| cache.nodes().get(i as usize);
         nodes.retain(|i| node(*i).is_some_and(|n| plugins::of_claims(cycle, pod, n).is_ok()));
     }
-    let (profile, topology) = (cycle.profile, cache.topology());
-    let Counts { affinity, spread } = &e.counts;
-    let spreads = !spread.is_soft() && profile.filters("PodTopologySpread");
-    if spreads {
-        let least = spread.least();
-        nodes.retain(|i| spread.check(topology, &least, *i as usize).is_none());
-    }
-    let meets = !affinity.is_soft() && profile.filters("InterPodAffinity");
-    if meets {
-        nodes.retain(|i| affinity.check(topology, *i as usize).is_none());
+    let hard = !e.counts.is_soft();
+    if hard {
+        let check = e.counts.checks(cache, cycle.profile);
+        nodes.retain(|i| check(*i as usize).is_none());
     }
     // Pods that are nominated for a node count there by domain as well.
-    let by_domain = |n: &str| spreads || meets || cache.nominated(n).iter().any(|p| p.has_terms());
+    let by_domain = |n: &str| hard || cache.nominated(n).iter().any(|p| p.has_terms());
     for name in cache.nominations().filter(|n| by_domain(n)) {
         if let Some(node) = cache.node(name).filter(|n| plugins::fits(cycle, pod, n).is_err())
             && let Ok(at) = nodes.binary_search(&u32::try_from(node.index).unwrap_or(NOWHERE))
@@ -188,60 +180,33 @@ fn feasible(cycle: &Cycle<'_>, pod: &PodInfo, e: &Evaluation) -> Vec<u32> {
 fn explained(cycle: &Cycle<'_>, pod: &PodInfo, e: &Evaluation) -> Outcome {
     let cache = cycle.cache;
     let mut by_verdict = vec![0usize; e.refusals.len() + 1];
+    let mut by_why = [0usize; Why::ALL.len()];
     let mut others: Vec<(Refused, usize)> = Vec::new();
     let mut lasting = Vec::with_capacity(cache.len());
-    let least = e.counts.spread.least();
+    // The usual case without words; where the pod's claims or nominated pods have a say, each node is asked.
     let quick = pod.claims.is_empty() && cache.nominations().next().is_none();
-    let mut by_why: HashMap<(u8, u8), usize> = HashMap::new();
+    let check = e.counts.checks(cache, cycle.profile);
     for (node, verdict) in cache.nodes().iter().zip(&e.verdicts) {
         let place = usize::from(*verdict);
         if let Some(n) = by_verdict.get_mut(place).filter(|_| place > 0) {
             *n += 1;
             lasting.push(e.refusals.get(place - 1).is_some_and(|(_, r)| r.lasting));
-            continue;
-        }
-        // The usual case without words: which of five reasons it is.
-        if quick {
-            let spread = cycle
-                .profile
-                .filters("PodTopologySpread")
-                .then(|| e.counts.spread.check(cache.topology(), &least, node.index));
-            let affinity = || {
-                let on = cycle.profile.filters("InterPodAffinity");
-                on.then(|| e.counts.affinity.check(cache.topology(), node.index)).flatten()
-            };
-            let why = match spread.flatten() {
-                Some(w) => Some(((0, w as u8), w.refusal().lasting)),
-                None => affinity().map(|w| ((1, w as u8), w.refusal().lasting)),
-            };
-            if let Some((why, lasts)) = why {
-                *by_why.entry(why).or_default() += 1;
-                lasting.push(lasts);
-                continue;
+        } else if let Some(why) = check(node.index).filter(|_| quick) {
+            by_why[why as usize] += 1;
+            lasting.push(why.lasting());
+        } else if let Err(refused) = plugins::fits(cycle, pod, node) {
+            lasting.push(refused.1.lasting);
+            match others.iter_mut().find(|(r, _)| *r == refused) {
+                Some((_, n)) => *n += 1,
+                None => others.push((refused, 1)),
             }
-        }
-        match plugins::fits(cycle, pod, node) {
-            Ok(()) => lasting.push(true),
-            Err(refused) => {
-                lasting.push(refused.1.lasting);
-                match others.iter_mut().find(|(r, _)| *r == refused) {
-                    Some((_, n)) => *n += 1,
-                    None => others.push((refused, 1)),
-                }
-            }
+        } else {
+            lasting.push(true);
         }
     }
-    let refused = e.refusals.iter().zip(by_verdict.iter().skip(1)).filter(|(_, n)| **n > 0);
-    let mut all: Vec<(Refused, usize)> = refused.map(|(r, n)| (r.clone(), *n)).chain(others).collect();
-    use crate::plugins::{inter_pod_affinity as affinity, pod_topology_spread as spread};
-    for why in [spread::Why::NoLabel, spread::Why::Skew] {
-        let n = by_why.remove(&(0, why as u8));
-        all.extend(n.map(|n| (("PodTopologySpread", why.refusal()), n)));
-    }
-    for why in [affinity::Why::NoCompany, affinity::Why::OwnAnti, affinity::Why::OthersAnti] {
-        let n = by_why.remove(&(1, why as u8));
-        all.extend(n.map(|n| (("InterPodAffinity", why.refusal()), n)));
-    }
+    let of_nodes = e.refusals.iter().cloned().zip(by_verdict.into_iter().skip(1));
+    let of_pods = Why::ALL.into_iter().map(Why::refused).zip(by_why);
+    let all = of_nodes.chain(of_pods).chain(others).filter(|(_, n)| *n > 0);
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut failed: Vec<&'static str> = Vec::new();
     for ((plugin, refusal), n) in all {

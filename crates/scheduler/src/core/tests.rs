@@ -163,6 +163,22 @@ fn a_pod_that_needs_devices_does_not_run_without_them() {
 }
 
 #[test]
+fn keys_that_nobody_names_any_more_are_forgotten() {
+    let of = |i: usize| {
+        json!({"containers": [], "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": format!("rack-{i}"),
+            "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": {"app": "x"}}}]})
+    };
+    let mut cache = Cache::default();
+    cache.set_node(node("a", "4", json!({})));
+    cache.assume(&pod("stays", of(0)), "a");
+    for i in 1..1000 {
+        assert_eq!(schedule(&mut cache, &pod("p", of(i))), Outcome::Node("a".into()));
+        assert!(cache.topology().find("rack-0").is_some());
+    }
+    assert!((1..1000).filter(|i| cache.topology().find(&format!("rack-{i}")).is_some()).count() < 250);
+}
+
+#[test]
 fn start_up_peak_and_sidecars_count() {
     let p = pod(
         "p",

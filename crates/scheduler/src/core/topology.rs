@@ -44,7 +44,11 @@ impl Column {
 pub struct Topology {
     columns: Vec<Column>,
     keys: HashMap<String, usize>,
+    /// So many columns may be there before those that nobody names are dropped.
+    limit: usize,
 }
+
+const LIMIT: usize = 192;
 
 impl Topology {
     /// The column of a key, which is made when it is new.
@@ -67,9 +71,20 @@ impl Topology {
         self.columns.get(i)
     }
 
-    /// Values that no node has any more, or keys that no pod names, are more than those in use.
-    pub fn is_stale(&self, nodes: usize, keys: usize) -> bool {
-        self.columns.len() > keys * 2 + 64 || self.columns.iter().any(|c| c.ids.len() > nodes * 2 + 64)
+    /// Keys that no pod names, or values that no node has any more, may be more than those in use.
+    pub fn is_stale(&self, nodes: usize) -> bool {
+        self.columns.len() > self.limit.max(LIMIT)
+            || self.columns.iter().any(|c| c.ids.len() > nodes * 2 + 64)
+    }
+
+    /// Columns of these keys alone, with the values that nodes have now.
+    pub fn only<'k>(keys: impl IntoIterator<Item = &'k str>, nodes: &[NodeInfo]) -> Self {
+        let mut t = Self::default();
+        for key in keys {
+            t.ensure(key, nodes);
+        }
+        t.limit = t.columns.len() * 2;
+        t
     }
 
     /// The node at this index, which may be a new one at the end, has these labels now.

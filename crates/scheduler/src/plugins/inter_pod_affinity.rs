@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Cycle, Refusal};
+use super::{Cycle, Refusal, Why};
 use crate::core::{Cache, NodeInfo, PodInfo, PodTerm, Profile, Shape, ShapeId, Topology};
 
 /// Pods, or weights, by domain of one topology key.
@@ -61,23 +61,6 @@ pub struct State {
 
 /// Shapes that are remembered.
 const REMEMBERED: usize = 4096;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    NoCompany,
-    OwnAnti,
-    OthersAnti,
-}
-
-impl Why {
-    pub fn refusal(self) -> Refusal {
-        match self {
-            Why::NoCompany => Refusal::lasting("node(s) didn't match pod affinity rules"),
-            Why::OwnAnti => Refusal::for_now("node(s) didn't match pod anti-affinity rules"),
-            Why::OthersAnti => Refusal::for_now("node(s) didn't satisfy existing pods anti-affinity rules"),
-        }
-    }
-}
 
 fn slot(list: &mut Vec<Domains>, column: usize) -> usize {
     if let Some(i) = list.iter().position(|d| d.column == column) {
@@ -215,5 +198,5 @@ impl State {
 }
 
 pub fn filter(cycle: &Cycle<'_>, _: &PodInfo, node: &NodeInfo) -> Result<(), Refusal> {
-    cycle.counts.affinity.check(cycle.cache.topology(), node.index).map_or(Ok(()), |w| Err(w.refusal()))
+    cycle.counts.affinity.check(cycle.cache.topology(), node.index).map_or(Ok(()), |w| Err(w.refused().1))
 }

@@ -18,7 +18,7 @@ mod volume_restrictions;
 mod volume_zone;
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 pub use default_preemption::{Preemption, preempt};
 
@@ -46,6 +46,41 @@ impl Refusal {
 
 /// A plugin's name and its refusal.
 pub type Refused = (&'static str, Refusal);
+
+/// Why pods elsewhere keep one from a node: few reasons, so that they can be counted without words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    NoLabel,
+    Skew,
+    NoCompany,
+    OwnAnti,
+    OthersAnti,
+}
+
+impl Why {
+    pub const ALL: [Self; 5] = [Self::NoLabel, Self::Skew, Self::NoCompany, Self::OwnAnti, Self::OthersAnti];
+
+    /// Whether no pod that leaves the node would change it.
+    pub fn lasting(self) -> bool {
+        matches!(self, Self::NoLabel | Self::NoCompany)
+    }
+
+    pub fn refused(self) -> Refused {
+        let (plugin, reason) = match self {
+            Self::NoLabel => (
+                "PodTopologySpread",
+                "node(s) didn't match pod topology spread constraints (missing required label)",
+            ),
+            Self::Skew => ("PodTopologySpread", "node(s) didn't match pod topology spread constraints"),
+            Self::NoCompany => ("InterPodAffinity", "node(s) didn't match pod affinity rules"),
+            Self::OwnAnti => ("InterPodAffinity", "node(s) didn't match pod anti-affinity rules"),
+            Self::OthersAnti => {
+                ("InterPodAffinity", "node(s) didn't satisfy existing pods anti-affinity rules")
+            }
+        };
+        (plugin, Refusal { reasons: vec![reason.into()], lasting: self.lasting() })
+    }
+}
 
 /// What running pods mean to a shape: it follows each that comes or goes.
 #[derive(Debug, Clone, Default)]
@@ -83,6 +118,23 @@ impl Counts {
         Self { affinity, spread }
     }
 
+    /// Asks of one node after another whether pods elsewhere keep this one away, as `OF_PODS` does, by the node's place in
+    /// the cache.
+    pub fn checks<'a>(&'a self, cache: &'a Cache, profile: &Profile) -> impl Fn(usize) -> Option<Why> + 'a {
+        let least = profile.filters("PodTopologySpread").then(|| self.spread.least());
+        let affinity = profile.filters("InterPodAffinity").then_some(&self.affinity);
+        let topology = cache.topology();
+        move |node| {
+            let spread = least.as_ref().and_then(|least| self.spread.check(topology, least, node));
+            spread.or_else(|| affinity.and_then(|a| a.check(topology, node)))
+        }
+    }
+
+    /// Whether pods elsewhere keep this one away from no node.
+    pub fn is_soft(&self) -> bool {
+        self.spread.is_soft() && self.affinity.is_soft()
+    }
+
     pub fn count(
         &mut self,
         cache: &Cache,
@@ -110,10 +162,6 @@ impl<'a> Cycle<'a> {
     /// With counts that were kept. The cache knows the pod's topology keys.
     pub fn new(cache: &'a Cache, profile: &'a Profile, pod: &PodInfo, counts: Cow<'a, Counts>) -> Self {
         Self { cache, profile, counts, claims: volume_restrictions::State::new(cache, pod) }
-    }
-
-    pub fn counts(&self) -> &Counts {
-        &self.counts
     }
 
     /// As if `other` came to the node (1) or left it (-1).
@@ -191,10 +239,15 @@ fn filter(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refus
     all(OF_PODS, cycle, pod, node)
 }
 
-/// The node as it would be with the pods that are nominated for it and come before this one; none without such.
+/// Pods that are nominated for the node and come before this one.
+fn ahead<'a>(cache: &'a Cache, pod: &PodInfo, node: &NodeInfo) -> impl Iterator<Item = &'a Arc<PodInfo>> {
+    let nominated = cache.nominated(&node.name).iter();
+    nominated.filter(|p| p.priority >= pod.priority && p.uid != pod.uid)
+}
+
+/// The node as it would be with those who are ahead; none without such.
 fn with_nominated(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Option<NodeInfo> {
-    let nominated = cycle.cache.nominated(&node.name).iter();
-    let mut ahead = nominated.filter(|p| p.priority >= pod.priority && p.uid != pod.uid).peekable();
+    let mut ahead = ahead(cycle.cache, pod, node).peekable();
     ahead.peek()?;
     let mut node = node.clone();
     ahead.for_each(|p| node.add_pod(p.clone()));
@@ -218,11 +271,7 @@ pub fn of_claims(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<()
 pub fn fits(cycle: &Cycle<'_>, pod: &PodInfo, node: &NodeInfo) -> Result<(), Refused> {
     if let Some(with) = with_nominated(cycle, pod, node) {
         let mut cycle = cycle.clone();
-        for p in cycle.cache.nominated(&node.name) {
-            if p.priority >= pod.priority && p.uid != pod.uid {
-                cycle.count(pod, p, node, 1);
-            }
-        }
+        ahead(cycle.cache, pod, node).for_each(|p| cycle.count(pod, p, node, 1));
         filter(&cycle, pod, &with)?;
     }
     filter(cycle, pod, node)

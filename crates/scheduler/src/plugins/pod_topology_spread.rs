@@ -3,13 +3,12 @@
 
 use std::collections::HashMap;
 
-use super::{Cycle, Refusal, node_affinity, taint_toleration};
+use super::{Cycle, Refusal, Why, node_affinity, taint_toleration};
 use crate::core::{
     Cache, NOWHERE, NodeInfo, PodInfo, Profile, Shape, ShapeId, Spread, SpreadDefaults, Topology, selects,
 };
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
-const MISMATCH: &str = "node(s) didn't match pod topology spread constraints";
 /// Topology key and skew of the constraints that a pod without any gets.
 const SYSTEM: [(&str, i64); 2] = [(HOSTNAME, 3), ("topology.kubernetes.io/zone", 5)];
 
@@ -35,28 +34,12 @@ pub struct State {
     lenient: bool,
     /// What a pod without constraints was given.
     defaults: Vec<Spread>,
-    /// Which constraints count pods of a shape: bits, the hard ones first.
-    matched: HashMap<ShapeId, u64>,
+    /// Which constraints count pods of a shape, the hard ones first.
+    matched: HashMap<ShapeId, Vec<usize>>,
 }
 
+/// Shapes that are remembered.
 const REMEMBERED: usize = 4096;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    NoLabel,
-    Skew,
-}
-
-impl Why {
-    pub fn refusal(self) -> Refusal {
-        match self {
-            Why::NoLabel => Refusal::lasting(
-                "node(s) didn't match pod topology spread constraints (missing required label)",
-            ),
-            Why::Skew => Refusal::for_now(MISMATCH),
-        }
-    }
-}
 
 /// The constraints that a pod without any gets.
 pub fn defaults(cache: &Cache, profile: &Profile, pod: &PodInfo) -> Vec<Spread> {
@@ -158,7 +141,7 @@ impl State {
             defaults: defaults.clone(),
             matched: HashMap::new(),
         };
-        if !s.hard.is_empty() || !s.soft.is_empty() {
+        if !s.is_empty() {
             for node in cache.nodes() {
                 for other in &node.pods {
                     s.count(cache.topology(), pod, other, node.index, 1);
@@ -169,36 +152,39 @@ impl State {
     }
 
     /// A selector of everything counts nothing, as upstream has it.
-    fn matching(&self, pod: &Shape, other: &Shape) -> u64 {
+    fn matching(&self, pod: &Shape, other: &Shape) -> Vec<usize> {
         if pod.namespace != other.namespace {
-            return 0;
+            return Vec::new();
         }
-        let counted = self.hard.iter().chain(&self.soft).take(64).enumerate();
         let counts = |c: &Counted| {
             c.spread.selector.as_ref().is_some_and(|s| !s.is_empty() && selects(s, &other.labels))
         };
-        counted.filter(|(_, c)| counts(c)).fold(0, |bits, (i, _)| bits | 1 << i)
+        let all = self.hard.iter().chain(&self.soft).enumerate();
+        all.filter(|(_, c)| counts(c)).map(|(i, _)| i).collect()
     }
 
     /// `other` comes to the node, or leaves it.
     pub fn count(&mut self, topology: &Topology, pod: &Shape, other: &PodInfo, node: usize, by: i64) {
-        if other.deleting || (self.hard.is_empty() && self.soft.is_empty()) {
+        if other.deleting || self.is_empty() {
             return;
         }
-        let bits = match self.matched.get(&other.shape_id()) {
-            Some(bits) => *bits,
-            None => {
-                if self.matched.len() >= REMEMBERED {
-                    self.matched.clear();
-                }
-                let bits = self.matching(pod, other);
-                self.matched.insert(other.shape_id(), bits);
-                bits
+        if !self.matched.contains_key(&other.shape_id()) {
+            if self.matched.len() >= REMEMBERED {
+                self.matched.clear();
             }
-        };
-        if bits != 0 {
-            let counted = self.hard.iter_mut().chain(&mut self.soft).take(64).enumerate();
-            counted.filter(|(i, _)| bits & 1 << i != 0).for_each(|(_, c)| c.add(topology, node, by));
+            let counted = self.matching(pod, other);
+            self.matched.insert(other.shape_id(), counted);
+        }
+        let Some(counted) = self.matched.get(&other.shape_id()) else { return };
+        let hard = self.hard.len();
+        for i in counted {
+            let constraint = match i.checked_sub(hard) {
+                None => self.hard.get_mut(*i),
+                Some(soft) => self.soft.get_mut(soft),
+            };
+            if let Some(c) = constraint {
+                c.add(topology, node, by);
+            }
         }
     }
 
@@ -298,5 +284,5 @@ pub fn filter(cycle: &Cycle<'_>, _: &PodInfo, node: &NodeInfo) -> Result<(), Ref
         return Ok(());
     }
     let why = spread.check(cycle.cache.topology(), &spread.least(), node.index);
-    why.map_or(Ok(()), |w| Err(w.refusal()))
+    why.map_or(Ok(()), |w| Err(w.refused().1))
 }
