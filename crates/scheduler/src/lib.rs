@@ -30,7 +30,7 @@ use crate::consult::Consulted;
 use crate::core::{Cache, Choice, Outcome, PodInfo};
 use crate::plugins::Preemption;
 use crate::pods::Shared;
-use crate::queue::{ClusterEvent, Queue, Wait};
+use crate::queue::{Kind, Queue, Wait};
 use crate::storage::Storage;
 
 /// The scheduler name that a pod without one gets.
@@ -156,7 +156,7 @@ impl Scheduler {
                     true => shared.queue.lock().forget(&pod.uid, now),
                     false => shared.queue.lock().back_off(pod, now),
                 }
-                shared.event(ClusterEvent::PodGone(node));
+                shared.event(Kind::PodGone.at(&node));
             } else {
                 shared.queue.lock().forget(&pod.uid, now);
             }
@@ -174,7 +174,7 @@ impl Scheduler {
             if let Err(status) = storage.apply(&client, &node, &choices).await {
                 debug!(error = %status, "failed to reserve volumes");
                 storage.forget(&shared, &choices);
-                shared.event(ClusterEvent::StorageChanged);
+                shared.event(Kind::StorageChanged.into());
             }
             drop(slot);
         });

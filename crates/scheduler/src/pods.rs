@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::core::{Cache, NodeChange, NodeInfo, PodInfo, Profiles};
-use crate::queue::{ClusterEvent, Queue};
+use crate::queue::{ClusterEvent, Kind, Queue};
 
 #[derive(Default)]
 pub struct Shared {
@@ -109,10 +109,10 @@ impl Shared {
         }
         self.wake.notify_one();
         if let Some(node) = frees {
-            self.event(ClusterEvent::PodGone(node));
+            self.event(Kind::PodGone.at(&node));
         }
         if holds.is_some_and(|n| held.is_none_or(|o| o.labels != n.labels)) {
-            self.event(ClusterEvent::PodPlaced);
+            self.event(Kind::PodPlaced.into());
         }
     }
 
@@ -149,7 +149,7 @@ impl Shared {
         };
         drop(cache);
         if change >= NodeChange::Allocatable {
-            self.event(ClusterEvent::NodeChanged(o.name().to_owned()));
+            self.event(Kind::NodeChanged.at(o.name()));
         }
     }
 }

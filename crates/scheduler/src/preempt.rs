@@ -13,7 +13,7 @@ use crate::DEFAULT_NAME;
 use crate::bind::reference;
 use crate::core::PodInfo;
 use crate::pods::Shared;
-use crate::queue::{ClusterEvent, Wait};
+use crate::queue::{Kind, Wait};
 
 pub struct Room {
     pub pod: Arc<PodInfo>,
@@ -38,7 +38,7 @@ pub async fn make(shared: &Shared, client: &Client, events: &EventRecorder, room
         let in_memory = victim.assumed && shared.queue.lock().take_back(&victim.uid, now);
         let done = if in_memory {
             shared.cache.lock().remove_pod(&victim.uid);
-            shared.event(ClusterEvent::PodGone(node.clone()));
+            shared.event(Kind::PodGone.at(&node));
             Ok(true)
         } else {
             evict(client, victim).await

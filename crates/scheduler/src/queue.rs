@@ -9,84 +9,17 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+mod events;
+
+pub use events::{ClusterEvent, Kind};
+
 use crate::core::{PodInfo, ShapeId};
+use events::is_held;
 
 /// A pod that fits nowhere is tried again after this even when no event came.
 const FLUSH: SignedDuration = SignedDuration::from_secs(300);
 /// How often that is looked for.
 const SWEEP: SignedDuration = SignedDuration::from_secs(30);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClusterEvent {
-    NodeChanged(String),
-    /// A pod ended or left its node.
-    PodGone(String),
-    /// A pod came to a node, or its labels there changed.
-    PodPlaced,
-    NamespaceChanged,
-    /// A claim, a volume or a storage class.
-    StorageChanged,
-}
-
-/// What no event but a change of the pod itself can end.
-fn is_held(plugin: &str) -> bool {
-    matches!(plugin, "SchedulingGates" | "DynamicResources")
-}
-
-/// Plugins that count pods on other nodes than the one that changed.
-fn counts_elsewhere(plugin: &str) -> bool {
-    matches!(plugin, "PodTopologySpread" | "InterPodAffinity" | "VolumeRestrictions")
-}
-
-impl ClusterEvent {
-    /// Whether it could help a pod that these plugins refused.
-    pub fn helps(&self, failed: &[&str]) -> bool {
-        let by = |p: &&str| match self {
-            _ if is_held(p) => false,
-            ClusterEvent::NodeChanged(_) => true,
-            ClusterEvent::PodGone(_) => {
-                counts_elsewhere(p) || matches!(*p, "NodeResourcesFit" | "NodePorts" | "NodeVolumeLimits")
-            }
-            ClusterEvent::PodPlaced => matches!(*p, "PodTopologySpread" | "InterPodAffinity"),
-            ClusterEvent::NamespaceChanged => *p == "InterPodAffinity",
-            ClusterEvent::StorageChanged => {
-                matches!(*p, "VolumeBinding" | "VolumeZone" | "VolumeRestrictions" | "NodeVolumeLimits")
-            }
-        };
-        failed.is_empty() || failed.iter().any(by)
-    }
-
-    /// The node where the pod would have to fit now, if the event is to help it: none when that may be any.
-    pub fn place(&self, failed: &[&str]) -> Option<&str> {
-        match self {
-            ClusterEvent::NodeChanged(n) | ClusterEvent::PodGone(n) => {
-                Some(n.as_str()).filter(|_| !failed.is_empty() && !failed.iter().any(|p| counts_elsewhere(p)))
-            }
-            _ => None,
-        }
-    }
-
-    fn bit(&self) -> u8 {
-        match self {
-            ClusterEvent::NodeChanged(_) => 1,
-            ClusterEvent::PodGone(_) => 2,
-            ClusterEvent::PodPlaced => 4,
-            ClusterEvent::NamespaceChanged => 8,
-            ClusterEvent::StorageChanged => 16,
-        }
-    }
-}
-
-/// One of each, for what was seen as bits.
-fn kinds() -> [ClusterEvent; 5] {
-    [
-        ClusterEvent::NodeChanged(String::new()),
-        ClusterEvent::PodGone(String::new()),
-        ClusterEvent::PodPlaced,
-        ClusterEvent::NamespaceChanged,
-        ClusterEvent::StorageChanged,
-    ]
-}
 
 type Rank = (Reverse<i64>, u64);
 
@@ -121,7 +54,8 @@ enum Place {
 /// must not be missed.
 #[derive(Default)]
 struct Popped {
-    seen: u8,
+    /// Each kind once.
+    seen: Vec<Kind>,
     newest: Option<Arc<PodInfo>>,
     /// It has a node, and is being bound.
     placed: bool,
@@ -351,8 +285,7 @@ impl Queue {
         let Some(popped) = self.popped.remove(&pod.uid) else { return };
         let changed = popped.newest.as_ref().is_some_and(|n| !same(n, &pod));
         let pod = popped.newest.unwrap_or(pod);
-        let seen = |e: &ClusterEvent| popped.seen & e.bit() != 0 && e.helps(&wait.failed);
-        if changed || kinds().iter().any(seen) {
+        if changed || popped.seen.iter().any(|kind| kind.helps(&wait.failed)) {
             return self.again(pod, now);
         }
         self.arrived(&pod.uid);
@@ -396,15 +329,17 @@ impl Queue {
         now: Timestamp,
         mut fits: impl FnMut(&PodInfo, &str) -> bool,
     ) {
-        for popped in self.popped.values_mut().filter(|p| !p.placed) {
-            popped.seen |= event.bit();
+        for popped in self.popped.values_mut().filter(|p| !p.placed && !p.seen.contains(&event.kind)) {
+            popped.seen.push(event.kind);
         }
         let mut helped = Vec::new();
-        for (group, stuck) in self.stuck.iter().filter(|(_, s)| event.helps(&s.failed)) {
+        for (group, stuck) in self.stuck.iter().filter(|(_, s)| event.kind.helps(&s.failed)) {
             let there = event.place(&stuck.failed);
             // Those who were promised a node wait for that one.
-            if let (Some(promised), ClusterEvent::PodGone(node)) = (&stuck.promised, event) {
-                if promised == node {
+            if let Some(promised) = &stuck.promised
+                && event.kind == Kind::PodGone
+            {
+                if event.node.as_ref() == Some(promised) {
                     helped.push(group.clone());
                 }
                 continue;

@@ -15,6 +15,16 @@ use crate::plugins::FILTERS;
 mod arguments;
 
 const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
+/// Of upstream's process alone, or of no effect here.
+const WITHOUT_EFFECT: [&str; 7] = [
+    "parallelism",
+    "percentageOfNodesToScore",
+    "leaderElection",
+    "clientConnection",
+    "enableProfiling",
+    "enableContentionProfiling",
+    "delayCacheUntilActive",
+];
 
 /// What a scheduler runs with.
 #[derive(Debug, Clone)]
@@ -47,28 +57,6 @@ struct File {
     extenders: Vec<extender::File>,
     pod_initial_backoff_seconds: Option<u64>,
     pod_max_backoff_seconds: Option<u64>,
-    /// For upstream's process alone.
-    #[serde(default)]
-    #[expect(dead_code, reason = "accepted, and of no effect here")]
-    parallelism: Value,
-    #[serde(default)]
-    #[expect(dead_code, reason = "accepted, and of no effect here")]
-    percentage_of_nodes_to_score: Value,
-    #[serde(default)]
-    #[expect(dead_code, reason = "accepted, and of no effect here")]
-    leader_election: Value,
-    #[serde(default)]
-    #[expect(dead_code, reason = "accepted, and of no effect here")]
-    client_connection: Value,
-    #[serde(default)]
-    #[expect(dead_code, reason = "accepted, and of no effect here")]
-    enable_profiling: Value,
-    #[serde(default)]
-    #[expect(dead_code, reason = "accepted, and of no effect here")]
-    enable_contention_profiling: Value,
-    #[serde(default)]
-    #[expect(dead_code, reason = "accepted, and of no effect here")]
-    delay_cache_until_active: Value,
 }
 
 #[derive(Deserialize)]
@@ -80,9 +68,9 @@ struct ProfileFile {
     plugins: Plugins,
     #[serde(default)]
     plugin_config: Vec<PluginConfig>,
-    #[serde(default)]
-    #[expect(dead_code, reason = "accepted: every node is looked at")]
-    percentage_of_nodes_to_score: Value,
+    /// Accepted: every node is looked at.
+    #[serde(default, rename = "percentageOfNodesToScore")]
+    _sampled: Value,
 }
 
 #[derive(Deserialize, Default)]
@@ -151,7 +139,10 @@ fn known(name: &str) -> bool {
 
 impl Settings {
     /// From the file's content, JSON or what YAML was turned into. Errors say at which path.
-    pub fn parse(v: Value) -> Result<Self, String> {
+    pub fn parse(mut v: Value) -> Result<Self, String> {
+        if let Some(fields) = v.as_object_mut() {
+            WITHOUT_EFFECT.iter().for_each(|f| drop(fields.remove(*f)));
+        }
         let file: File = serde_json::from_value(v).map_err(|e| e.to_string())?;
         if file.api_version != API_VERSION || file.kind != "KubeSchedulerConfiguration" {
             return Err(format!(
@@ -269,7 +260,7 @@ fn apply(p: &mut Profile, point: &str, set: &Set) -> Result<(), String> {
             }
         }
     }
-    let default = Profile::default();
+    let mut default = Profile::default();
     for e in &set.enabled {
         if filters {
             p.without.remove(&e.name);
@@ -279,7 +270,7 @@ fn apply(p: &mut Profile, point: &str, set: &Set) -> Result<(), String> {
             if !(0..=i64::from(i32::MAX)).contains(&w) {
                 return Err(format!(".plugins.{point}: the weight {w} of {} is out of range", e.name));
             }
-            *weight(p, &e.name) = if w > 0 { w } else { *weight(&mut default.clone(), &e.name) };
+            *weight(p, &e.name) = if w > 0 { w } else { *weight(&mut default, &e.name) };
         }
         if matches!(point, "multiPoint" | "postFilter") && e.name == "DefaultPreemption" {
             p.preempts = true;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::core::Choice;
 use crate::pods::Shared;
-use crate::queue::ClusterEvent;
+use crate::queue::Kind;
 use crate::watch::keep;
 
 /// The node of a CSINode, and how many volumes each driver takes there.
@@ -55,11 +55,11 @@ impl Storage {
             limits: informers.get(&CSI_NODES),
             attachments: informers.get(&VOLUME_ATTACHMENTS),
         };
-        let event = || Some(ClusterEvent::StorageChanged);
+        let event = Some(Kind::StorageChanged);
         keep(
             shared,
             &s.classes,
-            event(),
+            event,
             Class::of,
             |c, k| c.volumes.set_class(k),
             |c, o| c.volumes.remove_class(o.name()),
@@ -67,7 +67,7 @@ impl Storage {
         keep(
             shared,
             &s.volumes,
-            event(),
+            event,
             Volume::of,
             |c, v| c.volumes.set_volume(v),
             |c, o| c.volumes.remove_volume(o.name()),
@@ -75,7 +75,7 @@ impl Storage {
         keep(
             shared,
             &s.claims,
-            event(),
+            event,
             Claim::of,
             |c, x| c.volumes.set_claim(x),
             |c, o| c.volumes.remove_claim(o.namespace(), o.name()),
@@ -83,7 +83,7 @@ impl Storage {
         keep(
             shared,
             &s.limits,
-            event(),
+            event,
             limits,
             |c, (node, limits)| c.volumes.set_limits(&node, limits),
             |c, o| c.volumes.remove_limits(o.name()),
@@ -91,7 +91,7 @@ impl Storage {
         keep(
             shared,
             &s.attachments,
-            event(),
+            event,
             attachment,
             |c, (name, node, driver, volume)| c.volumes.set_attachment(&name, node, driver, volume),
             |c, o| c.volumes.remove_attachment(o.name()),

@@ -13,13 +13,13 @@ use tracing::warn;
 
 use crate::core::{Budget, Cache, Group};
 use crate::pods::Shared;
-use crate::queue::ClusterEvent;
+use crate::queue::Kind;
 
 /// Keeps what an informer sees in the cache, and tells the queue.
 pub fn keep<T: 'static>(
     shared: &Arc<Shared>,
     informer: &Informer,
-    event: Option<ClusterEvent>,
+    event: Option<Kind>,
     of: impl Fn(&Object) -> Result<T, DecodeError> + Send + Sync + 'static,
     set: fn(&mut Cache, T),
     remove: impl Fn(&mut Cache, &Object) + Send + Sync + 'static,
@@ -35,8 +35,8 @@ pub fn keep<T: 'static>(
                 Some(Err(e)) => warn!(name = %o.name(), error = %e, "skipped an object that does not decode"),
             }
         }
-        if let Some(event) = &event {
-            shared.event(event.clone());
+        if let Some(event) = event {
+            shared.event(event.into());
         }
     });
 }
@@ -59,7 +59,7 @@ impl Watched {
         keep(
             shared,
             &namespaces,
-            Some(ClusterEvent::NamespaceChanged),
+            Some(Kind::NamespaceChanged),
             labels,
             |c, (name, labels)| {
                 c.set_namespace(&name, labels);

@@ -15,10 +15,10 @@ fn failed(by: &'static str) -> Wait {
     Wait { failed: vec![by], promised: None }
 }
 fn gone() -> ClusterEvent {
-    ClusterEvent::PodGone("n".into())
+    Kind::PodGone.at("n")
 }
 fn node() -> ClusterEvent {
-    ClusterEvent::NodeChanged("n".into())
+    Kind::NodeChanged.at("n")
 }
 impl Queue {
     fn event(&mut self, e: &ClusterEvent, now: i64) {
@@ -55,7 +55,7 @@ fn an_event_while_a_pod_is_tried_is_not_missed() {
     let mut q = Queue::default();
     q.add(pod("a", 0));
     let p = q.pop(at(0)).expect("pod");
-    q.event(&ClusterEvent::StorageChanged, 0);
+    q.event(&Kind::StorageChanged.into(), 0);
     q.unschedulable(p, failed("VolumeBinding"), at(0));
     let p = q.pop(at(1)).expect("pod");
     q.event(&gone(), 1);
@@ -113,7 +113,7 @@ fn a_pod_that_came_helps_those_that_look_for_company() {
     for (plugin, helped) in
         [("InterPodAffinity", true), ("PodTopologySpread", true), ("NodeResourcesFit", false)]
     {
-        assert_eq!(ClusterEvent::PodPlaced.helps(&[plugin]), helped, "{plugin}");
+        assert_eq!(Kind::PodPlaced.helps(&[plugin]), helped, "{plugin}");
     }
 }
 
@@ -172,7 +172,7 @@ fn one_that_was_promised_a_node_waits_for_that() {
     q.unschedulable(p, Wait { failed: vec!["NodeResourcesFit"], promised }, at(0));
     q.event(&gone(), 2);
     assert!(q.pop(at(2)).is_none());
-    q.event(&ClusterEvent::PodGone("m".into()), 2);
+    q.event(&Kind::PodGone.at("m"), 2);
     assert!(q.pop(at(2)).is_some());
 }
 

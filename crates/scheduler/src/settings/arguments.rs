@@ -9,10 +9,6 @@ use crate::core::{FitStrategy, NodeTerm, Profile, SpreadDefaults, SpreadView};
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct FitArgs {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
     ignored_resources: Vec<String>,
     ignored_resource_groups: Vec<String>,
     scoring_strategy: Option<Scoring>,
@@ -51,20 +47,12 @@ struct Point {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct BalancedArgs {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
     resources: Vec<Weighted>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct InterPodArgs {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
     hard_pod_affinity_weight: Option<i64>,
     ignore_preferred_terms_of_existing_pods: bool,
 }
@@ -72,10 +60,6 @@ struct InterPodArgs {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct NodeAffinityArgs {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
     added_affinity: Option<Added>,
 }
 
@@ -104,10 +88,6 @@ struct Preferred {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct SpreadArgs {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
     default_constraints: Vec<SpreadView>,
     defaulting_type: String,
 }
@@ -115,17 +95,27 @@ struct SpreadArgs {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct PreemptionArgs {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
     min_candidate_nodes_percentage: Option<i64>,
     min_candidate_nodes_absolute: Option<i64>,
 }
 
-fn read<T: DeserializeOwned + Default>(args: Value) -> Result<T, String> {
+/// What every kind of arguments may have: which kind they are, the plugin's name says as well.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct TypeMeta {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(rename = "kind")]
+    _kind: String,
+}
+
+fn read<T: DeserializeOwned + Default>(mut args: Value) -> Result<T, String> {
     if args.is_null() {
         return Ok(T::default());
+    }
+    TypeMeta::deserialize(&args).map_err(|e| format!(".args: {e}"))?;
+    if let Some(fields) = args.as_object_mut() {
+        ["apiVersion", "kind"].iter().for_each(|f| drop(fields.remove(*f)));
     }
     serde_json::from_value(args).map_err(|e| format!(".args: {e}"))
 }
