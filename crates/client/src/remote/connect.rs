@@ -210,16 +210,8 @@ impl Connections {
             tokio::spawn(ended(connection));
             return Ok(Sender::One(sender));
         }
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(Some(PING))
-            .keep_alive_timeout(PONG)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|e| e.to_string())?;
+        let (sender, connection) =
+            lasting(PING, CONNECTION_WINDOW).handshake(TokioIo::new(io)).await.map_err(|e| e.to_string())?;
         tokio::spawn(ended(connection));
         let mut s = self.state.lock();
         if s.generation == generation {
@@ -295,6 +287,20 @@ impl Connections {
             }
         }
     }
+}
+
+/// An HTTP/2 connection that is kept: `ping` is how often a silent other side is asked whether it is there, `window` what it
+/// may send unread (bytes).
+pub fn lasting(ping: Duration, window: u32) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(ping))
+        .keep_alive_timeout(PONG)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(window);
+    builder
 }
 
 /// The whole chain: hyper's own words alone say little.

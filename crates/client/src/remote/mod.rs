@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use self::connect::{Connections, Failed};
 use crate::transport::{ObjectList, Transport, WatchStream, list_from_wire};
 
-pub use connect::{Server, ServerError};
+pub use connect::{Server, ServerError, lasting};
 pub use lines::event as watch_event;
 
 /// For an answer that is no watch, from the first byte sent to the last one read.

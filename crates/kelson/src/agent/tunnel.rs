@@ -59,7 +59,6 @@ where
         .keep_alive_interval(Some(PING))
         .keep_alive_timeout(PONG)
         .max_concurrent_streams(STREAMS)
-        .enable_connect_protocol()
         .serve_connection(TokioIo::new(stream), service_fn(move |r| open(r, kubelet)))
         .await
 }

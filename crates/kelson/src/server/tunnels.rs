@@ -7,20 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::streaming::AsyncReadWrite;
+use client::remote::lasting;
 use http::{Method, Request};
 use http_body_util::Empty;
 use hyper::body::Bytes;
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::TokioIo;
 use parking_lot::RwLock;
 use tracing::{debug, info};
 
 /// A node that says nothing for so long has lost its tunnel.
 const PING: Duration = Duration::from_secs(20);
-const PONG: Duration = Duration::from_secs(10);
 /// Streams are for people: a megabyte a connection is enough.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+const WINDOW: u32 = 1 << 20;
 
 type Sender = SendRequest<Empty<Bytes>>;
 
@@ -32,16 +31,7 @@ impl Tunnels {
     pub fn adopt(&self, node: &str, stream: Box<dyn AsyncReadWrite>) {
         let (all, node) = (self.0.clone(), node.to_owned());
         tokio::spawn(async move {
-            let shaken = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .keep_alive_interval(Some(PING))
-                .keep_alive_timeout(PONG)
-                .keep_alive_while_idle(true)
-                .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW)
-                .handshake(TokioIo::new(stream))
-                .await;
-            let (sender, connection) = match shaken {
+            let (sender, connection) = match lasting(PING, WINDOW).handshake(TokioIo::new(stream)).await {
                 Ok(both) => both,
                 Err(e) => return debug!(node, error = %e, "a tunnel did not come about"),
             };
