@@ -115,12 +115,19 @@ fn pure_crates_do_no_io_and_read_no_clock() {
     let mut files = Vec::new();
     for dir in [
         "crates/api/src",
+        "crates/cel/src",
         "crates/patch/src",
         "crates/scheduler/src/core",
         "crates/scheduler/src/plugins",
         "crates/why/src/families",
     ] {
         sources(&root().join(dir), &mut files);
+    }
+    for crate_ in ["proxy", "cni"] {
+        files.push(root().join(format!("crates/{crate_}/src/render.rs")));
+    }
+    for part in ["node", "pod", "stage", "status", "failures", "world"] {
+        files.push(root().join(format!("crates/simulate/src/{part}.rs")));
     }
     let mut wrong = Vec::new();
     for f in files.iter().filter(|f| !f.ends_with("tests.rs")) {
@@ -160,6 +167,46 @@ fn architecture_lists_every_loop() {
     loops.sort();
     told.sort();
     assert_eq!(told, loops, "ARCHITECTURE.md and the controllers' table differ");
+}
+
+/// What ARCHITECTURE.md says that each loop watches is what the loop's row says.
+#[test]
+fn architecture_says_what_loops_watch() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let code = std::fs::read_to_string(root().join("crates/controllers/src/table.rs")).expect("table.rs");
+    let section = text.split("### Loop → file").nth(1).unwrap_or_default();
+    let mut wrong = Vec::new();
+    for row in code.split("    Loop {").skip(1) {
+        let name = row.split('"').nth(1).unwrap_or_default();
+        let listed = row.split("watches: &[").nth(1).and_then(|r| r.split(']').next()).unwrap_or_default();
+        let watches: Vec<&str> = listed.split('"').skip(1).step_by(2).collect();
+        let line = section.lines().find(|l| l.starts_with(&format!("| `{name}` |"))).unwrap_or_default();
+        let told = line.split('|').nth(3).unwrap_or_default().trim();
+        if told != watches.join(", ") {
+            wrong.push(format!("{name}: told {told:?}, watches {:?}", watches.join(", ")));
+        }
+    }
+    assert!(wrong.is_empty(), "ARCHITECTURE.md and the controllers' table differ:\n{}", wrong.join("\n"));
+}
+
+/// Tables apart.
+#[test]
+fn pages_have_lines_that_can_be_read() {
+    let mut pages: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+        .iter()
+        .map(|p| root().join(p))
+        .collect();
+    for dir in ["docs", "docs/adr", "docs/checklists"] {
+        let entries = std::fs::read_dir(root().join(dir)).expect("docs").map(|e| e.expect("an entry").path());
+        pages.extend(entries.filter(|p| p.extension().is_some_and(|e| e == "md")));
+    }
+    let mut long = Vec::new();
+    for p in pages {
+        let text = std::fs::read_to_string(&p).expect("a page");
+        let lines = text.lines().enumerate().filter(|(_, l)| !l.starts_with('|') && l.chars().count() > 145);
+        long.extend(lines.map(|(n, _)| format!("{}:{}", p.display(), n + 1)));
+    }
+    assert!(long.is_empty(), "longer than 145 characters: {long:#?}");
 }
 
 #[test]
